@@ -1,0 +1,196 @@
+"""Recognise and convert checkpoints of the original implementations.
+
+Each paper's folder owns a table of ``Converter``s; this module finds the one that fits a file, and checks
+the result against a model, naming every key that does not fit.
+"""
+
+import importlib
+import importlib.util
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+StateDict = dict[str, Tensor]
+
+PAPERS = ('refinemask', 'sipmask', 'embedmask', 'sharpmask')
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is damaged, foreign, or does not fit the model."""
+
+
+@dataclass(frozen=True)
+class Converter:
+    """Turns checkpoints of one original generation into state dicts of this package.
+
+    Attributes:
+        name: Generation, e.g. ``sipmask-benchmark``.
+        recognise: Tells from the keys (and shapes) whether a state dict is of this generation.
+        convert: Renames and adjusts; must not change its argument.
+        class_keys: Regular expressions (full match, converted names) of layers whose size follows the number of classes.
+        suffixes: File types only this converter reads, with ``read``.
+        read: Reads such a file into a flat mapping of names to tensors.
+    """
+
+    name: str
+    recognise: Callable[[Mapping[str, Tensor]], bool]
+    convert: Callable[[Mapping[str, Tensor]], StateDict]
+    class_keys: tuple[str, ...] = ()
+    suffixes: tuple[str, ...] = ()
+    read: Callable[[Path], StateDict] | None = None
+
+    def depends_on_classes(self, key: str) -> bool:
+        """Whether the size of layer ``key`` follows the number of classes."""
+        return any(re.fullmatch(pattern, key) for pattern in self.class_keys)
+
+
+def converters() -> list[Converter]:
+    """All converters of the package, in the order of the papers."""
+    found: list[Converter] = []
+    for paper in PAPERS:
+        name = f'{__package__}.{paper}.checkpoint'
+        if importlib.util.find_spec(name) is not None:
+            found += importlib.import_module(name).CONVERTERS
+    return found
+
+
+def read_checkpoint(path: str | Path) -> StateDict:
+    """Read the weights of a checkpoint file without executing anything it contains.
+
+    Accepts mmcv/mmengine files (``state_dict``), maskrcnn-benchmark and AdelaiDet files (``model``), plain state
+    dicts, and the file types that a converter reads itself. A leading ``module.`` is removed.
+
+    Raises:
+        CheckpointError: The file is truncated, no checkpoint, or needs code to be executed.
+        FileNotFoundError: There is no such file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'no checkpoint at {path}')
+    for converter in converters():
+        if path.suffix in converter.suffixes and converter.read is not None:
+            return converter.read(path)
+    try:
+        content = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:  # torch reports damage and refused globals by many types
+        raise CheckpointError(
+            f'cannot read {path}: {type(error).__name__}: {error}. The file is damaged, or holds objects that only '
+            'executing it would restore; save its state_dict alone with the program that wrote it.'
+        ) from error
+    state_dict = _weights(content)
+    if not state_dict:
+        raise CheckpointError(f'{path} holds no weights: expected state_dict, model, or tensors by name')
+    return {key.removeprefix('module.'): value for key, value in state_dict.items()}
+
+
+def _weights(content: Any) -> StateDict:
+    for entry in ('state_dict', 'model'):
+        if isinstance(content, Mapping) and isinstance(content.get(entry), Mapping):
+            content = content[entry]
+    if not isinstance(content, Mapping):
+        return {}
+    return {key: value for key, value in content.items() if isinstance(value, Tensor)}
+
+
+def recognise(state_dict: Mapping[str, Tensor]) -> Converter:
+    """The converter whose generation the keys show.
+
+    Raises:
+        CheckpointError: No generation, or more than one, fits.
+    """
+    fitting = [c for c in converters() if c.recognise(state_dict)]
+    if len(fitting) == 1:
+        return fitting[0]
+    known = ', '.join(c.name for c in fitting or converters())
+    example = ', '.join(list(state_dict)[:3])
+    if fitting:
+        raise CheckpointError(f'the keys ({example}, ...) fit several kinds: {known}; name one with --kind')
+    raise CheckpointError(f'the keys ({example}, ...) belong to no known checkpoint; known: {known}')
+
+
+def mismatches(model: nn.Module, state_dict: Mapping[str, Tensor]) -> list[str]:
+    """Sentences naming every missing, unexpected or wrongly shaped entry; empty if all fit."""
+    expected = model.state_dict()
+    sentences = [f'missing {key} {tuple(expected[key].shape)}' for key in expected if key not in state_dict]
+    sentences += [f'unexpected {key} {tuple(v.shape)}' for key, v in state_dict.items() if key not in expected]
+    sentences += [
+        f'{key} has shape {tuple(value.shape)}, the model wants {tuple(expected[key].shape)}'
+        for key, value in state_dict.items()
+        if key in expected and value.shape != expected[key].shape
+    ]
+    return sentences
+
+
+def check_fit(model: nn.Module, state_dict: Mapping[str, Tensor], skipped: Iterable[str] = ()) -> None:
+    """Refuse a state dict that does not load strictly.
+
+    Args:
+        skipped: Keys left out on purpose; their absence is no error.
+
+    Raises:
+        CheckpointError: Naming each entry that does not fit.
+    """
+    skipped = set(skipped)
+    wrong = [s for s in mismatches(model, state_dict) if not any(s.startswith(f'missing {k} ') for k in skipped)]
+    if wrong:
+        shown = '\n  '.join(wrong[:30])
+        more = f'\n  ... and {len(wrong) - 30} more' if len(wrong) > 30 else ''
+        raise CheckpointError(f'the checkpoint does not fit the model:\n  {shown}{more}')
+
+
+def convert(
+    state_dict: Mapping[str, Tensor],
+    model: nn.Module | None = None,
+    kind: str | None = None,
+    skip_classifier: bool = False,
+) -> tuple[StateDict, str]:
+    """Convert a foreign state dict and, given a model, prove that it loads strictly.
+
+    Args:
+        state_dict: As read by ``read_checkpoint``.
+        model: The model it is meant for.
+        kind: Name of a converter; recognised from the keys if omitted.
+        skip_classifier: Leave out class-dependent layers whose shape differs from the model's.
+
+    Returns:
+        The converted state dict and the name of the converter.
+
+    Raises:
+        CheckpointError: Unknown kind, or the result does not fit.
+    """
+    if kind is None:
+        converter = recognise(state_dict)
+    else:
+        table = {c.name: c for c in converters()}
+        if kind not in table:
+            raise CheckpointError(f'unknown kind {kind!r}; known: {", ".join(table)}')
+        converter = table[kind]
+    converted = converter.convert(state_dict)
+    if model is None:
+        return converted, converter.name
+    skipped: list[str] = []
+    if skip_classifier:
+        expected = model.state_dict()
+        skipped = [
+            key
+            for key, value in converted.items()
+            if converter.depends_on_classes(key) and key in expected and expected[key].shape != value.shape
+        ]
+    converted = {key: value for key, value in converted.items() if key not in skipped}
+    check_fit(model, converted, skipped)
+    return converted, converter.name
+
+
+def write_checkpoint(path: str | Path, state_dict: StateDict, **meta: str) -> None:
+    """Write an mmengine checkpoint in one step: the file is complete or absent."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f'{path.name}.partial')
+    torch.save(dict(meta=meta, state_dict=state_dict), partial)
+    os.replace(partial, path)
