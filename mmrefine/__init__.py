@@ -1,6 +1,32 @@
 """High-quality instance masks for MMDetection 3.x.
 
-Importing the package registers every component in MMDetection's own registries.
+Importing the package makes every component known to MMDetection's own registries. The components
+themselves are imported when one of them, or any other component, is first looked up, so the import
+stays cheap; ``mmrefine.RefineMaskHead`` and the like import theirs on first use.
 """
 
+from typing import Any
+
+from mmrefine.dependencies import require_dependencies
+
 __version__ = '0.1.0'
+
+require_dependencies()
+
+from mmrefine import compat, registration  # noqa: E402  (both need the dependencies)
+
+# Module -> the public classes it defines. A new component needs its name here and nothing else.
+COMPONENTS: dict[str, tuple[str, ...]] = {}
+
+__all__ = sorted(name for names in COMPONENTS.values() for name in names)
+
+compat.install()
+registration.announce(__name__, COMPONENTS)
+
+
+def __getattr__(name: str) -> Any:
+    return registration.load_public(__name__, COMPONENTS, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
