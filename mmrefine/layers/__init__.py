@@ -1,0 +1,7 @@
+"""What more than one paper uses and that fits none of them alone."""
+
+from .boundary import boundary_map, resize_band
+from .class_logits import ClassLogits
+from .roi_align import point_roi_align, roi_align
+
+__all__ = ['ClassLogits', 'boundary_map', 'point_roi_align', 'resize_band', 'roi_align']

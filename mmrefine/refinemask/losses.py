@@ -1,0 +1,140 @@
+"""Multi-stage mask losses restricted to boundaries in the late stages.
+
+Paper: RefineMask (CVPR 2021), section 3.3. Origin: ``cross_entropy_loss.py`` of the authors' repository.
+
+Shapes: N RoIs of the whole batch, S_i side of stage i.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmdet.registry import MODELS
+from torch import Tensor, nn
+
+from ..layers import boundary_map, resize_band
+from .refinement import binarise, refine
+
+
+def training_regions(
+    stage_logits: Sequence[Tensor],
+    stage_targets: Sequence[Tensor],
+    boundary_width: int = 2,
+    start_stage: int = 1,
+) -> list[Tensor | None]:
+    """Pixels that enter the loss of each stage.
+
+    Up to ``start_stage`` every pixel counts (None). Later, a pixel counts if it lies in the boundary band of the mask refined
+    so far or of its target. The union is taken on the grid of the stage before, then resized.
+
+    Args:
+        stage_logits: Tensor[N, 1, S_i, S_i] per stage.
+        stage_targets: BoolTensor[N, 1, S_i, S_i] per stage.
+        boundary_width: Half size of the band's window, in pixels of the stage before.
+        start_stage: Last stage supervised everywhere.
+
+    Returns:
+        BoolTensor[N, 1, S_i, S_i] or None per stage; no gradients.
+    """
+    regions: list[Tensor | None] = []
+    refined = stage_logits[0].detach()
+    for i, logits in enumerate(stage_logits):
+        logits = logits.detach()
+        if i <= start_stage:
+            regions.append(None)
+            refined = logits
+            continue
+        predicted = boundary_map(binarise(refined), boundary_width)
+        wanted = boundary_map(stage_targets[i - 1], boundary_width)
+        regions.append(resize_band(predicted | wanted, logits.shape[-1]))
+        refined = refine(refined, logits)
+    return regions
+
+
+def region_loss(logits: Tensor, target: Tensor, region: Tensor | None) -> Tensor:
+    """Mean binary cross entropy over a region of the whole batch; 0, with gradients, where it is empty.
+
+    Args:
+        logits: Tensor[N, 1, S, S].
+        target: BoolTensor[N, 1, S, S].
+        region: BoolTensor[N, 1, S, S], or None for every pixel.
+    """
+    error = F.binary_cross_entropy_with_logits(logits.float(), target.float(), reduction='none')
+    if region is None:
+        return error.sum() / max(error.numel(), 1)
+    return torch.where(region, error, 0.0).sum() / region.sum().clamp(min=1)
+
+
+@MODELS.register_module()
+class BARCrossEntropyLoss(nn.Module):
+    """Binary cross entropy per stage, near boundaries only in the stages after ``start_stage``.
+
+    Args:
+        stage_instance_loss_weight: Weight of each stage, coarse to fine.
+        boundary_width: Half size of the band's window, in pixels of the stage before.
+        start_stage: Last stage supervised everywhere.
+        loss_weight: Factor on the sum over the stages.
+    """
+
+    def __init__(
+        self,
+        stage_instance_loss_weight: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
+        boundary_width: int = 2,
+        start_stage: int = 1,
+        loss_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if boundary_width < 1 or start_stage < 0:
+            raise ValueError(
+                f'boundary_width must be >= 1 and start_stage >= 0, got {boundary_width} and {start_stage}'
+            )
+        self.stage_weights = tuple(stage_instance_loss_weight)
+        self.boundary_width = boundary_width
+        self.start_stage = start_stage
+        self.loss_weight = loss_weight
+
+    def stage_losses(
+        self, stage_logits: Sequence[Tensor], stage_targets: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """Unweighted loss of each stage; arguments as in ``forward``."""
+        if not len(stage_logits) == len(stage_targets) == len(self.stage_weights):
+            raise ValueError(
+                f'{len(stage_logits)} stages of logits, {len(stage_targets)} of targets, but '
+                f'stage_instance_loss_weight has {len(self.stage_weights)} entries: give one weight per stage'
+            )
+        regions = training_regions(
+            stage_logits, stage_targets, self.boundary_width, self.start_stage
+        )
+        return [region_loss(*terms) for terms in zip(stage_logits, stage_targets, regions)]
+
+    def forward(self, stage_logits: Sequence[Tensor], stage_targets: Sequence[Tensor]) -> Tensor:
+        """Weighted sum over the stages.
+
+        Args:
+            stage_logits: Tensor[N, 1, S_i, S_i] per stage.
+            stage_targets: BoolTensor[N, 1, S_i, S_i] per stage.
+        """
+        terms = self.stage_losses(stage_logits, stage_targets)
+        return self.loss_weight * sum(w * term for w, term in zip(self.stage_weights, terms))
+
+
+@MODELS.register_module()
+class RefineCrossEntropyLoss(BARCrossEntropyLoss):
+    """``BARCrossEntropyLoss`` with a term for the semantic foreground map.
+
+    Args:
+        semantic_loss_weight: Weight of the semantic term.
+    """
+
+    def __init__(self, *args: object, semantic_loss_weight: float = 1.0, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)
+        self.semantic_loss_weight = semantic_loss_weight
+
+    def semantic_loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Weighted binary cross entropy of the foreground map, padding included.
+
+        Args:
+            logits: Tensor[B, 1, H, W].
+            target: BoolTensor[B, 1, H, W].
+        """
+        return self.semantic_loss_weight * region_loss(logits, target, None)
