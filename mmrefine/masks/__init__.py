@@ -1,0 +1,11 @@
+"""Instance masks on their way out of the model: crops and maps to COCO RLE, RLE to dense.
+
+Plain functions of tensors; nothing here is a module or is registered.
+"""
+
+from .crops import boxed_masks_to_rle
+from .maps import map_masks_to_rle
+from .rle import encode, to_dense
+from .roi import roi_masks_to_rle
+
+__all__ = ['boxed_masks_to_rle', 'encode', 'map_masks_to_rle', 'roi_masks_to_rle', 'to_dense']
