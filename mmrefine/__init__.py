@@ -16,7 +16,9 @@ require_dependencies()
 from mmrefine import compat, registration  # noqa: E402  (both need the dependencies)
 
 # Module -> the public classes it defines. A new component needs its name here and nothing else.
-COMPONENTS: dict[str, tuple[str, ...]] = {}
+COMPONENTS: dict[str, tuple[str, ...]] = {
+    'mmrefine.points.losses': ('LtrbIoULoss',),
+}
 
 __all__ = sorted(name for names in COMPONENTS.values() for name in names)
 

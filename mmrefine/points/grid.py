@@ -1,0 +1,59 @@
+"""The points of a feature pyramid, one per cell.
+
+Shapes: B images, P points of all levels (finest level first, then row by row), C channels.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class PointGrid(NamedTuple):
+    """Points of all levels of one pyramid.
+
+    Attributes:
+        points: Tensor[P, 2], (x, y) in pixels of the network input.
+        strides: Tensor[P], pixels between neighbours on the point's level.
+        levels: LongTensor[P], index of the point's level.
+        counts: Points per level, as Python integers; their sum is P.
+    """
+
+    points: Tensor
+    strides: Tensor
+    levels: Tensor
+    counts: tuple[int, ...]
+
+
+def make_grid(
+    sizes: Sequence[tuple[int, int]],
+    strides: Sequence[int],
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> PointGrid:
+    """Place one point per cell of every level at ``stride * index + stride // 2``.
+
+    Args:
+        sizes: (height, width) in cells of every level.
+        strides: Pixels per cell of every level.
+
+    Raises:
+        ValueError: If the two lists differ in length.
+    """
+    if len(sizes) != len(strides):
+        raise ValueError(f'{len(sizes)} feature levels but {len(strides)} strides: give one each')
+    points, per_point, levels = [], [], []
+    for level, ((height, width), stride) in enumerate(zip(sizes, strides)):
+        ys = torch.arange(height, device=device, dtype=dtype) * stride + stride // 2
+        xs = torch.arange(width, device=device, dtype=dtype) * stride + stride // 2
+        points.append(torch.stack((xs.repeat(height), ys.repeat_interleave(width)), dim=1))
+        per_point.append(xs.new_full((height * width,), stride))
+        levels.append(torch.full((height * width,), level, device=device, dtype=torch.long))
+    counts = tuple(height * width for height, width in sizes)
+    return PointGrid(torch.cat(points), torch.cat(per_point), torch.cat(levels), counts)
+
+
+def flatten_levels(maps: Sequence[Tensor]) -> Tensor:
+    """List of Tensor[B, C, H, W], one per level -> Tensor[B, P, C] in the order of the grid."""
+    return torch.cat([level.flatten(2).transpose(1, 2) for level in maps], dim=1)

@@ -1,0 +1,104 @@
+"""Box losses on distances instead of corners.
+
+A box seen from one of its points is the four distances ltrb, and overlap needs nothing else: the
+common width of two boxes of one point is min(left) + min(right).
+"""
+
+import torch
+from mmdet.registry import MODELS
+from torch import Tensor, nn
+
+
+@MODELS.register_module()
+class LtrbIoULoss(nn.Module):
+    """IoU or GIoU loss of boxes given as distances from a common point.
+
+    Args:
+        kind: ``'giou'`` is 1 - GIoU; ``'iou'`` is -log(IoU), which has no gradient where the boxes
+            do not meet.
+        offset: Parity: the SipMask and EmbedMask originals add one unit. With ``'iou'`` every
+            width and height grows by it (legacy pixel counting, applied to stride units); with
+            ``'giou'`` intersection and union do.
+        eps: Lower limit of the IoU inside the logarithm.
+        hull_eps: Added to the area of the enclosing box.
+        loss_weight: Factor of the result.
+
+    Raises:
+        ValueError: If ``kind`` is unknown.
+    """
+
+    def __init__(
+        self,
+        kind: str = 'giou',
+        offset: float = 0.0,
+        eps: float = 1e-6,
+        hull_eps: float = 1e-7,
+        loss_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if kind not in ('iou', 'giou'):
+            raise ValueError(f"unknown kind {kind!r}: use 'iou' or 'giou'")
+        self.kind = kind
+        self.offset = offset
+        self.eps = eps
+        self.hull_eps = hull_eps
+        self.loss_weight = loss_weight
+
+    def forward(
+        self,
+        pred: Tensor,
+        target: Tensor,
+        weight: Tensor | None = None,
+        avg_factor: Tensor | float | None = None,
+    ) -> Tensor:
+        """Weighted sum over the points, divided by ``avg_factor``.
+
+        Args:
+            pred: Tensor[..., 4], predicted ltrb; may be negative.
+            target: Tensor[..., 4], ltrb in the same unit.
+            weight: Tensor[...], defaults to ones. Points of weight 0 are ignored, NaN included.
+            avg_factor: Defaults to the number of points, at least 1.
+        """
+        pred, target = pred.float(), target.float()
+        if weight is not None:
+            # Ignored points become unit boxes first: a zero weight alone would let 0 * inf through
+            # in the backward pass.
+            counts = (weight > 0).unsqueeze(-1)
+            pred = torch.where(counts, pred, torch.ones_like(pred))
+            target = torch.where(counts, target, torch.ones_like(target))
+        each = self.each(pred, target)
+        total = each.sum() if weight is None else (each * weight).sum()
+        return (
+            self.loss_weight * total / (max(each.numel(), 1) if avg_factor is None else avg_factor)
+        )
+
+    def each(self, pred: Tensor, target: Tensor) -> Tensor:
+        """Loss of every point: Tensor[..., 4], Tensor[..., 4] -> Tensor[...], not weighted."""
+        return self._log_iou(pred, target) if self.kind == 'iou' else self._giou(pred, target)
+
+    def _log_iou(self, pred: Tensor, target: Tensor) -> Tensor:
+        inter_w, inter_h = _extent(pred.minimum(target))
+        inter = (inter_w + self.offset).clamp(min=0) * (inter_h + self.offset).clamp(min=0)
+        union = self._area(pred) + self._area(target) - inter
+        union = torch.where(inter > 0, union, torch.ones_like(union))
+        return -(inter / union).clamp(min=self.eps).log()
+
+    def _giou(self, pred: Tensor, target: Tensor) -> Tensor:
+        inter_w, inter_h = _extent(pred.minimum(target))
+        hull_w, hull_h = _extent(pred.maximum(target))
+        inter = inter_w.clamp(min=0) * inter_h.clamp(min=0)
+        pred_w, pred_h = _extent(pred)
+        target_w, target_h = _extent(target)
+        union = pred_w * pred_h + target_w * target_h - inter
+        hull = hull_w * hull_h + self.hull_eps
+        overlap = (inter + self.offset) / (union + self.offset).clamp(min=self.eps)
+        return 1 - overlap + (hull - union) / hull
+
+    def _area(self, ltrb: Tensor) -> Tensor:
+        width, height = _extent(ltrb)
+        return (width + self.offset) * (height + self.offset)
+
+
+def _extent(ltrb: Tensor) -> tuple[Tensor, Tensor]:
+    left, top, right, bottom = ltrb.unbind(-1)
+    return left + right, top + bottom
