@@ -1,0 +1,7 @@
+# The stock model that refinemask_tiny_shapes.py is compared with.
+_base_ = [
+    '../_base_/mask-rcnn_compact.py',
+    '../_base_/shapes_instance.py',
+    '../_base_/schedule_tiny.py',
+]
+model = dict(roi_head=dict(bbox_head=dict(num_classes=8), mask_head=dict(num_classes=8)))
