@@ -17,6 +17,10 @@ from mmrefine import compat, registration  # noqa: E402  (both need the dependen
 
 # Module -> the public classes it defines. A new component needs its name here and nothing else.
 COMPONENTS: dict[str, tuple[str, ...]] = {
+    'mmrefine.refinemask.fusion': ('MultiBranchFusion', 'MultiBranchFusionAvg'),
+    'mmrefine.refinemask.losses': ('BARCrossEntropyLoss', 'RefineCrossEntropyLoss'),
+    'mmrefine.refinemask.mask_head': ('RefineMaskHead', 'SimpleRefineMaskHead'),
+    'mmrefine.refinemask.roi_head': ('RefineRoIHead',),
     'mmrefine.points.losses': ('LtrbIoULoss',),
 }
 

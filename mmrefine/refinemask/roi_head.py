@@ -1,0 +1,188 @@
+"""RoI head that feeds a RefineMask head: RoI features, the finest feature map, RoIs and labels.
+
+Paper: RefineMask (CVPR 2021). Origin: ``refine_roi_head.py`` of the authors' repository. Boxes are stock MMDetection.
+
+Shapes: B images, N RoIs of the batch, S finest mask grid.
+"""
+
+from typing import Any
+
+import torch
+from mmdet.models.roi_heads import StandardRoIHead
+from mmdet.models.task_modules.samplers import SamplingResult
+from mmdet.registry import MODELS
+from mmdet.structures.bbox import bbox2roi
+from mmdet.utils import ConfigType, InstanceList
+from torch import Tensor
+
+from ..masks import roi_masks
+from .refinement import refined_logits
+
+
+@MODELS.register_module(name=['RefineRoIHead', 'SimpleRefineRoIHead'])
+class RefineRoIHead(StandardRoIHead):
+    """``StandardRoIHead`` whose mask head also sees a feature map of the whole image.
+
+    ``test_cfg`` takes, beside the usual ``mask_thr_binary``: ``mask_format`` ('dense' or 'rle'), ``mask_chunk`` (RoIs
+    processed at once, 100) and ``mask_dtype`` ('float32', or 'bfloat16' to run the mask branch in reduced precision; masks then differ slightly).
+
+    Args:
+        fine_level: Pyramid level the mask head takes as its fine feature map; 0 (stride 4) is P2.
+        **kwargs: See ``StandardRoIHead``.
+    """
+
+    def __init__(self, *args: Any, fine_level: int = 0, **kwargs: Any) -> None:
+        self.fine_level = fine_level
+        super().__init__(*args, **kwargs)
+
+    def init_mask_head(self, mask_roi_extractor: ConfigType, mask_head: ConfigType) -> None:
+        """Build the mask head with the box head's number of classes.
+
+        Raises:
+            ValueError: The mask head is configured for another number, or there is no extractor of its own.
+        """
+        if mask_roi_extractor is None:
+            raise ValueError('RefineRoIHead needs a mask_roi_extractor: its grid differs from the box head\'s')
+        if self.with_bbox:
+            classes = self.bbox_head.num_classes
+            if mask_head.get('num_classes', classes) not in (None, classes):
+                raise ValueError(
+                    f'mask_head.num_classes={mask_head["num_classes"]} but bbox_head.num_classes={classes}: '
+                    'omit the former, it follows the box head'
+                )
+            mask_head = dict(mask_head, num_classes=classes)
+        super().init_mask_head(mask_roi_extractor, mask_head)
+
+    def _mask_features(self, x: tuple[Tensor, ...], rois: Tensor) -> Tensor:
+        # fp32: half precision cannot place RoIs to the pixel, and the CPU kernel has no bf16
+        feats = [level.float() for level in x[: self.mask_roi_extractor.num_inputs]]
+        return self.mask_roi_extractor(feats, rois)
+
+    def _bbox_forward(self, x: tuple[Tensor, ...], rois: Tensor) -> dict:
+        return super()._bbox_forward(tuple(level.float() for level in x), rois)
+
+    def _mask_forward(
+        self, x: tuple[Tensor, ...], rois: Tensor, labels: Tensor | None = None
+    ) -> dict:
+        """Logits of all stages.
+
+        Args:
+            x: Feature pyramid.
+            rois: Tensor[N, 5] of (image index, x1, y1, x2, y2) in pixels of the network input.
+            labels: LongTensor[N]; class 0 if omitted (tracing, counting operations).
+
+        Returns:
+            ``stage_logits`` (list), ``semantic_logits`` (Tensor or None) and ``mask_preds`` (finest logits).
+        """
+        if labels is None:
+            labels = rois.new_zeros(len(rois), dtype=torch.long)
+        stage_logits, semantic_logits = self.mask_head(
+            self._mask_features(x, rois), x[self.fine_level], rois, labels
+        )
+        return dict(
+            stage_logits=stage_logits, semantic_logits=semantic_logits, mask_preds=stage_logits[-1]
+        )
+
+    def mask_loss(
+        self,
+        x: tuple[Tensor, ...],
+        sampling_results: list[SamplingResult],
+        bbox_feats: Tensor,
+        batch_gt_instances: InstanceList,
+    ) -> dict:
+        """Losses of the positive RoIs, predicted with their ground-truth classes; no positives give zero losses.
+
+        Raises:
+            ValueError: The ground truth has no masks.
+        """
+        if any('masks' not in gt for gt in batch_gt_instances):
+            raise ValueError(
+                'ground truth without masks: set with_mask=True in LoadAnnotations of the training pipeline'
+            )
+        rois = bbox2roi([result.pos_priors for result in sampling_results])
+        labels = torch.cat([result.pos_gt_labels for result in sampling_results])
+        results = self._mask_forward(x, rois, labels)
+        results.update(
+            self.mask_head.loss_and_target(
+                results['stage_logits'],
+                results['semantic_logits'],
+                sampling_results,
+                batch_gt_instances,
+            )
+        )
+        return results
+
+    def predict_mask(
+        self,
+        x: tuple[Tensor, ...],
+        batch_img_metas: list[dict],
+        results_list: InstanceList,
+        rescale: bool = False,
+    ) -> InstanceList:
+        """Add masks to the detections.
+
+        Args:
+            x: Feature pyramid.
+            batch_img_metas: Per image.
+            results_list: Per image, boxes in pixels of the network input.
+            rescale: Return boxes and masks at the original image size.
+
+        Returns:
+            Detections with ``masks``: BoolTensor[n, h, w], or a list of n RLEs with ``mask_format='rle'``.
+
+        Raises:
+            FloatingPointError: The logits are not finite.
+        """
+        rois = bbox2roi([results.bboxes for results in results_list])
+        labels = torch.cat([results.labels for results in results_list])
+        probabilities = self.mask_probabilities(x, rois, labels).split(
+            [len(results) for results in results_list]
+        )
+        for results, probability, meta in zip(results_list, probabilities, batch_img_metas):
+            height, width = meta['ori_shape'] if rescale else meta['img_shape'][:2]
+            if rescale:
+                results.bboxes = results.bboxes / results.bboxes.new_tensor(meta['scale_factor'] * 2)
+            results.masks = roi_masks(
+                probability[:, 0],
+                results.bboxes,
+                (height, width),
+                threshold=self.test_cfg.mask_thr_binary,
+                mask_format=self.test_cfg.get('mask_format', 'dense'),
+            )
+        return results_list
+
+    def mask_probabilities(self, x: tuple[Tensor, ...], rois: Tensor, labels: Tensor) -> Tensor:
+        """Fused mask probabilities of any RoIs, in chunks; the semantic path runs once.
+
+        Args:
+            x: Feature pyramid.
+            rois: Tensor[N, 5], pixels of the network input.
+            labels: LongTensor[N].
+
+        Returns:
+            Tensor[N, 1, S, S] in fp32.
+
+        Raises:
+            FloatingPointError: The logits are not finite (NaN in features or weights).
+        """
+        size = self.mask_head.stage_sizes[-1]
+        if len(rois) == 0:
+            return rois.new_zeros((0, 1, size, size))
+        dtype = getattr(torch, self.test_cfg.get('mask_dtype', 'float32'))
+        chunk = self.test_cfg.get('mask_chunk', 100)
+        fine_feat = x[self.fine_level]
+        reduced = dtype is not torch.float32
+        if reduced:
+            fine_feat = fine_feat.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(rois.device.type, dtype=dtype, enabled=reduced or torch.is_autocast_enabled(rois.device.type)):
+            semantic = self.mask_head.semantic_path(fine_feat)
+            fused = [
+                refined_logits(self.mask_head.refine(self._mask_features(x, r), semantic, r, c))
+                for r, c in zip(rois.split(chunk), labels.split(chunk))
+            ]
+        logits = torch.cat(fused)
+        if not torch.isfinite(logits).all():
+            raise FloatingPointError(
+                'mask logits are not finite: look for NaN in the checkpoint or in the input image'
+            )
+        return logits.sigmoid()
