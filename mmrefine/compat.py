@@ -189,17 +189,21 @@ class _Adapter(importlib.abc.MetaPathFinder):
 
     def __init__(self) -> None:
         self.actions: dict[str, Callable[[ModuleType], None]] = {}
+        self.asking: set[str] = set()
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        action = self.actions.pop(name, None)
-        if action is None:
+        if name not in self.actions or name in self.asking:
             return None
-        spec = importlib.util.find_spec(name)
+        self.asking.add(name)
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            self.asking.discard(name)
         if spec is None or spec.loader is None:
-            return spec
-        execute = spec.loader.exec_module
+            return None
+        execute, action = spec.loader.exec_module, self.actions[name]
 
         def exec_module(module: ModuleType) -> None:
             execute(module)

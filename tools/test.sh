@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Install what is missing, then run the tests; arguments go to pytest.
+#
+#   bash tools/test.sh                 everything but the slow tests
+#   bash tools/test.sh -m slow         the slow ones
+#   bash tools/test.sh tests/masks     one folder
+#
+# MMREFINE_PYTHON names the interpreter of an environment to use instead of .venv.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+if [[ -n ${MMREFINE_PYTHON:-} ]]; then
+    bash tools/install.sh --no-venv --python "$MMREFINE_PYTHON"
+else
+    bash tools/install.sh
+    MMREFINE_PYTHON=$PWD/.venv/bin/python
+fi
+# One thread each: the tests are small, and idle threads of a second one only spin.
+export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
+exec "$MMREFINE_PYTHON" -m pytest -q "$@"

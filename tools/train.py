@@ -1,0 +1,6 @@
+"""Train a model: MMDetection's own ``tools/train.py``, with its command line."""
+
+from mmdet_tool import run_mmdet_tool
+
+if __name__ == '__main__':
+    run_mmdet_tool('train.py')
