@@ -33,6 +33,11 @@ def _array(value: Any) -> np.ndarray:
     return np.asarray(value)
 
 
+def relative(ours: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Each value against its own recorded size; 1 where both are zero."""
+    return np.where(ours == reference, 1.0, ours / np.maximum(np.abs(reference), 1e-30))
+
+
 @dataclass
 class Report:
     """Collects the rows of one file.

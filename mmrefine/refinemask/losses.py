@@ -21,6 +21,7 @@ def training_regions(
     stage_targets: Sequence[Tensor],
     boundary_width: int = 2,
     start_stage: int = 1,
+    upsample_raw: bool = False,
 ) -> list[Tensor | None]:
     """Pixels that enter the loss of each stage.
 
@@ -32,6 +33,7 @@ def training_regions(
         stage_targets: BoolTensor[N, 1, S_i, S_i] per stage.
         boundary_width: Half size of the band's window, in pixels of the stage before.
         start_stage: Last stage supervised everywhere.
+        upsample_raw: See ``BARCrossEntropyLoss``.
 
     Returns:
         BoolTensor[N, 1, S_i, S_i] or None per stage; no gradients.
@@ -47,7 +49,9 @@ def training_regions(
         predicted = boundary_map(binarise(refined), boundary_width)
         wanted = boundary_map(stage_targets[i - 1], boundary_width)
         regions.append(resize_band(predicted | wanted, logits.shape[-1]))
-        refined = refine(refined, logits)
+        # Parity: the original carries the unrefined logits of the stage before into the state
+        kept = stage_logits[i - 1].detach() if upsample_raw else refined
+        refined = refine(refined, logits, kept)
     return regions
 
 
@@ -74,6 +78,8 @@ class BARCrossEntropyLoss(nn.Module):
         boundary_width: Half size of the band's window, in pixels of the stage before.
         start_stage: Last stage supervised everywhere.
         loss_weight: Factor on the sum over the stages.
+        upsample_raw: Parity: outside the boundary, carry on the raw rather than the refined logits of the stage before. It
+            matters only with more than two stages after ``start_stage``, and inference always refines.
     """
 
     def __init__(
@@ -82,6 +88,7 @@ class BARCrossEntropyLoss(nn.Module):
         boundary_width: int = 2,
         start_stage: int = 1,
         loss_weight: float = 1.0,
+        upsample_raw: bool = False,
     ) -> None:
         super().__init__()
         if boundary_width < 1 or start_stage < 0:
@@ -92,6 +99,7 @@ class BARCrossEntropyLoss(nn.Module):
         self.boundary_width = boundary_width
         self.start_stage = start_stage
         self.loss_weight = loss_weight
+        self.upsample_raw = upsample_raw
 
     def stage_losses(
         self, stage_logits: Sequence[Tensor], stage_targets: Sequence[Tensor]
@@ -103,7 +111,11 @@ class BARCrossEntropyLoss(nn.Module):
                 f'stage_instance_loss_weight has {len(self.stage_weights)} entries: give one weight per stage'
             )
         regions = training_regions(
-            stage_logits, stage_targets, self.boundary_width, self.start_stage
+            stage_logits,
+            stage_targets,
+            self.boundary_width,
+            self.start_stage,
+            self.upsample_raw,
         )
         return [region_loss(*terms) for terms in zip(stage_logits, stage_targets, regions)]
 

@@ -21,19 +21,21 @@ def binarise(logits: Tensor) -> Tensor:
     return logits.float().sigmoid() >= 0.5
 
 
-def refine(coarse: Tensor, fine: Tensor) -> Tensor:
+def refine(coarse: Tensor, fine: Tensor, kept: Tensor | None = None) -> Tensor:
     """Take the finer logits on the boundary of the coarser mask, the upsampled coarser logits elsewhere.
 
     Args:
         coarse: Tensor[N, 1, S, S], refined logits of the stage before.
         fine: Tensor[N, 1, S', S'], logits of this stage.
+        kept: Tensor[N, 1, S, S], what to upsample instead of ``coarse``.
 
     Returns:
         Tensor[N, 1, S', S'] in fp32.
     """
     size = fine.shape[-1]
     boundary = resize_band(boundary_map(binarise(coarse), FUSION_WIDTH), size)
-    kept = F.interpolate(coarse.float(), size=(size, size), mode='bilinear', align_corners=True)
+    kept = (coarse if kept is None else kept).float()
+    kept = F.interpolate(kept, size=(size, size), mode='bilinear', align_corners=True)
     return torch.where(boundary, fine.float(), kept)
 
 
