@@ -1,0 +1,4 @@
+_base_ = './refinemask_r50_fpn_1x_lvis-v1.py'
+model = dict(
+    backbone=dict(depth=101, init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet101'))
+)
