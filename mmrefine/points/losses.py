@@ -8,6 +8,8 @@ import torch
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
+KINDS = ('giou', 'iou', 'linear_iou', 'area_iou')
+
 
 @MODELS.register_module()
 class LtrbIoULoss(nn.Module):
@@ -15,10 +17,11 @@ class LtrbIoULoss(nn.Module):
 
     Args:
         kind: ``'giou'`` is 1 - GIoU; ``'iou'`` is -log(IoU), which has no gradient where the boxes
-            do not meet.
+            do not meet; ``'linear_iou'`` is 1 - IoU; ``'area_iou'`` is -log(IoU) with the offset of
+            the others.
         offset: Parity: the SipMask and EmbedMask originals add one unit. With ``'iou'`` every
             width and height grows by it (legacy pixel counting, applied to stride units); with
-            ``'giou'`` intersection and union do.
+            the other kinds intersection and union do.
         eps: Lower limit of the IoU inside the logarithm.
         hull_eps: Added to the area of the enclosing box.
         loss_weight: Factor of the result.
@@ -36,8 +39,8 @@ class LtrbIoULoss(nn.Module):
         loss_weight: float = 1.0,
     ) -> None:
         super().__init__()
-        if kind not in ('iou', 'giou'):
-            raise ValueError(f"unknown kind {kind!r}: use 'iou' or 'giou'")
+        if kind not in KINDS:
+            raise ValueError(f'unknown kind {kind!r}: use one of {KINDS}')
         self.kind = kind
         self.offset = offset
         self.eps = eps
@@ -74,7 +77,7 @@ class LtrbIoULoss(nn.Module):
 
     def each(self, pred: Tensor, target: Tensor) -> Tensor:
         """Loss of every point: Tensor[..., 4], Tensor[..., 4] -> Tensor[...], not weighted."""
-        return self._log_iou(pred, target) if self.kind == 'iou' else self._giou(pred, target)
+        return self._log_iou(pred, target) if self.kind == 'iou' else self._by_area(pred, target)
 
     def _log_iou(self, pred: Tensor, target: Tensor) -> Tensor:
         inter_w, inter_h = _extent(pred.minimum(target))
@@ -83,7 +86,7 @@ class LtrbIoULoss(nn.Module):
         union = torch.where(inter > 0, union, torch.ones_like(union))
         return -(inter / union).clamp(min=self.eps).log()
 
-    def _giou(self, pred: Tensor, target: Tensor) -> Tensor:
+    def _by_area(self, pred: Tensor, target: Tensor) -> Tensor:
         inter_w, inter_h = _extent(pred.minimum(target))
         hull_w, hull_h = _extent(pred.maximum(target))
         inter = inter_w.clamp(min=0) * inter_h.clamp(min=0)
@@ -92,7 +95,9 @@ class LtrbIoULoss(nn.Module):
         union = pred_w * pred_h + target_w * target_h - inter
         hull = hull_w * hull_h + self.hull_eps
         overlap = (inter + self.offset) / (union + self.offset).clamp(min=self.eps)
-        return 1 - overlap + (hull - union) / hull
+        if self.kind == 'area_iou':
+            return -overlap.clamp(min=self.eps).log()
+        return 1 - overlap + ((hull - union) / hull if self.kind == 'giou' else 0)
 
     def _area(self, ltrb: Tensor) -> Tensor:
         width, height = _extent(ltrb)
