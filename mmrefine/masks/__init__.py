@@ -4,8 +4,17 @@ Plain functions of tensors; nothing here is a module or is registered.
 """
 
 from .crops import boxed_masks_to_rle
+from .formats import check_format, roi_masks
 from .maps import map_masks_to_rle
 from .rle import encode, to_dense
 from .roi import roi_masks_to_rle
 
-__all__ = ['boxed_masks_to_rle', 'encode', 'map_masks_to_rle', 'roi_masks_to_rle', 'to_dense']
+__all__ = [
+    'boxed_masks_to_rle',
+    'check_format',
+    'encode',
+    'map_masks_to_rle',
+    'roi_masks',
+    'roi_masks_to_rle',
+    'to_dense',
+]

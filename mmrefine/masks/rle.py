@@ -106,7 +106,7 @@ def toggles_to_rle(
     counts = np.diff(position, prepend=0)
     counts[first] = position[first]
     starts = np.flatnonzero(first)
-    return [dict(size=[int(h), int(w)], counts=text) for text in _pack(counts, starts)]
+    return [{'size': [int(h), int(w)], 'counts': text} for text in _pack(counts, starts)]
 
 
 def _odd_groups(keys: np.ndarray) -> np.ndarray:
@@ -129,19 +129,22 @@ def _pack(counts: np.ndarray, starts: np.ndarray) -> list[bytes]:
     value = counts.copy()
     late = np.flatnonzero(order > 2)
     value[late] -= counts[late - 2]
-    digits, used = [], []
-    alive = np.ones(len(value), dtype=bool)
-    while alive.any():
+    # One pass writes one character of every run that still has bits left.
+    length = np.zeros(len(value), dtype=np.int64)
+    characters, alive = [], np.arange(len(value))
+    while len(alive):
         digit = value & 0x1F
         value >>= 5
         # Done when the rest is all sign bits and the sign is visible in bit 4.
-        more = alive & (value != np.where(digit & 0x10, -1, 0))
-        digits.append((digit + np.where(more, 0x20, 0) + 48).astype(np.uint8))
-        used.append(alive)
-        alive = more
-    used = np.stack(used, axis=1)
-    text = np.stack(digits, axis=1)[used].tobytes()
-    length = np.cumsum(used.sum(axis=1))
-    ends = length[np.append(starts[1:], len(counts)) - 1]
+        more = value != -(digit >> 4)
+        characters.append((alive, (digit + (more << 5) + 48).astype(np.uint8)))
+        length[alive] += 1
+        alive, value = alive[more], value[more]
+    after = np.cumsum(length)
+    text = np.empty(after[-1], dtype=np.uint8)
+    for place, (run, character) in enumerate(characters):
+        text[after[run] - length[run] + place] = character
+    text = text.tobytes()
+    ends = after[np.append(starts[1:], len(counts)) - 1]
     begins = np.append(0, ends[:-1])
     return [text[a:b] for a, b in zip(begins.tolist(), ends.tolist())]
