@@ -17,11 +17,21 @@ from mmrefine import compat, registration  # noqa: E402  (both need the dependen
 
 # Module -> the public classes it defines. A new component needs its name here and nothing else.
 COMPONENTS: dict[str, tuple[str, ...]] = {
+    'mmrefine.embedmask': ('EmbedMask', 'EmbedMaskBBoxHead', 'EmbedMaskHead'),
+    'mmrefine.evaluation.mask_ap_metric': ('MaskAPMetric',),
+    'mmrefine.randomness': ('ResumableRandomnessHook',),
     'mmrefine.refinemask.fusion': ('MultiBranchFusion', 'MultiBranchFusionAvg'),
     'mmrefine.refinemask.losses': ('BARCrossEntropyLoss', 'RefineCrossEntropyLoss'),
     'mmrefine.refinemask.mask_head': ('RefineMaskHead', 'SimpleRefineMaskHead'),
     'mmrefine.refinemask.roi_head': ('RefineRoIHead',),
+    'mmrefine.points.legacy': ('InclusiveBoxes',),
     'mmrefine.points.losses': ('LtrbIoULoss',),
+    'mmrefine.sharpmask.coarse_head': ('DeepMaskHead',),
+    'mmrefine.sharpmask.detector': ('DeepMask', 'SharpMask'),
+    'mmrefine.sharpmask.patch_dataset': ('ConsecutiveSampler', 'ObjectPatchDataset'),
+    'mmrefine.sharpmask.patch_transforms': ('CropObjectPatch', 'PackPatchInputs'),
+    'mmrefine.sharpmask.refine_head': ('TopDownRefineHead',),
+    'mmrefine.sharpmask.trunk': ('MirrorPadConv2d', 'StemResNet'),
 }
 
 __all__ = sorted(name for names in COMPONENTS.values() for name in names)

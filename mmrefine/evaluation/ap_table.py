@@ -1,0 +1,66 @@
+"""From precision and recall of every category to named numbers.
+
+Shapes:   T IoU thresholds, R = 101 recall levels, K categories, A areas, M caps on the detections.
+"""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+import numpy as np
+
+from .ground_truth import FREQUENCIES, GroundTruth
+from .rules import UNLIMITED, Rules
+
+NOTHING = -1.0  # COCO's value where there is no ground truth to find
+
+
+@dataclass
+class APTable:
+    """What a matching engine returns.
+
+    Attributes:
+        precision: float64 array[T, R, K, A, M], -1 where a category has no ground truth.
+        recall: float64 array[T, K, A, M], likewise.
+        category_ids: The K categories.
+    """
+
+    precision: np.ndarray
+    recall: np.ndarray
+    category_ids: list[Hashable]
+
+    def numbers(self, rules: Rules, gt: GroundTruth) -> dict[str, float]:
+        """AP, AP50, AP75, AP_<area>, AR<cap>, AR_<area> and for LVIS APr, APc, APf; 0-1, or -1."""
+        thresholds = np.array(rules.iou_thresholds)
+        everything = list(rules.areas).index('all')
+        result = {'AP': _mean(self.precision[:, :, :, everything, -1])}
+        for percent in (50, 75):
+            at = np.flatnonzero(np.isclose(thresholds, percent / 100))
+            if len(at):
+                result[f'AP{percent}'] = _mean(self.precision[at, :, :, everything, -1])
+        for a, name in enumerate(rules.areas):
+            if name != 'all':
+                result[f'AP_{name}'] = _mean(self.precision[:, :, :, a, -1])
+        if gt.federation is not None:
+            for letter in FREQUENCIES:
+                rows = [gt.federation.frequency[c] == letter for c in self.category_ids]
+                result[f'AP{letter}'] = _mean(self.precision[:, :, rows, everything, -1])
+        for m, cap in enumerate(rules.max_dets):
+            shown = rules.per_image if cap == UNLIMITED else cap
+            result[f'AR{shown or ""}'] = _mean(self.recall[:, :, everything, m])
+        for a, name in enumerate(rules.areas):
+            if name != 'all':
+                result[f'AR_{name}'] = _mean(self.recall[:, :, a, -1])
+        return result
+
+    def per_category(self, rules: Rules) -> dict[Hashable, float]:
+        """AP of every category; -1 where it has no ground truth."""
+        everything = list(rules.areas).index('all')
+        return {
+            category: _mean(self.precision[:, :, k, everything, -1])
+            for k, category in enumerate(self.category_ids)
+        }
+
+
+def _mean(values: np.ndarray) -> float:
+    valid = values[values > NOTHING]
+    return float(valid.mean()) if valid.size else NOTHING

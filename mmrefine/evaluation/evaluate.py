@@ -1,0 +1,127 @@
+"""Score detections: the one road that files, models and videos take."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from mmengine.logging import print_log
+
+from .detections import Detections
+from .ground_truth import GroundTruth
+from .matching import match_with_pycocotools
+from .matching_vernier import match_with_vernier
+from .progress import progress_bar
+from .rules import IOU_TYPES, Rules
+
+BACKENDS = {'pycocotools': match_with_pycocotools, 'vernier': match_with_vernier}
+
+
+@dataclass
+class Evaluation:
+    """Numbers between 0 and 1, or -1 where there is no ground truth to find.
+
+    Attributes:
+        numbers: ``<iou type>_<name>`` -> value, e.g. ``segm_AP``, ``boundary_AP_s``, ``segm_APr``.
+        per_category: IoU type -> category id -> AP.
+    """
+
+    numbers: dict[str, float] = field(default_factory=dict)
+    per_category: dict[str, dict[Hashable, float]] = field(default_factory=dict)
+
+
+def evaluate(
+    gt: GroundTruth,
+    dt: Detections,
+    iou_types: Sequence[str] = ('bbox', 'segm', 'boundary'),
+    rules: Rules | None = None,
+    backend: str = 'pycocotools',
+    box_areas: bool = False,
+    show_progress: bool = False,
+) -> Evaluation:
+    """Average precision and recall.
+
+    Args:
+        gt: What is true.
+        dt: What was detected.
+        iou_types: Any of ``'bbox'``, ``'segm'``, ``'boundary'``.
+        rules: The protocol; default: COCO's.
+        backend: ``'pycocotools'``, or ``'vernier'`` if installed; equal numbers.
+        box_areas: Take the areas that decide between small, medium and large masks from the boxes,
+            as pycocotools and lvis do when results carry both; default: from the masks, as
+            CocoMetric does.
+        show_progress: Draw a progress bar on stderr.
+
+    Raises:
+        ValueError: An unknown IoU type or back end; detections or annotations that lack what it
+            needs.
+    """
+    rules = rules or Rules()
+    unknown = [t for t in iou_types if t not in IOU_TYPES]
+    if unknown or not iou_types:
+        raise ValueError(f'iou_types must be some of {", ".join(IOU_TYPES)}; got {list(iou_types)}')
+    if backend not in BACKENDS:
+        raise ValueError(f'backend must be one of {", ".join(BACKENDS)}; got {backend!r}')
+    if rules.federated and gt.federation is None:
+        raise ValueError(
+            f'{gt.name} was read without its LVIS fields: GroundTruth.load(federated=True)'
+        )
+    masks = any(t != 'bbox' for t in iou_types)
+    gt.require(boxes='bbox' in iou_types, masks=masks)
+    dt.require(gt, boxes='bbox' in iou_types or box_areas, masks=masks)
+    _tell_gaps(gt, dt)
+    result = Evaluation()
+    for iou_type in iou_types:
+        scores = dt.scores
+        if iou_type != 'bbox' and dt.mask_scores is not None:
+            scores = dt.mask_scores
+        kept = admitted(gt, dt, scores, rules)
+        chosen = dt.select(kept)
+        areas = chosen.areas(from_boxes=iou_type == 'bbox' or box_areas)
+        with progress_bar(iou_type, len(gt.categories), show_progress) as step:
+            table = BACKENDS[backend](gt, chosen, scores[kept], areas, iou_type, rules, step)
+        for name, value in table.numbers(rules, gt).items():
+            result.numbers[f'{iou_type}_{name}'] = value
+        result.per_category[iou_type] = table.per_category(rules)
+    return result
+
+
+def admitted(gt: GroundTruth, dt: Detections, scores: np.ndarray, rules: Rules) -> np.ndarray:
+    """Detections that a protocol lets count.
+
+    Returns:
+        int64 array, ascending indices.
+    """
+    kept = np.arange(len(dt))
+    if rules.per_image is not None:
+        kept = _best(kept, dt.image_ids, scores, rules.per_image)
+    if rules.per_category is not None:
+        kept = _best(kept, dt.category_ids, scores, rules.per_category)
+    if rules.federated:
+        # Of a category that nobody looked for in this image nothing can be said.
+        asked = {image: set(categories) for image, categories in gt.federation.absent.items()}
+        for a in gt.annotations:
+            asked[a['image_id']].add(a['category_id'])
+        known = [i for i in kept.tolist() if dt.category_ids[i] in asked[dt.image_ids[i]]]
+        kept = np.array(known, np.int64)
+    return kept
+
+
+def _best(
+    kept: np.ndarray, groups: Sequence[Hashable], scores: np.ndarray, most: int
+) -> np.ndarray:
+    """Keep the ``most`` best of each group; the earlier of equal scores."""
+    seen: dict[Hashable, int] = {}
+    best = []
+    for i in kept[np.argsort(-scores[kept], kind='stable')].tolist():
+        seen[groups[i]] = seen.get(groups[i], 0) + 1
+        if seen[groups[i]] <= most:
+            best.append(i)
+    return np.sort(np.array(best, np.int64))
+
+
+def _tell_gaps(gt: GroundTruth, dt: Detections) -> None:
+    if not gt.annotations:
+        print_log(f'{gt.name} has no annotations: every number is -1', logger='current', level=30)
+    silent = len(gt.sizes) - len(set(dt.image_ids))
+    if silent:
+        print_log(f'{silent} of {len(gt.sizes)} images have no detections', logger='current')

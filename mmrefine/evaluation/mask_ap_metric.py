@@ -1,0 +1,217 @@
+"""Box, mask and boundary AP as one evaluator for configs."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from mmdet.registry import METRICS
+from mmengine.dist import is_main_process
+from mmengine.evaluator import BaseMetric
+from mmengine.fileio import get_local_path
+from mmengine.logging import MMLogger
+
+from .coco_files import write_coco_results
+from .cocofy import cocofy
+from .detections import Detections, check_masks
+from .evaluate import BACKENDS, Evaluation, evaluate
+from .ground_truth import GroundTruth, load_json
+from .plain_dataset import image_truth, truth_of_images
+from .predictions import read_instances
+from .rules import IOU_TYPES, make_rules
+from .tables import log_table
+
+
+@METRICS.register_module()
+class MaskAPMetric(BaseMetric):
+    """COCO and LVIS average precision of boxes, masks and mask boundaries.
+
+    Takes the place of ``CocoMetric`` or ``LVISMetric`` in any MMDetection config; predicted masks
+    may be dense or RLE. Nothing dense is kept. Every image counts once, whatever the number of
+    ranks.
+
+    Args:
+        ann_file: COCO or LVIS json; None takes the annotations of the data samples instead.
+        metric: One or several of ``'bbox'``, ``'segm'``, ``'boundary'``.
+        protocol: ``'coco'``; ``'lvis'`` (federated, 300 detections an image); ``'lvis-fixed'``
+            (10,000 a category); ``'coco-on-lvis'`` (AP*: ``ann_file`` is an LVIS file, the model
+            predicts COCO classes).
+        classwise: Report and print the AP of every category.
+        max_dets: Caps on the detections of an image and category, default ``(1, 10, 100)``; one
+            number N stands for ``(1, 10, N)``. For ``'lvis'``: of an image. For ``'lvis-fixed'``:
+            of a category.
+        areas: Name -> ``(least, most)`` square pixels, default COCO's s, m, l.
+        iou_thrs: Default .5, .55, ..., .95.
+        dilation_ratio: Width of the boundary band over the image diagonal (Cheng et al.: 0.02).
+        backend: ``'pycocotools'``, or ``'vernier'`` if installed (same numbers, much faster).
+        box_areas: Small, medium and large masks by the area of their box instead of their own.
+        format_only: Write the result files and compute nothing.
+        outfile_prefix: Write ``PREFIX.bbox.json`` and ``PREFIX.segm.json``.
+        show_progress: Draw a progress bar.
+        proposal_nums: Stock configs' name of ``max_dets``.
+        backend_args: Of mmengine's file client.
+        collect_device: ``'cpu'`` or ``'gpu'``.
+        prefix: Default: ``'coco'``, ``'lvis'``, ``'lvis-fixed'`` or ``'coco-on-lvis'``.
+
+    Results are named ``<metric>_AP``, ``_AP50``, ``_AP75``, ``_AP_s``, ``_AP_m``, ``_AP_l``,
+    ``_AR1``, ``_AR10``, ``_AR100``, ``_AR_s``, ``_AR_m``, ``_AR_l``, for LVIS also ``_APr``,
+    ``_APc``, ``_APf``; ``classwise`` adds ``<metric>_AP/<category>``. They lie between 0 and 1; -1
+    stands for no ground truth.
+
+    Raises:
+        ValueError: An unknown value, a damaged annotation file, or predictions that cannot be
+            scored.
+    """
+
+    def __init__(
+        self,
+        ann_file: str | None = None,
+        metric: str | Sequence[str] = ('bbox', 'segm', 'boundary'),
+        protocol: str = 'coco',
+        classwise: bool = False,
+        max_dets: int | Sequence[int] | None = None,
+        areas: Mapping[str, Sequence[float]] | None = None,
+        iou_thrs: float | Sequence[float] | None = None,
+        dilation_ratio: float = 0.02,
+        backend: str = 'pycocotools',
+        box_areas: bool = False,
+        format_only: bool = False,
+        outfile_prefix: str | None = None,
+        show_progress: bool = True,
+        proposal_nums: Sequence[int] | None = None,
+        backend_args: dict | None = None,
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix or protocol)
+        self.iou_types = [metric] if isinstance(metric, str) else list(metric)
+        unknown = [name for name in self.iou_types if name not in IOU_TYPES]
+        if unknown:
+            raise ValueError(f'metric must be some of {", ".join(IOU_TYPES)}; got {unknown[0]!r}')
+        if backend not in BACKENDS:
+            raise ValueError(f'backend must be one of {", ".join(BACKENDS)}; got {backend!r}')
+        if format_only and outfile_prefix is None:
+            raise ValueError('format_only=True needs outfile_prefix, the path the results go to')
+        if ann_file is None and protocol != 'coco':
+            raise ValueError(f'protocol={protocol!r} needs ann_file, an LVIS annotation file')
+        caps = max_dets if max_dets is not None else proposal_nums
+        self.rules = make_rules(protocol, caps, areas, iou_thrs, dilation_ratio)
+        self.backend = backend
+        self.box_areas = box_areas
+        self.classwise = classwise
+        self.format_only = format_only
+        self.outfile_prefix = outfile_prefix
+        self.show_progress = show_progress
+        self.protocol = protocol
+        self.gt = None if ann_file is None else self._load(ann_file, backend_args)
+
+    def _load(self, ann_file: str, backend_args: dict | None) -> GroundTruth:
+        with get_local_path(ann_file, backend_args=backend_args) as path:
+            data = load_json(path)
+        if self.protocol == 'coco-on-lvis':
+            data = cocofy(data)
+        return GroundTruth.from_dict(data, self.rules.federated, name=ann_file)
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Take the predictions of a batch; dense masks are encoded at once.
+
+        Args:
+            data_batch: Not used.
+            data_samples: Dicts with ``img_id``, ``ori_shape`` and ``pred_instances``.
+        """
+        for sample in data_samples:
+            image, size = sample['img_id'], tuple(sample['ori_shape'][:2])
+            result = read_instances(sample['pred_instances'], size, f'image {image!r}')
+            truth = None
+            if self.gt is None:
+                truth = image_truth(sample, size)
+            self.results.append((image, result, truth))
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """Score all images.
+
+        Args:
+            results: What ``process`` stored, of all ranks.
+        """
+        first: dict[Hashable, tuple] = {}
+        for image, result, truth in results:
+            # Samplers repeat images to make the ranks' shares equal.
+            first.setdefault(image, (result, truth))
+        gt = self.gt
+        if gt is None:
+            truths = {image: truth for image, (_, truth) in first.items()}
+            gt = truth_of_images(truths, self.dataset_meta['classes'])
+        dt = self._detections({image: result for image, (result, _) in first.items()}, gt)
+        if self.outfile_prefix is not None:
+            files = write_coco_results(dt, gt, self.outfile_prefix)
+            MMLogger.get_current_instance().info(f'results written: {", ".join(files)}')
+        if self.format_only:
+            return {}
+        iou_types = self._possible(dt)
+        progress = self.show_progress and is_main_process()
+        found = evaluate(gt, dt, iou_types, self.rules, self.backend, self.box_areas, progress)
+        log_table(found, gt, self.classwise)
+        return {**found.numbers, **(self._classwise(found, gt) if self.classwise else {})}
+
+    def _detections(self, results: Mapping[Hashable, dict], gt: GroundTruth) -> Detections:
+        categories = self._category_ids(gt)
+        image_ids, category_ids, counts = [], [], []
+        for image, result in results.items():
+            if image not in gt.sizes:
+                raise ValueError(
+                    f'image {image!r} is not in {gt.name}: ann_file of the evaluator and of the test '
+                    'data set must be the same'
+                )
+            for label in result['labels'].tolist():
+                if not 0 <= label < len(categories):
+                    raise ValueError(
+                        f'image {image!r}: label {label}, but {gt.name} has {len(categories)} of the '
+                        "data set's categories"
+                    )
+                category_ids.append(categories[label])
+            image_ids += [image] * len(result['labels'])
+            counts += result['counts'] or [None] * len(result['labels'])
+        check_masks(counts, image_ids, gt, lambda i: f'prediction {i}')
+        parts = list(results.values())
+        rated = any(part['mask_scores'] is not None for part in parts)
+        return Detections(
+            image_ids,
+            category_ids,
+            np.concatenate([np.zeros(0), *(part['scores'] for part in parts)]),
+            np.concatenate([np.zeros((0, 4)), *(part['boxes'] for part in parts)]),
+            counts,
+            np.concatenate([_mask_scores(part) for part in parts]) if rated else None,
+        )
+
+    def _category_ids(self, gt: GroundTruth) -> list[Hashable]:
+        """Category id of every label, as MMDetection's data sets number them.
+
+        They follow the order of the annotation file, not that of the class names, and leave out
+        classes the file does not have; LVIS data sets take all categories of the file.
+        """
+        names = set((self.dataset_meta or {}).get('classes') or ())
+        if self.gt is None:
+            return list(gt.categories)
+        found = [i for i, name in gt.categories.items() if name in names]
+        if self.rules.federated and self.protocol != 'coco-on-lvis':
+            found = []
+        return found or list(gt.categories)
+
+    def _possible(self, dt: Detections) -> list[str]:
+        """Empty predictions have no masks to miss; a model without masks is told so."""
+        if len(dt) and dt.counts[0] is None and set(self.iou_types) != {'bbox'}:
+            raise ValueError(
+                f'metric={self.iou_types} needs pred_instances.masks, which the model does not give: '
+                "metric='bbox'"
+            )
+        return self.iou_types
+
+    def _classwise(self, found: Evaluation, gt: GroundTruth) -> dict[str, float]:
+        return {
+            f'{iou_type}_AP/{gt.categories[category]}': value
+            for iou_type, values in found.per_category.items()
+            for category, value in values.items()
+        }
+
+
+def _mask_scores(part: dict) -> np.ndarray:
+    return part['scores'] if part['mask_scores'] is None else part['mask_scores']

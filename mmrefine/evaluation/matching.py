@@ -1,0 +1,168 @@
+"""Matching with pycocotools, one category at a time.
+
+Every category is matched by ``COCOeval`` on its own, over the images that hold it. The numbers are
+those of one big run; what is alive at a time is one category. LVIS's federated rules and Boundary
+IoU are two small changes to the same engine.
+
+Shapes:   N detections, D of one image and category, G its annotations.
+"""
+
+import contextlib
+import copy
+import io
+from collections import defaultdict
+from collections.abc import Callable, Hashable
+
+import numpy as np
+from pycocotools.cocoeval import COCOeval
+
+from .ap_table import NOTHING, APTable
+from .boundary import boundary_iou
+from .detections import Detections
+from .ground_truth import GroundTruth
+from .rules import Rules
+
+Progress = Callable[[], None]
+
+
+class CategoryEval(COCOeval):
+    """COCOeval of one category whose annotations are handed over instead of looked up.
+
+    Args:
+        iou_type: ``'bbox'``, ``'segm'`` or ``'boundary'``.
+        rules: The protocol.
+        unfinished: Image id -> categories whose unmatched detections do not count (LVIS).
+    """
+
+    def __init__(self, iou_type: str, rules: Rules, unfinished: dict[Hashable, frozenset]) -> None:
+        super().__init__(iouType='bbox' if iou_type == 'bbox' else 'segm')
+        self.boundary_ratio = rules.dilation_ratio if iou_type == 'boundary' else None
+        self.unfinished = unfinished
+        self.params.maxDets = list(rules.max_dets)
+        self.params.areaRng = [list(limits) for limits in rules.areas.values()]
+        self.params.areaRngLbl = list(rules.areas)
+        self.params.iouThrs = np.array(rules.iou_thresholds)
+
+    def run(self, category: Hashable, gts: dict, dts: dict) -> tuple[np.ndarray, np.ndarray]:
+        """Match and accumulate.
+
+        Args:
+            category: Its id.
+            gts: Image id -> annotations.
+            dts: Image id -> detections, best first.
+
+        Returns:
+            precision: float64 array[T, R, A, M].
+            recall: float64 array[T, A, M].
+        """
+        images = sorted({*gts, *dts})
+        self.params.imgIds, self.params.catIds = images, [category]
+        self._gts = defaultdict(list, {(i, category): v for i, v in gts.items()})
+        self._dts = defaultdict(list, {(i, category): v for i, v in dts.items()})
+        self.ious = {(i, category): self.computeIoU(i, category) for i in images}
+        most = self.params.maxDets[-1]
+        self.evalImgs = [
+            self.evaluateImg(i, category, area, most)
+            for area in self.params.areaRng
+            for i in images
+        ]
+        self._paramsEval = copy.copy(self.params)
+        with contextlib.redirect_stdout(io.StringIO()):
+            self.accumulate()
+        return self.eval['precision'][:, :, 0], self.eval['recall'][:, 0]
+
+    def computeIoU(self, imgId: Hashable, catId: Hashable) -> np.ndarray | list:
+        """Float array[D, G]; for boundaries the smaller of mask and boundary IoU."""
+        ious = super().computeIoU(imgId, catId)
+        gts = self._gts[imgId, catId]
+        if self.boundary_ratio is None or len(ious) == 0 or len(gts) == 0:
+            return ious
+        detected = [d['segmentation']['counts'] for d in self._dts[imgId, catId][: len(ious)]]
+        return boundary_iou(
+            ious,
+            detected,
+            [g['segmentation']['counts'] for g in gts],
+            np.array([g['iscrowd'] for g in gts], bool),
+            gts[0]['segmentation']['size'],
+            self.boundary_ratio,
+            min(float(self.params.iouThrs.min()), 1 - 1e-10),
+        )
+
+    def evaluateImg(
+        self, imgId: Hashable, catId: Hashable, aRng: list[float], maxDet: int
+    ) -> dict | None:
+        """Match one image; an unmatched detection of a category that was not annotated to the end is ignored."""
+        match = super().evaluateImg(imgId, catId, aRng, maxDet)
+        if match is not None and catId in self.unfinished.get(imgId, ()):
+            match['dtIgnore'] = match['dtIgnore'] | (match['dtMatches'] == 0)
+        return match
+
+
+def match_with_pycocotools(
+    gt: GroundTruth,
+    dt: Detections,
+    scores: np.ndarray,
+    areas: np.ndarray,
+    iou_type: str,
+    rules: Rules,
+    progress: Progress,
+) -> APTable:
+    """Score detections with the reference engine.
+
+    Args:
+        gt: With the boxes or masks that ``iou_type`` needs.
+        dt: Likewise; only detections that count.
+        scores: float64 array[N].
+        areas: float64 array[N], square pixels.
+        iou_type: ``'bbox'``, ``'segm'`` or ``'boundary'``.
+        rules: The protocol.
+        progress: Called after every category.
+    """
+    unfinished = gt.federation.unfinished if rules.federated and gt.federation else {}
+    evaluator = CategoryEval(iou_type, rules, unfinished)
+    truth = _truth_by_category(gt, rules)
+    rows = _rows_by_category(dt, scores)
+    shape = (len(rules.iou_thresholds), len(evaluator.params.recThrs))
+    caps = (len(rules.areas), len(rules.max_dets))
+    categories = list(gt.categories)
+    precision = np.full((*shape, len(categories), *caps), NOTHING)
+    recall = np.full((shape[0], len(categories), *caps), NOTHING)
+    for k, category in enumerate(categories):
+        # Without annotations precision stays undefined, whatever was detected.
+        if category in truth:
+            dts: dict = defaultdict(list)
+            for i in rows.get(category, ()):
+                dts[dt.image_ids[i]].append(_entry(gt, dt, i, scores[i], areas[i]))
+            precision[:, :, k], recall[:, k] = evaluator.run(category, truth[category], dts)
+        progress()
+    return APTable(precision, recall, categories)
+
+
+def _truth_by_category(gt: GroundTruth, rules: Rules) -> dict[Hashable, dict]:
+    table: dict = defaultdict(lambda: defaultdict(list))
+    for a in gt.annotations:
+        # COCO ignores exactly the crowds, whatever the file says; LVIS has no crowds but may
+        # ignore.
+        crowd = 0 if rules.federated else a['iscrowd']
+        ignore = a['ignore'] if rules.federated else a['iscrowd']
+        table[a['category_id']][a['image_id']].append({**a, 'iscrowd': crowd, 'ignore': ignore})
+    return table
+
+
+def _rows_by_category(dt: Detections, scores: np.ndarray) -> dict[Hashable, list[int]]:
+    """Indices of each category's detections, best first, equal scores in their given order."""
+    rows: dict = defaultdict(list)
+    for i in np.argsort(-scores, kind='stable').tolist():
+        rows[dt.category_ids[i]].append(i)
+    return rows
+
+
+def _entry(gt: GroundTruth, dt: Detections, i: int, score: float, area: float) -> dict:
+    return {
+        'id': i + 1,
+        'image_id': dt.image_ids[i],
+        'bbox': dt.boxes[i],
+        'score': score,
+        'area': area,
+        'segmentation': {'size': gt.sizes[dt.image_ids[i]], 'counts': dt.counts[i]},
+    }

@@ -1,0 +1,106 @@
+"""Matching with vernier, an optional compiled engine (`pip install vernier`), in its strict parity mode."""
+
+import json
+from typing import Any
+
+import numpy as np
+
+from .ap_table import APTable
+from .detections import Detections
+from .ground_truth import GroundTruth
+from .matching import Progress
+from .rules import Rules
+
+
+def match_with_vernier(
+    gt: GroundTruth,
+    dt: Detections,
+    scores: np.ndarray,
+    areas: np.ndarray,
+    iou_type: str,
+    rules: Rules,
+    progress: Progress,
+) -> APTable:
+    """Score detections with vernier; arguments and result as ``match_with_pycocotools``.
+
+    Raises:
+        ModuleNotFoundError: vernier is not installed.
+    """
+    engine = _import_vernier()
+    dataset = engine.CocoDataset
+    federated = rules.federated and gt.federation is not None
+    truth = json.dumps(_coco_json(gt, iou_type != 'bbox', federated)).encode()
+    ratio = {'dilation_ratio': rules.dilation_ratio} if iou_type == 'boundary' else {}
+    grid = getattr(engine, f'evaluate_{iou_type}_grid')(
+        dataset.from_lvis_json(truth) if federated else dataset.from_json(truth),
+        [_entry(gt, dt, i, float(scores[i]), float(areas[i]), iou_type) for i in range(len(dt))],
+        parity_mode='strict',
+        max_dets_per_image=rules.max_dets[-1],
+        use_cats=True,
+        iou_thresholds=list(rules.iou_thresholds),
+        area_ranges=engine.Breakdown.from_ranges(
+            'area', [(name, float(a), float(b)) for name, (a, b) in rules.areas.items()]
+        ),
+        dt_area='supplied',
+        **ratio,
+    )
+    found = grid.accumulate(list(rules.max_dets))
+    for _ in gt.categories:
+        progress()
+    categories = sorted(gt.categories)
+    return APTable(np.asarray(found.precision), np.asarray(found.recall), categories)
+
+
+def _import_vernier() -> Any:
+    try:
+        from vernier import instance
+    except ModuleNotFoundError as error:
+        if error.name != 'vernier':
+            raise
+        raise ModuleNotFoundError(
+            "backend='vernier' needs the package vernier: pip install vernier==0.5.4",
+            name='vernier',
+        ) from None
+    return instance
+
+
+def _coco_json(gt: GroundTruth, masks: bool, federated: bool) -> dict:
+    images = [{'id': i, 'height': h, 'width': w} for i, (h, w) in gt.sizes.items()]
+    categories = [{'id': i, 'name': name} for i, name in gt.categories.items()]
+    if federated:
+        for image in images:
+            image['neg_category_ids'] = sorted(gt.federation.absent[image['id']])
+            image['not_exhaustive_category_ids'] = sorted(gt.federation.unfinished[image['id']])
+        for category in categories:
+            category['frequency'] = gt.federation.frequency[category['id']]
+    annotations = []
+    for a in gt.annotations:
+        entry = {k: a[k] for k in ('id', 'image_id', 'category_id', 'iscrowd', 'area')}
+        entry['ignore'] = a['ignore'] if federated else a['iscrowd']
+        entry['bbox'] = a.get('bbox', [0.0, 0.0, 0.0, 0.0])
+        if federated:
+            entry['iscrowd'] = 0
+        if masks:
+            entry['segmentation'] = {
+                'size': a['segmentation']['size'],
+                'counts': a['segmentation']['counts'].decode('ascii'),
+            }
+        annotations.append(entry)
+    return {'images': images, 'categories': categories, 'annotations': annotations}
+
+
+def _entry(
+    gt: GroundTruth, dt: Detections, i: int, score: float, area: float, iou_type: str
+) -> dict[str, Any]:
+    entry = {
+        'id': i + 1,
+        'image_id': dt.image_ids[i],
+        'category_id': dt.category_ids[i],
+        # vernier asks for a box even where only masks are compared
+        'bbox': dt.boxes[i].tolist() if iou_type == 'bbox' else [0.0, 0.0, 0.0, 0.0],
+        'score': score,
+        'area': area,
+    }
+    if iou_type != 'bbox':
+        entry['segmentation'] = {'size': list(gt.sizes[dt.image_ids[i]]), 'counts': dt.counts[i]}
+    return entry
