@@ -64,8 +64,9 @@ class EmbedMaskBBoxHead(ProposalLayers, PointHead):
             remark: this costs box AP and gains mask AP.
         center: Middle of the central square of positive points: of the ``'box'``, or of the ``'mask'``
             (adet), the mean of its pixel positions.
-        inclusive_boxes: Parity: v1-v3 end boxes at their last pixel (x2 = x + w - 1). Ground truth is moved
-            there, areas and overlaps count pixels, results are moved back.
+        inclusive_boxes: Parity: v1-v3 end boxes at their last pixel (x2 = x + w - 1): areas and overlaps count
+            pixels, and one pixel is added to results. Ground truth must come that way, from the transform
+            ``InclusiveBoxes``.
         init_cfg: Defaults to N(0, 0.01), class prior 0.01, margin prior by ``prior_distance``.
         kwargs: See ``PointHead``.
 
@@ -115,14 +116,15 @@ class EmbedMaskBBoxHead(ProposalLayers, PointHead):
         return class_logits, ltrb, self.conv_centerness(reg_feat), embed, margin
 
     def loss_and_proposals(
-        self, x: Sequence[Tensor], objects: InstanceList
+        self, x: Sequence[Tensor], objects: InstanceList, metas: list[dict] | None = None
     ) -> tuple[dict[str, Tensor], Proposals]:
         """Detection losses, and the proposals that the mask loss chooses from.
 
         Args:
             x: Pyramid.
-            objects: One per image: ``bboxes`` Tensor[G, 4] as ``native_boxes`` gives them, ``labels``
+            objects: One per image: ``bboxes`` Tensor[G, 4] in pixels of the network input, ``labels``
                 LongTensor[G], ``masks`` BoolTensor[G, H, W] on the padded input.
+            metas: Not needed here; other box heads need them.
         """
         maps = self(x)
         grid = self.grid(maps.class_logits)
@@ -137,14 +139,6 @@ class EmbedMaskBBoxHead(ProposalLayers, PointHead):
             self._overlaps(boxes, targets, objects),
         )
         return losses, proposals
-
-    def native_boxes(self, boxes: Tensor, meta: dict) -> Tensor:
-        """Exclusive boxes Tensor[G, 4] as this head counts them, both in pixels of the network input."""
-        if not self.inclusive_boxes:
-            return boxes
-        # one pixel of the original image, as the original subtracts it before resizing
-        pixel = boxes.new_tensor(tuple(meta.get('scale_factor', (1.0, 1.0)))[:2])
-        return torch.cat((boxes[:, :2], boxes[:, 2:] - pixel), dim=1)
 
     def export_boxes(self, boxes: Tensor, meta: dict, rescale: bool) -> Tensor:
         """Boxes of this head as exclusive ones, Tensor[N, 4] of the network input or original image."""
@@ -164,10 +158,12 @@ class EmbedMaskBBoxHead(ProposalLayers, PointHead):
 
     def _overlaps(self, boxes: Tensor, targets: PointTargets, objects: InstanceList) -> Tensor:
         """IoU of predicted boxes Tensor[B, P, 4] with the boxes of their objects: Tensor[B, P]."""
-        learned = torch.stack([
-            torch.cat((gt.bboxes, gt.bboxes.new_zeros(1, 4)))[index]
-            for gt, index in zip(objects, targets.gt_index)
-        ])
+        learned = torch.stack(
+            [
+                torch.cat((gt.bboxes, gt.bboxes.new_zeros(1, 4)))[index]
+                for gt, index in zip(objects, targets.gt_index)
+            ]
+        )
         return paired_iou(boxes, learned, self.pixel_offset)
 
     def predict_instances(self, x: Sequence[Tensor], metas: list[dict]) -> InstanceList:

@@ -60,9 +60,18 @@ FCOS: list[Rule] = [
 BENCHMARK: list[Rule] = [
     (r'backbone\.body\.stem\.(.+)', r'backbone.\1'),
     (r'backbone\.body\.(layer\d\..+)', r'backbone.\1'),
-    (r'backbone\.fpn\.fpn_inner(\d)\.(.+)', lambda m: f'neck.lateral_convs.{int(m[1]) - 2}.conv.{m[2]}'),
-    (r'backbone\.fpn\.fpn_layer(\d)\.(.+)', lambda m: f'neck.fpn_convs.{int(m[1]) - 2}.conv.{m[2]}'),
-    (r'backbone\.fpn\.top_blocks\.p(\d)\.(.+)', lambda m: f'neck.fpn_convs.{int(m[1]) - 3}.conv.{m[2]}'),
+    (
+        r'backbone\.fpn\.fpn_inner(\d)\.(.+)',
+        lambda m: f'neck.lateral_convs.{int(m[1]) - 2}.conv.{m[2]}',
+    ),
+    (
+        r'backbone\.fpn\.fpn_layer(\d)\.(.+)',
+        lambda m: f'neck.fpn_convs.{int(m[1]) - 2}.conv.{m[2]}',
+    ),
+    (
+        r'backbone\.fpn\.top_blocks\.p(\d)\.(.+)',
+        lambda m: f'neck.fpn_convs.{int(m[1]) - 3}.conv.{m[2]}',
+    ),
     *((rf'rpn\.head\.{pattern}', target) for pattern, target in FCOS),
     (r'rpn\.head\.mask_tower\.(\d+)\.(.+)', _tower('mask_head.convs')),
     (r'rpn\.head\.proposal_embed_pred\.(.+)', r'bbox_head.conv_embed.\1'),
@@ -80,7 +89,10 @@ ADELAIDET: list[Rule] = [
     (r'backbone\.bottom_up\.stem\.conv1\.norm\.(.+)', r'backbone.bn1.\1'),
     (r'backbone\.bottom_up\.stem\.conv1\.(.+)', r'backbone.conv1.\1'),
     (r'backbone\.bottom_up\.res(\d)\.(\d+)\.(conv\d|shortcut)\.(.+)', _residual),
-    (r'backbone\.fpn_lateral(\d)\.(.+)', lambda m: f'neck.lateral_convs.{int(m[1]) - 3}.conv.{m[2]}'),
+    (
+        r'backbone\.fpn_lateral(\d)\.(.+)',
+        lambda m: f'neck.lateral_convs.{int(m[1]) - 3}.conv.{m[2]}',
+    ),
     (r'backbone\.fpn_output(\d)\.(.+)', lambda m: f'neck.fpn_convs.{int(m[1]) - 3}.conv.{m[2]}'),
     (r'backbone\.top_block\.p(\d)\.(.+)', lambda m: f'neck.fpn_convs.{int(m[1]) - 3}.conv.{m[2]}'),
     *((rf'proposal_generator\.fcos_head\.{pattern}', target) for pattern, target in FCOS),
@@ -100,7 +112,7 @@ ADELAIDET: list[Rule] = [
 ]
 
 
-def _rename(key: str, rules: list[Rule]) -> str | None:
+def rename(key: str, rules: list[Rule]) -> str | None:
     """New name; None for bookkeeping. Unknown keys stay, so that a strict load names them."""
     for pattern, target in rules:
         match = re.fullmatch(pattern, key)
@@ -114,7 +126,7 @@ def _rename(key: str, rules: list[Rule]) -> str | None:
 def _convert(state_dict: Mapping[str, Tensor], rules: list[Rule], norm_shift: float) -> StateDict:
     converted: StateDict = {}
     for key, value in state_dict.items():
-        name = _rename(key, rules)
+        name = rename(key, rules)
         if name is None:
             continue
         if name.endswith('.scale'):

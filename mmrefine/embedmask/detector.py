@@ -36,7 +36,8 @@ class EmbedMask(SingleStageInstanceSegmentor):
         """Losses of a batch: Tensor[B, 3, H, W] and its samples."""
         x = self.extract_feat(batch_inputs)
         objects = self._objects(batch_data_samples, x[0].shape[-2:])
-        losses, proposals = self.bbox_head.loss_and_proposals(x, objects)
+        metas = [sample.metainfo for sample in batch_data_samples]
+        losses, proposals = self.bbox_head.loss_and_proposals(x, objects, metas)
         losses.update(self.mask_head.loss(x, objects, proposals, self.bbox_head.position()))
         return losses
 
@@ -59,10 +60,11 @@ class EmbedMask(SingleStageInstanceSegmentor):
             masks = masks.to_tensor(dtype=torch.bool, device=boxes.device)
         masks = masks.bool()[:, : canvas[0], : canvas[1]]
         masks = F.pad(masks, (0, canvas[1] - masks.shape[2], 0, canvas[0] - masks.shape[1]))
-        boxes = self.bbox_head.native_boxes(boxes.float(), meta)
-        return InstanceData(bboxes=boxes, labels=gt.labels, masks=masks)
+        return InstanceData(bboxes=boxes.float(), labels=gt.labels, masks=masks)
 
-    def predict(self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True) -> SampleList:
+    def predict(
+        self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
+    ) -> SampleList:
         """Add ``pred_instances`` with ``bboxes``, ``scores``, ``labels`` and ``masks`` to the samples.
 
         Args:

@@ -78,7 +78,11 @@ class _Exponent(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, pixels: Tensor, embeds: Tensor, margins: Tensor) -> Tensor:
-        mean = pixels.mean(dim=1, keepdim=True) if pixels.shape[1] else pixels.new_zeros(len(pixels), 1)
+        mean = (
+            pixels.mean(dim=1, keepdim=True)
+            if pixels.shape[1]
+            else pixels.new_zeros(len(pixels), 1)
+        )
         pixels, embeds = pixels - mean, embeds - mean.t()
         ctx.save_for_backward(pixels, embeds, margins)
         weights = torch.cat((margins, -2 * margins * embeds), dim=1)

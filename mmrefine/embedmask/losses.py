@@ -98,7 +98,9 @@ def _lovasz(logits: Tensor, chosen: Tensor, targets: Tensor, valid: Tensor | Non
     return errors.new_zeros(num).index_add(0, instance, errors * weights)
 
 
-def lovasz_weights(errors: Tensor, positive: Tensor, instance: Tensor, foreground: Tensor) -> Tensor:
+def lovasz_weights(
+    errors: Tensor, positive: Tensor, instance: Tensor, foreground: Tensor
+) -> Tensor:
     """Slope of the Lovász extension of the Jaccard loss at every error.
 
     With the errors of one instance in descending order, n foreground cells and J_k = 1 - (n - P_k) / (n + B_k)

@@ -80,7 +80,9 @@ class EmbedMaskHead(BaseModule):
         if loss_semantic is not None and not num_classes:
             raise ValueError('loss_semantic needs num_classes')
         prior = dict(type='Normal', name='conv_seg', std=0.01, bias_prob=0.01)
-        default = dict(type='Normal', layer='Conv2d', std=0.01, override=[prior] if loss_semantic else None)
+        default = dict(
+            type='Normal', layer='Conv2d', std=0.01, override=[prior] if loss_semantic else None
+        )
         super().__init__(init_cfg or default)
         self.num_classes, self.coord_embed = num_classes, coord_embed
         self.branch, self.stride, self.enlarge = branch, stride, enlarge
@@ -104,7 +106,9 @@ class EmbedMaskHead(BaseModule):
             self.conv_seg = nn.Conv2d(feat_channels, num_classes, 1)
             self.loss_semantic = MODELS.build(loss_semantic)
 
-    def _build_merged(self, in_channels: int, channels: int, num_convs: int, norm_cfg: ConfigType) -> None:
+    def _build_merged(
+        self, in_channels: int, channels: int, num_convs: int, norm_cfg: ConfigType
+    ) -> None:
         self.refine = nn.ModuleList(
             ConvModule(in_channels, channels, 3, padding=1, norm_cfg=norm_cfg) for _ in range(3)
         )
@@ -148,13 +152,15 @@ class EmbedMaskHead(BaseModule):
 
         Args:
             x: Pyramid.
-            objects: One per image: ``bboxes`` Tensor[G, 4] as the box head counts them, ``labels``,
+            objects: One per image: ``bboxes`` Tensor[G, 4] in pixels, ``labels``,
                 ``masks`` BoolTensor[G, stride * h, stride * w].
             proposals: From the box head.
             position: Factor of the coordinates.
         """
         pixels = self(x, position)
-        losses = self.mask_loss(self.training_map(pixels), objects, proposals, self.enlarge == 'aligned')
+        losses = self.mask_loss(
+            self.training_map(pixels), objects, proposals, self.enlarge == 'aligned'
+        )
         # every parameter takes part in every iteration, as distributed training demands
         losses['loss_mask'] = losses['loss_mask'] + 0 * (
             pixels.sum() + proposals.embeds.sum() + proposals.margins.sum()
@@ -169,9 +175,9 @@ class EmbedMaskHead(BaseModule):
 
     def _semantic_loss(self, finest: Tensor, objects: InstanceList) -> Tensor:
         logits = self.conv_seg(self.seg_convs(finest)).float()
-        labels = torch.stack([
-            semantic_targets(o.masks, o.labels, self.num_classes, self.stride) for o in objects
-        ])
+        labels = torch.stack(
+            [semantic_targets(o.masks, o.labels, self.num_classes, self.stride) for o in objects]
+        )
         positive = (labels < self.num_classes).sum().clamp(min=1)
         return self.loss_semantic(
             logits.permute(0, 2, 3, 1).flatten(0, 2), labels.flatten(), avg_factor=positive.float()
@@ -213,9 +219,12 @@ def _tower(
     in_channels: int, channels: int, depth: int, norm_cfg: ConfigType, bias: bool | str = 'auto'
 ) -> nn.Sequential:
     widths = [in_channels] + [channels] * depth
-    return nn.Sequential(*(
-        ConvModule(a, b, 3, padding=1, norm_cfg=norm_cfg, bias=bias) for a, b in zip(widths, widths[1:])
-    ))
+    return nn.Sequential(
+        *(
+            ConvModule(a, b, 3, padding=1, norm_cfg=norm_cfg, bias=bias)
+            for a, b in zip(widths, widths[1:])
+        )
+    )
 
 
 def double(maps: Tensor) -> Tensor:

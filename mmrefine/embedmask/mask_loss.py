@@ -128,7 +128,9 @@ class EmbedMaskLoss:
         limited = torch.full_like(gt_index, -1).flatten()
         return limited.scatter(0, keep, gt_index.flatten()[keep]).view_as(gt_index)
 
-    def choose(self, proposals: Proposals, learning: Tensor, image: int, num_objects: int) -> Chosen:
+    def choose(
+        self, proposals: Proposals, learning: Tensor, image: int, num_objects: int
+    ) -> Chosen:
         """The proposals of one image that learn.
 
         Args:

@@ -84,7 +84,8 @@ class MaskOutput:
             return map_masks_to_rle(maps, size, image_size, threshold)
         per_chunk = max(1, CHUNK // max(1, math.prod(image_size)))
         dense = (
-            self._resize(part, network_size, image_size) > threshold for part in maps.split(per_chunk)
+            self._resize(part, network_size, image_size) > threshold
+            for part in maps.split(per_chunk)
         )
         if mask_format == 'rle':
             return [rle for part in dense for rle in encode(part)]
@@ -110,7 +111,9 @@ class MaskOutput:
         outside = LOG_OUTSIDE if self.log_space else 0.0
         return torch.where(box_regions(boxes, size), soft, outside)
 
-    def _resize(self, maps: Tensor, network_size: tuple[int, int], image_size: tuple[int, int]) -> Tensor:
+    def _resize(
+        self, maps: Tensor, network_size: tuple[int, int], image_size: tuple[int, int]
+    ) -> Tensor:
         """Tensor[N, Hm, Wm] -> Tensor[N, height, width]."""
         if self.aligned:
             maps = aligned_bilinear(maps[None], MASK_STRIDE)

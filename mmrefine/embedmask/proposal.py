@@ -93,18 +93,24 @@ class ProposalLayers:
                 f'got {margin_source!r} and {margin_dims!r}'
             )
         if embed_dim < (3 if coord_embed else 1):
-            raise ValueError(f'embed_dim {embed_dim} is too small: coordinates take two, at least one must remain')
+            raise ValueError(
+                f'embed_dim {embed_dim} is too small: coordinates take two, at least one must remain'
+            )
         if margin_source == 'box' and margin_dims == 'each':
             raise ValueError("margins from the box are one number: set margin_dims='one'")
         if margin_dims == 'each' and not coord_embed:
-            raise ValueError("margins of 'each' dimension treat two as coordinates: set coord_embed=True")
+            raise ValueError(
+                "margins of 'each' dimension treat two as coordinates: set coord_embed=True"
+            )
         self.embed_dim, self.coord_embed, self.margin_source = embed_dim, coord_embed, margin_source
         self.margin_dims, self.box_unit, self.fixed_margin = margin_dims, box_unit, fixed_margin
         self.embed_strides = tuple(strides)
         self.position_scale = Scale(1.0) if coord_embed and learn_position_scale else None
         width = reduce_channels or channels
         self.conv_embed_reduce = nn.Conv2d(channels, width, 1) if reduce_channels else nn.Identity()
-        self.conv_margin_reduce = nn.Conv2d(channels, width, 1) if reduce_channels else nn.Identity()
+        self.conv_margin_reduce = (
+            nn.Conv2d(channels, width, 1) if reduce_channels else nn.Identity()
+        )
         if coord_embed:
             self.conv_embed_spatial = nn.Conv2d(width, 2, 3, padding=1)
             self.conv_embed_free = nn.Conv2d(width, embed_dim - 2, 3, padding=1)
@@ -126,7 +132,11 @@ class ProposalLayers:
 
     def proposal_init(self, distance: float = 2.0) -> list[dict]:
         """Initialisation overrides of the margin layers, see ``log_margin_prior``."""
-        names = [n for n in ('conv_margin', 'conv_margin_spatial', 'conv_margin_free') if hasattr(self, n)]
+        names = [
+            n
+            for n in ('conv_margin', 'conv_margin_spatial', 'conv_margin_free')
+            if hasattr(self, n)
+        ]
         bias = log_margin_prior(distance)
         return [dict(type='Normal', name=name, std=0.01, bias=bias) for name in names]
 
@@ -134,7 +144,9 @@ class ProposalLayers:
         """Factor of the coordinates, shared by proposals and pixels."""
         return 1.0 if self.position_scale is None else self.position_scale.scale
 
-    def embed_level(self, feature: Tensor, ltrb_stride: Tensor, level: int) -> tuple[Tensor, Tensor]:
+    def embed_level(
+        self, feature: Tensor, ltrb_stride: Tensor, level: int
+    ) -> tuple[Tensor, Tensor]:
         """Embedding and margin maps of one level, in fp32 also under autocast.
 
         Args:
@@ -153,7 +165,9 @@ class ProposalLayers:
         feature = self.conv_embed_reduce(feature)
         if not self.coord_embed:
             return self.conv_embed(feature)
-        spatial = add_coordinates(self.conv_embed_spatial(feature), self.embed_strides[level], self.position())
+        spatial = add_coordinates(
+            self.conv_embed_spatial(feature), self.embed_strides[level], self.position()
+        )
         return torch.cat((spatial, self.conv_embed_free(feature)), dim=1)
 
     def _margin(self, feature: Tensor, ltrb_stride: Tensor, level: int) -> Tensor:

@@ -83,7 +83,9 @@ def best_of_group(scores: Tensor, groups: Tensor, num_groups: int) -> Tensor:
     return index == first[groups]
 
 
-def overlapping_of_group(scores: Tensor, groups: Tensor, num_groups: int, threshold: float) -> Tensor:
+def overlapping_of_group(
+    scores: Tensor, groups: Tensor, num_groups: int, threshold: float
+) -> Tensor:
     """Mark the scores above a threshold, or, in a group without any, its highest ones: BoolTensor[P]."""
     top = scores.new_full((num_groups,), -torch.inf).scatter_reduce(0, groups, scores, 'amax')
     limit = top[groups]

@@ -1,150 +1,48 @@
-"""Replay recordings of the four EmbedMask generations: heads, losses with gradients, inference, whole model."""
-
-from dataclasses import dataclass
+"""Replay recordings of EmbedMask v1-v3: heads, losses with gradients, inference, whole model."""
 
 import numpy as np
 import torch
-from mmdet.registry import MODELS
+from mmdet.registry import MODELS, TRANSFORMS
+from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
-from torch import Tensor, nn
+from torch import Tensor
 
-from mmrefine.embedmask import EmbedMaskBBoxHead, EmbedMaskHead
-from mmrefine.embedmask.checkpoint import ADELAIDET, BENCHMARK, CONVERTERS, _rename
+from mmrefine.embedmask.checkpoint import CONVERTERS
 from mmrefine.embedmask.kernel import mask_exponent
 from mmrefine.embedmask.proposal import Proposals
-from mmrefine.masks import to_dense
+from mmrefine.embedmask.targets import best_of_group, overlapping_of_group
 
+from .embedmask_adet import check_adet_infer, check_adet_loss
+from .embedmask_heads import (
+    HEAD_TOLERANCE,
+    LOSS_TOLERANCE,
+    Heads,
+    build_heads,
+    check_gradients,
+    compare_masks,
+    features,
+    image_metas,
+    objects_of,
+    unpack_masks,
+)
 from .embedmask_units import check_units
 from .golden import Golden
 from .report import Report
 from .run import Reader
 
-HEAD_TOLERANCE = dict(atol=1e-4, rtol=1e-4)
-LOSS_TOLERANCE = dict(rtol=1e-5)
-GRADIENT_TOLERANCE = dict(rtol=2e-3)
-MAX_MASK_SHARE = 5e-4
-
-PROPOSAL = dict(
-    v1=dict(coord_embed=False, margin_source='box', margin_dims='one'),
-    v2=dict(margin_dims='one'),
-    v3=dict(),
-    adet=dict(learn_position_scale=False, reduce_channels=128),
-)
-MASK_LOSS = dict(
-    v1=dict(select='mean', average='objects', min_probability=0.0, box_padding=0.1, smooth_weight=0.1),
-    v2=dict(box_padding=0.1),
-    v3=dict(),
-    adet=dict(
-        select='all',
-        average='batch',
-        targets='sampled',
-        min_probability=1e-6,
-        max_proposals=500,
-        loss_weight=1.0,
-    ),
-)
-OUTPUT = dict(
-    v1=dict(box_halo=1),
-    v2=dict(box_halo=1),
-    v3=dict(box_halo=2, truncate_boxes=True, log_space=True),
-    adet=dict(box_halo=None),
-)
-
-
-@dataclass
-class Heads:
-    """Both heads with the recorded weights, and the names of their parameters in the original."""
-
-    bbox: EmbedMaskBBoxHead
-    mask: EmbedMaskHead
-    names: dict[str, str]
-
-    def parameter(self, official: str) -> nn.Parameter:
-        """The parameter that the original calls so."""
-        head, name = self.names[official].split('.', 1)
-        return dict((self.bbox if head == 'bbox_head' else self.mask).named_parameters())[name]
-
-
-def _variant(weights: dict[str, Tensor]) -> str:
-    return next(c.name for c in CONVERTERS if c.recognise(weights)).removeprefix('embedmask-')
-
-
-def _official(golden: Golden) -> dict[str, Tensor]:
-    """Recorded weights under their complete official names (head files leave out a prefix)."""
-    weights = golden.state_dict()
-    if any(key.startswith(('rpn.', 'proposal_')) and '.' in key for key in weights if 'head.' in key):
-        return weights
-    return {f'rpn.head.{key}': value for key, value in weights.items()}
-
-
-def build_heads(golden: Golden, device: torch.device) -> Heads:
-    """Both heads as the file's weights and settings demand."""
-    meta, official = golden.json('meta'), _official(golden)
-    variant = _variant(official)
-    converter = next(c for c in CONVERTERS if c.name == f'embedmask-{variant}')
-    weights = converter.convert(official)
-    cfg, adet = meta.get('cfg', {}), variant == 'adet'
-    channels = meta.get('in_channels') or meta['fpn_channels']
-    embed_dim = next(len(v) for k, v in weights.items() if k.endswith(('conv_embed.weight', 'conv_embed_free.weight')))
-    embed_dim += 0 if variant == 'v1' else 2
-    test_cfg = dict(
-        score_thr=meta.get('score_thr', 0.05),
-        nms_pre=meta.get('pre_nms_top_n', 1000),
-        nms=dict(iou_threshold=meta.get('nms_thr', 0.6)),
-        max_per_img=meta.get('detections_per_img', 100),
-        mask_thr=meta.get('mask_th', 0.53 if variant in ('v2', 'v3') else 0.5),
-        filter_by_product=adet,
-        sqrt_score=adet,
-        clip_before_nms=not adet,
-    )
-    bbox = EmbedMaskBBoxHead(
-        num_classes=meta['num_classes'],
-        in_channels=channels,
-        feat_channels=channels,
-        strides=meta.get('strides', (8, 16, 32, 64, 128)),
-        proposal=dict(embed_dim=embed_dim, **PROPOSAL[variant]),
-        sample_in_mask=cfg.get('SAMPLE_IN_MASK', not adet),
-        center='mask' if adet else 'box',
-        inclusive_boxes=not adet,
-        loss_bbox=dict(type='LtrbIoULoss', kind='giou', offset=1.0, hull_eps=0.0 if adet else 1e-7),
-        test_cfg=test_cfg,
-    )
-    loss = dict(MASK_LOSS[variant])
-    if 'BOX_PADDING' in cfg:
-        loss['box_padding'] = cfg['BOX_PADDING'] if cfg['BOX_PADDING'] >= 0 else None
-    mask = EmbedMaskHead(
-        num_classes=meta['num_classes'],
-        in_channels=channels,
-        feat_channels=meta.get('mask_branch_channels', channels),
-        embed_dim=embed_dim,
-        coord_embed=variant != 'v1',
-        branch='merged' if adet else 'finest',
-        enlarge='aligned' if adet else 'bilinear',
-        loss=loss,
-        loss_semantic=dict(type='FocalLoss', use_sigmoid=True) if adet else None,
-        output=OUTPUT[variant],
-        test_cfg=test_cfg,
-    )
-    for name, head in (('bbox_head', bbox), ('mask_head', mask)):
-        head.load_state_dict(
-            {k.removeprefix(f'{name}.'): v for k, v in weights.items() if k.startswith(f'{name}.')}
-        )
-        head.to(device)
-    rules = ADELAIDET if adet else BENCHMARK
-    return Heads(bbox, mask, {key: _rename(key, rules) for key in official if _rename(key, rules)})
-
-
-def _features(golden: Golden, device: torch.device, grad: bool = False) -> list[Tensor]:
-    return [golden.tensor(f'in/feat{i}', device).requires_grad_(grad) for i in range(5)]
-
 
 def check_head(golden: Golden, report: Report, device: torch.device) -> None:
     """All outputs of both heads, in both units of the box output."""
     heads = build_heads(golden, device)
-    x = _features(golden, device)
+    x = features(golden, device)
     with torch.no_grad():
         maps = heads.bbox(x)
-        report.close('pixel_embed', heads.mask(x, heads.bbox.position()), golden['out/pixel_embed'], **HEAD_TOLERANCE)
+        report.close(
+            'pixel_embed',
+            heads.mask(x, heads.bbox.position()),
+            golden['out/pixel_embed'],
+            **HEAD_TOLERANCE,
+        )
     grid = heads.bbox.grid(maps.class_logits)
     for level, points in enumerate(grid.points.split(grid.counts)):
         stride = heads.bbox.strides[level]
@@ -160,57 +58,11 @@ def check_head(golden: Golden, report: Report, device: torch.device) -> None:
             report.close(f'{name}_{level}', value, golden[f'out/{name}_{level}'], **HEAD_TOLERANCE)
 
 
-def _objects(golden: Golden, device: torch.device, first_label: int) -> list[InstanceData]:
-    """Recorded objects; their boxes are already what the head calls native."""
-    height, width = golden.json('meta')['padded_hw']
-    objects = []
-    while f'in/gt_boxes_{len(objects)}' in golden:
-        i = len(objects)
-        masks = golden.tensor(f'in/gt_masks_{i}', device).bool()
-        canvas = masks.new_zeros(len(masks), height, width)
-        canvas[:, : masks.shape[1], : masks.shape[2]] = masks
-        objects.append(InstanceData(
-            bboxes=golden.tensor(f'in/gt_boxes_{i}', device),
-            labels=golden.tensor(f'in/gt_labels_{i}', device) - first_label,
-            masks=canvas,
-        ))
-    return objects
-
-
-def _gradient_error(report: Report, name: str, ours: Tensor, reference: np.ndarray) -> None:
-    """Length of the difference over length of the recorded gradient."""
-    reference = torch.from_numpy(reference).to(ours)
-    length = reference.norm().clamp(min=1e-12)
-    report.close(name, (ours.reshape(reference.shape) - reference).norm() / length, 0.0, atol=GRADIENT_TOLERANCE['rtol'])
-
-
-def _check_gradients(
-    golden: Golden, report: Report, heads: Heads, prefix: str, loss: Tensor, x: list[Tensor]
-) -> None:
-    keys = golden.keys_under(prefix)
-    if not keys:
-        return
-    complete = {k: k if k in heads.names else f'rpn.head.{k}' for k in keys}
-    wanted = [heads.parameter(complete[key]) for key in keys]
-    grads = torch.autograd.grad(loss, [*wanted, *x], retain_graph=True, allow_unused=True)
-    for key, parameter, grad in zip(keys, wanted, grads):
-        grad = torch.zeros_like(parameter) if grad is None else grad
-        _gradient_error(report, f'{prefix}/{key}', grad, golden[f'{prefix}/{key}'])
-    if prefix == 'grad':
-        for key in golden.keys_under('grad_in'):
-            grad = grads[len(keys) + int(key.removeprefix('feat'))]
-            reference = golden[f'grad_in/{key}']
-            if reference.shape != tuple(grad.shape):
-                step = grad.shape[1] // reference.shape[1]
-                grad = grad[: len(reference), ::step]
-            _gradient_error(report, f'grad_in/{key}', grad, reference)
-
-
 def check_loss(golden: Golden, report: Report, device: torch.device) -> None:
     """v1-v3: targets, chosen proposals, every loss, every recorded gradient."""
     heads = build_heads(golden, device)
-    x = _features(golden, device, grad=True)
-    objects = _objects(golden, device, first_label=1)
+    x = features(golden, device, grad=True)
+    objects = objects_of(golden, device, first_label=1)
     losses, proposals = heads.bbox.loss_and_proposals(x, objects)
     losses.update(heads.mask.loss(x, objects, proposals, heads.bbox.position()))
     names = dict(loss_bbox='loss_reg', loss_mask='mask_loss', loss_smooth='smooth_loss')
@@ -218,8 +70,8 @@ def check_loss(golden: Golden, report: Report, device: torch.device) -> None:
         report.close(name, value, golden[f'out/{names.get(name, name)}'], **LOSS_TOLERANCE)
     total = sum(losses.values())
     report.close('total', total, golden['out/total'], **LOSS_TOLERANCE)
-    _check_gradients(golden, report, heads, 'grad', total, x)
-    _check_gradients(golden, report, heads, 'grad_mask', losses['loss_mask'], x)
+    check_gradients(golden, report, heads, 'grad', total, x)
+    check_gradients(golden, report, heads, 'grad_mask', losses['loss_mask'], x)
     with torch.no_grad():
         _check_targets(golden, report, heads, x, objects, proposals)
 
@@ -235,34 +87,57 @@ def _check_targets(
     targets = heads.bbox.assign(heads.bbox.grid(x), objects)
     positive = targets.gt_index >= 0
     report.exact('matched_idxes', targets.gt_index, golden['out/matched_idxes'])
-    report.close('reg_targets', targets.ltrb * positive[..., None], golden['out/reg_targets'], atol=1e-3)
-    labels = torch.stack([
-        torch.cat((o.labels + 1, o.labels.new_zeros(1)))[index] for o, index in zip(objects, targets.gt_index)
-    ])
+    report.close(
+        'reg_targets', targets.ltrb * positive[..., None], golden['out/reg_targets'], atol=1e-3
+    )
+    labels = torch.stack(
+        [
+            torch.cat((o.labels + 1, o.labels.new_zeros(1)))[index]
+            for o, index in zip(objects, targets.gt_index)
+        ]
+    )
     report.exact('labels', labels, golden['out/labels'])
     pixels = heads.mask(x, heads.bbox.position())
     report.close('pixel_embed', pixels, golden['out/pixel_embed'], **HEAD_TOLERANCE)
     enlarged = heads.mask.training_map(pixels)
     for i, objects_i in enumerate(objects):
         loss = heads.mask.mask_loss
-        report.exact(f'mask_targets_{i}', loss.make_targets(objects_i.masks), golden[f'out/mask_targets_{i}'] > 0)
+        report.exact(
+            f'mask_targets_{i}',
+            loss.make_targets(objects_i.masks),
+            golden[f'out/mask_targets_{i}'] > 0,
+        )
         chosen = loss.choose(proposals, proposals.gt_index, i, len(objects_i.bboxes))
         order = torch.argsort(chosen.gt_index)
-        first = order[: len(golden[f'out/mask_prob_{i}'])]
-        maps = torch.exp(-mask_exponent(enlarged[i], chosen.embeds[first], chosen.margins[first]))
-        report.close(f'mask_prob_{i}', maps, golden[f'out/mask_prob_{i}'], **HEAD_TOLERANCE)
+        maps = torch.exp(-mask_exponent(enlarged[i], chosen.embeds[order], chosen.margins[order]))
+        if loss.select == 'mean':
+            # recorded for the first objects, zeros where an object has no proposal
+            full = maps.new_zeros(len(objects_i.bboxes), *maps.shape[1:])
+            maps = full.index_copy(0, chosen.gt_index[order], maps)
+        recorded = golden[f'out/mask_prob_{i}']
+        report.close(f'mask_prob_{i}', maps[: len(recorded)], recorded, **HEAD_TOLERANCE)
         if f'out/mask_loss_per_gt_{i}' in golden:
-            each = loss.instance_losses(enlarged[i], chosen, objects_i.bboxes, objects_i.masks)[order]
-            report.close(f'mask_loss_per_gt_{i}', each, golden[f'out/mask_loss_per_gt_{i}'], **LOSS_TOLERANCE)
-        _check_chosen(golden, report, loss.select, loss.min_overlap, proposals, i, len(objects_i.bboxes))
+            each = loss.instance_losses(enlarged[i], chosen, objects_i.bboxes, objects_i.masks)[
+                order
+            ]
+            report.close(
+                f'mask_loss_per_gt_{i}', each, golden[f'out/mask_loss_per_gt_{i}'], **LOSS_TOLERANCE
+            )
+        _check_chosen(
+            golden, report, loss.select, loss.min_overlap, proposals, i, len(objects_i.bboxes)
+        )
 
 
 def _check_chosen(
-    golden: Golden, report: Report, select: str, threshold: float, proposals: Proposals, image: int, count: int
+    golden: Golden,
+    report: Report,
+    select: str,
+    threshold: float,
+    proposals: Proposals,
+    image: int,
+    count: int,
 ) -> None:
     """Grid positions of the proposals that learn, object by object."""
-    from mmrefine.embedmask.targets import best_of_group, overlapping_of_group
-
     index = (proposals.gt_index[image] >= 0).nonzero().squeeze(1)
     groups, overlap = proposals.gt_index[image, index], proposals.overlap[image, index]
     recorded = golden[f'out/pos_proposal_idx_{image}']
@@ -271,32 +146,13 @@ def _check_chosen(
         order = torch.argsort(groups[keep], stable=True)
         report.exact(f'pos_proposal_idx_{image}', index[keep][order], recorded)
         counts = torch.bincount(groups[keep], minlength=count)
-        report.exact(f'pos_proposal_count_{image}', counts, golden[f'out/pos_proposal_count_{image}'])
+        report.exact(
+            f'pos_proposal_count_{image}', counts, golden[f'out/pos_proposal_count_{image}']
+        )
     else:
         keep = best_of_group(overlap, groups, count)
         best = torch.full((count,), -1, device=index.device).scatter(0, groups[keep], index[keep])
         report.exact(f'pos_proposal_idx_{image}', best, recorded)
-
-
-def _metas(network: np.ndarray, original: np.ndarray) -> list[dict]:
-    return [
-        dict(
-            img_shape=tuple(map(int, size)),
-            ori_shape=tuple(map(int, old)),
-            scale_factor=(float(size[1] / old[1]), float(size[0] / old[0])),
-        )
-        for size, old in zip(network, original)
-    ]
-
-
-def unpack_masks(packed: np.ndarray, width: int) -> np.ndarray:
-    """Undo ``np.packbits`` along the last axis."""
-    return np.unpackbits(packed, axis=-1)[..., :width] > 0
-
-
-def _compare_masks(report: Report, name: str, masks: Tensor | list[dict], reference: np.ndarray) -> None:
-    dense = to_dense(masks, reference.shape[1:]).cpu().numpy()
-    report.exact(name, dense, reference, max_share=MAX_MASK_SHARE)
 
 
 @torch.no_grad()
@@ -304,8 +160,8 @@ def check_infer(golden: Golden, report: Report, device: torch.device) -> None:
     """v1-v3: detections, soft maps, masks and boxes of the original image, both mask formats."""
     heads = build_heads(golden, device)
     heads.bbox.eval(), heads.mask.eval()
-    x = _features(golden, device)
-    metas = _metas(golden['in/image_sizes_hw'], golden['in/orig_sizes_hw'])
+    x = features(golden, device)
+    metas = image_metas(golden['in/image_sizes_hw'], golden['in/orig_sizes_hw'])
     check_detections(golden, report, heads, x, metas)
 
 
@@ -331,24 +187,122 @@ def check_detections(
         report.close(f'boxes_{i}', result.bboxes, recorded('boxes'), atol=1e-3)
         for name, value in (('embed', result.embeds), ('margin', result.margins)):
             if f'out/det_proposal_{name}_{i}' in golden:
-                report.close(f'{name}_{i}', value, recorded(f'det_proposal_{name}'), **HEAD_TOLERANCE)
+                report.close(
+                    f'{name}_{i}', value, recorded(f'det_proposal_{name}'), **HEAD_TOLERANCE
+                )
         if f'out/mask_map_{i}' in golden:
-            maps = heads.mask.output.soft_maps(pixels[i], result.embeds, result.margins, result.bboxes)
+            maps = heads.mask.output.soft_maps(
+                pixels[i], result.embeds, result.margins, result.bboxes
+            )
             report.close(f'mask_map_{i}', maps, recorded('mask_map'), **HEAD_TOLERANCE)
         boxes = heads.bbox.export_boxes(result.bboxes, meta, rescale=True)
         xywh = torch.cat((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), dim=1)
         report.close(f'coco_boxes_{i}', xywh, recorded('coco_boxes_xywh'), atol=1e-3)
         coco = unpack_masks(recorded('coco_masks'), meta['ori_shape'][1])
-        _compare_masks(report, f'coco_masks_{i}', masks[i], coco)
-        _compare_masks(report, f'coco_masks_{i} (rle)', rles[i], coco)
+        compare_masks(report, f'coco_masks_{i}', masks[i], coco)
+        compare_masks(report, f'coco_masks_{i} (rle)', rles[i], coco)
         if f'out/postprocessed_masks_{i}' in golden:
             small = unpack_masks(recorded('postprocessed_masks'), meta['img_shape'][1])
-            _compare_masks(report, f'postprocessed_masks_{i}', network[i], small)
+            compare_masks(report, f'postprocessed_masks_{i}', network[i], small)
+
+
+def check_full(golden: Golden, report: Report, device: torch.device) -> None:
+    """Images to masks: transforms, backbone, pyramid, detections."""
+    meta = golden.json('meta')
+    official = golden.state_dict()
+    heads = build_heads(golden, device)
+    weights = next(c for c in CONVERTERS if c.recognise(official)).convert(official)
+    width = len(weights['backbone.conv1.weight'])
+    base = len(weights['backbone.layer1.0.conv1.weight'])
+    backbone = MODELS.build(
+        dict(
+            type='ResNet',
+            depth=50,
+            base_channels=base,
+            stem_channels=width,
+            norm_cfg=dict(type='BN', requires_grad=False),
+            norm_eval=True,
+            style='caffe',
+        )
+    )
+    neck = MODELS.build(
+        dict(
+            type='FPN',
+            in_channels=[base * 4 * 2**i for i in range(4)],
+            out_channels=meta['fpn_channels'],
+            start_level=1,
+            add_extra_convs='on_output',
+            num_outs=5,
+            relu_before_extra_convs=True,
+        )
+    )
+    for name, part in (('backbone.', backbone), ('neck.', neck)):
+        part.load_state_dict(
+            {k.removeprefix(name): v for k, v in weights.items() if k.startswith(name)}
+        )
+        part.to(device).eval()
+    heads.bbox.eval(), heads.mask.eval()
+    batch, metas = _preprocess(golden, report, meta)
+    with torch.no_grad():
+        stages = backbone(batch.to(device))
+        x = neck(stages)
+        for i, stage in enumerate(stages, start=2):
+            report.close(f'c{i}', stage[:, :8], golden[f'out/c{i}'], **HEAD_TOLERANCE)
+        for i, level in enumerate(x, start=3):
+            report.close(f'p{i}', level, golden[f'out/p{i}'], **HEAD_TOLERANCE)
+        check_detections(golden, report, heads, list(x), metas)
+
+
+def _preprocess(golden: Golden, report: Report, meta: dict) -> tuple[Tensor, list[dict]]:
+    """Resize by the original's size rule, normalise and pad with stock transforms."""
+    transform = TRANSFORMS.build(
+        dict(type='TruncatedResize', scale=(meta['max_size'], meta['min_size']))
+    )
+    preprocessor = MODELS.build(
+        dict(
+            type='DetDataPreprocessor',
+            mean=meta['pixel_mean_bgr'],
+            std=meta['pixel_std'],
+            pad_size_divisor=meta['size_divisible'],
+        )
+    )
+    inputs, samples = [], []
+    while f'in/image_rgb_{len(inputs)}' in golden:
+        image = golden[f'in/image_rgb_{len(inputs)}']
+        packed = transform(
+            dict(img=np.ascontiguousarray(image[..., ::-1]), img_shape=image.shape[:2])
+        )
+        sample = DetDataSample(
+            metainfo=dict(
+                img_shape=packed['img'].shape[:2],
+                ori_shape=image.shape[:2],
+                scale_factor=(
+                    packed['img'].shape[1] / image.shape[1],
+                    packed['img'].shape[0] / image.shape[0],
+                ),
+            )
+        )
+        inputs.append(torch.from_numpy(packed['img']).permute(2, 0, 1))
+        samples.append(sample)
+    batch = preprocessor(dict(inputs=inputs, data_samples=samples))
+    for i, sample in enumerate(samples):
+        height, width = sample.img_shape
+        report.close(
+            f'preprocessed_{i}',
+            batch['inputs'][i, :, :height, :width],
+            golden[f'out/preprocessed_{i}'],
+            atol=1e-4,
+        )
+    report.exact('batch_shape', np.array(batch['inputs'].shape), golden['out/batch_shape'])
+    return batch['inputs'], [sample.metainfo for sample in samples]
 
 
 READERS = [
     Reader('single functions', lambda g: 'in/lovasz_prob_x' in g, check_units),
     Reader('head outputs', lambda g: 'out/locations_0' in g, check_head),
     Reader('losses and gradients', lambda g: 'out/mask_loss' in g, check_loss),
+    Reader('whole model', lambda g: 'in/image_rgb_0' in g, check_full),
+    Reader('AdelaiDet losses and gradients', lambda g: 'out/loss_mask_dice' in g, check_adet_loss),
+    Reader('AdelaiDet inference', lambda g: 'out/top_feats_0' in g, check_adet_infer),
     Reader('inference', lambda g: 'out/mask_map_0' in g, check_infer),
 ]
