@@ -111,7 +111,8 @@ def _windows(boxes: Tensor, grid: torch.Size, image_size: tuple[int, int], windo
         low, high = (low - half).masked_fill(thin, 0), torch.where(thin, limit, high + half)
     first = torch.minimum((low.floor() - 1).clamp(min=0), limit)
     last = torch.minimum((high.ceil() + 1).clamp(min=0), limit)
-    return torch.cat([first, torch.maximum(first, last)], dim=1).long()
+    visible = (last > first).all(dim=1, keepdim=True)
+    return torch.cat([first, torch.where(visible, last, first)], dim=1).long()
 
 
 def _toggles(masks: Tensor, boxes: Tensor, limits: Tensor, threshold: float) -> Toggles:

@@ -2,8 +2,8 @@
 
 Along a pixel column a bilinearly resized mask is a straight line between two rows of its grid, so
 it crosses the threshold at most once there. Work is therefore columns x grid rows, not columns x
-pixel rows. Rounding decides the pixels whose value lies within ``tolerance`` of the threshold; those
-come back as spans, for the caller to evaluate with the very operator it must agree with.
+pixel rows. Rounding decides the pixels whose value lies within ``tolerance`` of the threshold;
+those come back as spans, for the caller to evaluate with the very operator it must agree with.
 
 Shapes:   N masks, X x Y grid columns and rows, C pixel columns and R pixel rows of all masks,
           T threshold crossings, P spans.

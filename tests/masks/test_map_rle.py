@@ -1,0 +1,169 @@
+"""Stride-map masks to RLE against interpolating, thresholding and encoding dense masks."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from mmrefine.masks import encode, map_masks_to_rle, to_dense, trace
+
+
+def interpolated_rles(
+    maps: Tensor,
+    resized: tuple[int, int],
+    image: tuple[int, int],
+    threshold: float,
+    strict: bool = True,
+    align_corners: bool = False,
+) -> list[dict]:
+    dense = torch.zeros((len(maps), *image), dtype=torch.bool)
+    for one, soft in zip(dense, maps):
+        large = F.interpolate(
+            soft[None, None], size=resized, mode='bilinear', align_corners=align_corners
+        )
+        cut = large[0, 0, : image[0], : image[1]]
+        one[: cut.shape[0], : cut.shape[1]] = cut > threshold if strict else cut >= threshold
+    return encode(dense)
+
+
+def scene(count: int, size: tuple[int, int], seed: int) -> tuple[Tensor, list[Tensor], list]:
+    """Soft blobs in boxes of a map, zero elsewhere: full maps, the crops, and their offsets."""
+    generator = torch.Generator().manual_seed(seed)
+    maps, crops, offsets = torch.zeros(count, *size), [], []
+    for one in maps:
+        ends = torch.rand(2, 2, generator=generator).sort(dim=0).values * torch.tensor(size)
+        (top, left), (bottom, right) = ends.int().tolist()
+        bottom, right = bottom + 1, right + 1
+        coarse = torch.rand(1, 1, 4, 4, generator=generator)
+        blob = F.interpolate(coarse, size=(bottom - top, right - left), mode='bilinear')[0, 0]
+        one[top:bottom, left:right] = blob
+        crops.append(blob)
+        offsets.append((left, top))
+    return maps, crops, offsets
+
+
+SIZES = [
+    ((40, 56), (80, 112), (78, 110)),  # stride 2, padding cut
+    ((40, 56), (161, 230), (170, 240)),  # stride 4 and a scale factor; image larger than the map
+    ((40, 56), (40, 56), (40, 56)),  # no resizing
+    ((40, 56), (23, 31), (23, 31)),  # smaller than the map
+    ((9, 1), (90, 10), (80, 10)),  # a map of one column
+    ((1, 1), (30, 20), (30, 20)),
+    ((13, 17), (31, 40), (31, 40)),
+]
+
+
+@pytest.mark.parametrize('align_corners', [False, True])
+@pytest.mark.parametrize(('size', 'resized', 'image'), SIZES)
+def test_strings_equal_the_dense_way(
+    size: tuple, resized: tuple, image: tuple, align_corners: bool
+) -> None:
+    maps, crops, offsets = scene(30, size, 3)
+    for threshold, strict in ((0.4, True), (0.5, False)):
+        expected = interpolated_rles(maps, resized, image, threshold, strict, align_corners)
+        rule = dict(strict=strict, align_corners=align_corners)
+        assert map_masks_to_rle(maps, resized, image, threshold, **rule) == expected
+        rule.update(offsets=offsets, map_size=size)
+        assert map_masks_to_rle(crops, resized, image, threshold, **rule) == expected
+
+
+value = st.one_of(st.sampled_from([0.0, 0.5, 1.0, 0.50000006]), st.floats(-2, 2, width=32))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_strings_equal_the_dense_way_for_any_map(data: st.DataObject) -> None:
+    side = st.integers(1, 6)
+    size = data.draw(side), data.draw(side)
+    cells = data.draw(st.lists(value, min_size=size[0] * size[1], max_size=size[0] * size[1]))
+    maps = torch.tensor(cells, dtype=torch.float32).view(1, *size)
+    length = st.integers(1, 90)
+    resized, image = (data.draw(length), data.draw(length)), (data.draw(length), data.draw(length))
+    rule = dict(strict=data.draw(st.booleans()), align_corners=data.draw(st.booleans()))
+    ours = map_masks_to_rle(maps, resized, image, 0.5, **rule)
+    assert ours == interpolated_rles(maps, resized, image, 0.5, **rule)
+
+
+def test_noise_maps_and_large_outputs() -> None:
+    maps = torch.rand(5, 100, 130)
+    expected = interpolated_rles(maps, (401, 522), (400, 520), 0.5)
+    assert map_masks_to_rle(maps, (401, 522), (400, 520), 0.5) == expected
+
+
+def test_logarithmic_maps_with_a_low_value_outside() -> None:
+    maps, crops, offsets = scene(10, (40, 56), 8)
+    crops = [crop.log() for crop in crops]
+    full = torch.full_like(maps, -10)
+    for one, crop, (x, y) in zip(full, crops, offsets):
+        one[y : y + crop.shape[0], x : x + crop.shape[1]] = crop
+    expected = interpolated_rles(full, (160, 224), (160, 220), -0.63488)
+    rest = dict(offsets=offsets, map_size=(40, 56), outside=-10.0)
+    assert map_masks_to_rle(crops, (160, 224), (160, 220), -0.63488, **rest) == expected
+    assert map_masks_to_rle(full, (160, 224), (160, 220), -0.63488) == expected
+
+
+def test_boxes_cut_half_open_by_pixel_index() -> None:
+    boxes = torch.tensor([[2.0, 3.5, 6.0, 8.0], [-4.0, -4.0, 3.2, 99.0], [8.0, 8.0, 2.0, 2.0]])
+    dense = to_dense(map_masks_to_rle(torch.ones(3, 5, 6), (10, 12), (10, 12), 0.5, boxes=boxes))
+    x, y = torch.arange(12), torch.arange(10)[:, None]
+    for one, (x1, y1, x2, y2) in zip(dense, boxes):
+        assert torch.equal(one, (x >= x1) & (x < x2) & (y >= y1) & (y < y2))
+
+
+def test_empty_inputs() -> None:
+    assert map_masks_to_rle(torch.zeros(0, 4, 5), (8, 10), (8, 10), 0.5) == []
+    assert map_masks_to_rle([], (8, 10), (8, 10), 0.5, offsets=[], map_size=(4, 5)) == []
+    nothing = encode(torch.zeros(1, 8, 10))
+    assert map_masks_to_rle(torch.zeros(1, 4, 5), (8, 10), (8, 10), 0.5) == nothing
+    rest = dict(offsets=[(2, 2)], map_size=(4, 5))
+    assert map_masks_to_rle([torch.zeros(0, 2)], (8, 10), (8, 10), 0.5, **rest) == nothing
+
+
+def test_half_maps_are_resized_in_float32() -> None:
+    maps = scene(4, (20, 20), 2)[0].half()
+    expected = interpolated_rles(maps.float(), (80, 80), (80, 80), 0.5)
+    assert map_masks_to_rle(maps, (80, 80), (80, 80), 0.5) == expected
+
+
+def test_chunks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    maps = scene(20, (40, 56), 5)[0]
+    whole = map_masks_to_rle(maps, (161, 230), (161, 230), 0.5)
+    monkeypatch.setitem(trace.CHUNK, 'cpu', 1)
+    monkeypatch.setitem(trace.POINTS, 'cpu', 7)
+    assert map_masks_to_rle(maps, (161, 230), (161, 230), 0.5) == whole
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'message'),
+    [
+        (dict(map_size=None), 'crops need offsets'),
+        (dict(offsets=None), 'crops need offsets'),
+        (dict(offsets=[(0, 0)] * 3), '2 crops but 3 offsets'),
+        (dict(offsets=[(0, 0), (4, 0)]), 'crop 1 .* leaves the map'),
+        (dict(outside=0.5), 'outside=0.5 must be below'),
+        (dict(maps=[torch.zeros(2), torch.zeros(2)]), 'crop 0 must have two dimensions'),
+        (dict(maps=[torch.full((2, 3), float('nan'))] * 2), 'NaN'),
+        (dict(boxes=torch.zeros(1, 4)), 'boxes must have the shape'),
+        (dict(boxes=torch.full((2, 4), float('nan'))), 'no NaN'),
+    ],
+)
+def test_wrong_arguments_are_named(kwargs: dict, message: str) -> None:
+    usual = dict(
+        maps=[torch.ones(2, 3)] * 2,
+        resized_size=(8, 10),
+        image_size=(8, 10),
+        threshold=0.5,
+        offsets=[(0, 0), (1, 1)],
+        map_size=(4, 5),
+    )
+    with pytest.raises(ValueError, match=message):
+        map_masks_to_rle(**{**usual, **kwargs})
+
+
+def test_full_maps_with_nan_are_refused() -> None:
+    maps = torch.zeros(2, 4, 5)
+    maps[1, 2, 2] = float('nan')
+    with pytest.raises(ValueError, match='NaN'):
+        map_masks_to_rle(maps, (8, 10), (8, 10), 0.5)
