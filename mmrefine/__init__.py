@@ -17,21 +17,30 @@ from mmrefine import compat, registration  # noqa: E402  (both need the dependen
 
 # Module -> the public classes it defines. A new component needs its name here and nothing else.
 COMPONENTS: dict[str, tuple[str, ...]] = {
-    'mmrefine.embedmask': ('EmbedMask', 'EmbedMaskBBoxHead', 'EmbedMaskHead'),
+    'mmrefine.datasets.checked_coco': ('CheckedCocoDataset',),
+    'mmrefine.embedmask.box_head': ('EmbedMaskBBoxHead',),
+    'mmrefine.embedmask.detector': ('EmbedMask',),
+    'mmrefine.embedmask.mask_head': ('EmbedMaskHead',),
+    'mmrefine.embedmask.mixed_head': ('EmbeddedHead',),
     'mmrefine.evaluation.mask_ap_metric': ('MaskAPMetric',),
     'mmrefine.randomness': ('ResumableRandomnessHook',),
     'mmrefine.refinemask.fusion': ('MultiBranchFusion', 'MultiBranchFusionAvg'),
     'mmrefine.refinemask.losses': ('BARCrossEntropyLoss', 'RefineCrossEntropyLoss'),
     'mmrefine.refinemask.mask_head': ('RefineMaskHead', 'SimpleRefineMaskHead'),
     'mmrefine.refinemask.roi_head': ('RefineRoIHead',),
-    'mmrefine.points.legacy': ('InclusiveBoxes',),
+    'mmrefine.points.legacy': ('InclusiveBoxes', 'TruncatedResize'),
     'mmrefine.points.losses': ('LtrbIoULoss',),
+    'mmrefine.evaluation.proposal_ar': ('ProposalARMetric',),
     'mmrefine.sharpmask.coarse_head': ('DeepMaskHead',),
     'mmrefine.sharpmask.detector': ('DeepMask', 'SharpMask'),
     'mmrefine.sharpmask.patch_dataset': ('ConsecutiveSampler', 'ObjectPatchDataset'),
     'mmrefine.sharpmask.patch_transforms': ('CropObjectPatch', 'PackPatchInputs'),
     'mmrefine.sharpmask.refine_head': ('TopDownRefineHead',),
     'mmrefine.sharpmask.trunk': ('MirrorPadConv2d', 'StemResNet'),
+    'mmrefine.sipmask.backbone': ('IntervalDCNResNet',),
+    'mmrefine.sipmask.box_head': ('SipMaskBBoxHead',),
+    'mmrefine.sipmask.detector': ('SipMask',),
+    'mmrefine.sipmask.mask_head': ('SipMaskHead',),
 }
 
 __all__ = sorted(name for names in COMPONENTS.values() for name in names)

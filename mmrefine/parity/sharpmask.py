@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from mmrefine.evaluation.proposal_ar import ARState, average_recall, image_ranks
-from mmrefine.sharpmask.checkpoint import convert_port
 from mmrefine.sharpmask.patch_geometry import (
     centres,
     far_from_objects,
@@ -22,6 +21,7 @@ from mmrefine.sharpmask.patch_geometry import (
     scale_keys,
 )
 from mmrefine.sharpmask.patch_transforms import CropObjectPatch, warp_square
+from mmrefine.sharpmask.pyramid import select_windows
 from mmrefine.sharpmask.torch7 import load_torch7, lookup
 
 from .golden import Golden, load_golden
@@ -32,6 +32,8 @@ from .sharpmask_weights import build_model, generate, network_input, port_shapes
 
 PORT_FLOOR = 1e-6
 _LOGITS = 1e-3
+# pixels of context around a training window, both sides together
+_CONTEXT = 32
 
 
 def _patch_model(golden: Golden, flavour: str) -> nn.Module:
@@ -70,7 +72,9 @@ def _patch_outputs(golden: Golden, flavour: str, device: torch.device) -> dict[s
     else:
         outputs.update(encoding=codes.flatten(1), coarse=masks)
         size = (int(golden['gSz']),) * 2
-        masks = nn.functional.interpolate(masks[:, None], size, mode='bilinear', align_corners=True)[:, 0]
+        masks = nn.functional.interpolate(
+            masks[:, None], size, mode='bilinear', align_corners=True
+        )[:, 0]
     outputs['mask_logits'] = masks
     return {key: value.cpu().numpy() for key, value in outputs.items()}
 
@@ -107,7 +111,12 @@ def _compare_masks(report: Report, name: str, ours: np.ndarray, recorded: np.nda
     iou = np.where(union == 0, 1.0, (ours & recorded).sum((1, 2)) / np.maximum(union, 1))
     report.close(f'{name}: 1 - IoU', 1 - iou, np.zeros(len(iou)), atol=1e-3)
     areas = np.abs(ours.sum((1, 2)) - recorded.sum((1, 2)))
-    report.close(f'{name}: area in pixels, share', areas / np.maximum(union, 1), np.zeros(len(iou)), atol=1e-3)
+    report.close(
+        f'{name}: area in pixels, share',
+        areas / np.maximum(union, 1),
+        np.zeros(len(iou)),
+        atol=1e-3,
+    )
 
 
 def _infer_model(golden: Golden, flavour: str, sharpmask: bool, quirk: bool) -> nn.Module:
@@ -121,23 +130,31 @@ def _infer_model(golden: Golden, flavour: str, sharpmask: bool, quirk: bool) -> 
         index_quirk=quirk,
     )
     seed, patch = int(golden['seed']), int(golden.get('iSz', 160))
+    coarse = 56 if port or sharpmask else golden['fixed_soft'].shape[-1]
     floor = PORT_FLOOR if port else 0.0
-    return build_model(flavour, seed, sharpmask, patch=patch, score_floor=floor, test_cfg=test_cfg)
+    return build_model(
+        flavour, seed, sharpmask, patch, coarse, score_floor=floor, test_cfg=test_cfg
+    )
 
 
 def _replay_image(
-    golden: Golden, report: Report, model: nn.Module, tag: str, top: np.ndarray, device: torch.device
+    golden: Golden,
+    report: Report,
+    model: nn.Module,
+    tag: str,
+    top: np.ndarray,
+    device: torch.device,
 ) -> None:
     """Compare one full-image run; ``top`` is (score, level, row, col), all 0-based."""
     model.test_cfg['max_per_img'] = len(top)
     image = network_input(golden['image'][None], device)
     with torch.no_grad():
         levels = [model._level(image, 2.0**e) for e in model.test_cfg['log2_scales']]
-    from mmrefine.sharpmask.pyramid import select_windows
-
     windows = select_windows(levels, len(top), model.test_cfg['index_quirk'])
     for i, level in enumerate(levels):
-        report.close(f'{tag}score_map_{i}', level.scores.sigmoid(), golden[f'score_map_{i}'], atol=1e-4)
+        report.close(
+            f'{tag}score_map_{i}', level.scores.sigmoid(), golden[f'score_map_{i}'], atol=1e-4
+        )
     report.close(f'{tag}top scores', windows.scores.sigmoid(), top[:, 0], atol=1e-4)
     report.exact(f'{tag}level of each proposal', windows.levels, top[:, 1].astype(int))
     report.exact(f'{tag}cell of each proposal', windows.cells, top[:, 2:4].astype(int))
@@ -155,7 +172,9 @@ def _replay_image(
         report.close('top_probs112', wide[:, 0].sigmoid(), golden['top_probs112'], atol=1e-3)
     height, width = golden['image'].shape[:2]
     masks = model.propose(image).masks.cpu().numpy()
-    _compare_masks(report, f'{tag}masks', masks, _unpack_masks(golden[f'{tag}masks_packed'], height, width))
+    _compare_masks(
+        report, f'{tag}masks', masks, _unpack_masks(golden[f'{tag}masks_packed'], height, width)
+    )
 
 
 def check_port_inference(golden: Golden, report: Report, device: torch.device) -> None:
@@ -186,10 +205,14 @@ def _is_patch(golden: Golden) -> bool:
     return 'score_logits' in golden and 'iSz' in golden and 'images' in golden
 
 
-def _executed(golden: Golden, report: Report, prefix: str, source: Golden, device: torch.device) -> None:
+def _executed(
+    golden: Golden, report: Report, prefix: str, source: Golden, device: torch.device
+) -> None:
     """Outputs of the executed Torch7 code on the images of another recording."""
     outputs = _patch_outputs(source, 'lua', device)
-    names = dict(encoding='encoding', coarse='coarse', mask_logits='mask_logits', score_logits='score_logits')
+    names = dict(
+        encoding='encoding', coarse='coarse', mask_logits='mask_logits', score_logits='score_logits'
+    )
     for name, key in names.items():
         recorded = f'{prefix}_{name}'
         if recorded in golden and key in outputs:
@@ -197,7 +220,9 @@ def _executed(golden: Golden, report: Report, prefix: str, source: Golden, devic
             report.close(recorded, outputs[key], golden[recorded], rtol=1e-3)
 
 
-def _executed_image(golden: Golden, report: Report, prefix: str, source: Golden, device: torch.device) -> None:
+def _executed_image(
+    golden: Golden, report: Report, prefix: str, source: Golden, device: torch.device
+) -> None:
     model = _infer_model(source, 'lua', prefix == 'sm', quirk=True).to(device)
     model.test_cfg['max_per_img'] = len(golden[f'{prefix}_top'])
     result = model.propose(network_input(source['image'][None], device))
@@ -213,7 +238,9 @@ def check_executed(golden: Golden, report: Report, device: torch.device) -> None
         patches = _siblings(golden, lambda g, r=refined: _is_patch(g) and ('M1' in g) == r)
         images = _siblings(
             golden,
-            lambda g, r=refined: 'fixed_soft' in g and (g['fixed_soft'].shape[-1] == int(g['iSz'])) == r,
+            lambda g, r=refined: (
+                'fixed_soft' in g and (g['fixed_soft'].shape[-1] == int(g['iSz'])) == r
+            ),
         )
         losses = _siblings(golden, lambda g, r=refined: _is_loss(g) and (_refined_loss(g)) == r)
         report.check(f'{prefix}: inputs present in the folder', bool(patches and images and losses))
@@ -236,24 +263,31 @@ def _refined_loss(golden: Golden) -> bool:
 def check_sampling(golden: Golden, report: Report, device: torch.device) -> None:
     """Geometry of the patch sampler."""
     canonical, boxes = float(golden['objSz']), golden['boxes']
-    report.close('objSz', object_size(160), canonical, atol=1e-6)
+    side = len(golden['patch_u8'])
+    window = side - _CONTEXT
+    report.close('objSz', object_size(window), canonical, atol=1e-6)
     keys = scale_keys(boxes, canonical)
     report.close('scale_keys', keys, golden['scale_keys'], atol=1e-6)
-    report.close('scaled_centres', centres(boxes) * 2.0 ** keys[:, None], golden['scaled_centres'], atol=1e-6)
-    crops = jittered_crops(boxes, golden['jitter_u'], canonical, 192)
+    report.close(
+        'scaled_centres', centres(boxes) * 2.0 ** keys[:, None], golden['scaled_centres'], atol=1e-6
+    )
+    crops = jittered_crops(boxes, golden['jitter_u'], canonical, side)
     report.close('jitter_boxes', crops, golden['jitter_boxes'], atol=1e-6)
     # the recording holds the draws in octaves and pixels
     draws = golden['crop_draws'][None] / np.array([0.25, 16, 16])
-    crop = jittered_crops(golden['crop_bbox'][None], draws, canonical, 192)[0]
+    crop = jittered_crops(golden['crop_bbox'][None], draws, canonical, side)[0]
     report.close('crop_box', crop, golden['crop_box'], atol=1e-6)
-    report.close('label_box', inner_box(crop, 160 / 192), golden['label_box'], atol=1e-6)
-    patch = warp_square(golden['crop_image'], crop, 192, 127.5)
+    report.close('label_box', inner_box(crop, window / side), golden['label_box'], atol=1e-6)
+    patch = warp_square(golden['crop_image'], crop, side, 127.5)
     report.close('patch_u8', patch.astype(int), golden['patch_u8'].astype(int), atol=2)
-    for size in (112, 160):
-        label = CropObjectPatch(label_size=size).label(golden['crop_mask'], crop).astype(int)
-        report.exact(f'label{size}', label * 2 - 1, golden[f'label{size}'], max_share=5e-3)
+    for key in (key for key in golden if key.startswith('label') and golden[key].dtype == np.int8):
+        transform = CropObjectPatch(size=window, context=_CONTEXT, label_size=len(golden[key]))
+        label = transform.label(golden['crop_mask'], crop).astype(int)
+        report.exact(key, label * 2 - 1, golden[key], max_share=5e-3)
     for rule in ('port', 'official'):
-        accepted = far_from_objects(golden['neg_candidates'], golden['neg_objects'], canonical, rule)
+        accepted = far_from_objects(
+            golden['neg_candidates'], golden['neg_objects'], canonical, rule
+        )
         report.exact(f'neg_accepted_{rule}', accepted, golden[f'neg_accepted_{rule}'])
 
 
@@ -302,6 +336,14 @@ def check_weights(golden: Golden, report: Report, device: torch.device) -> None:
         report.check(f'{name}: names and shapes', wrong == 0)
 
 
+def _inside(root: dict, path: str) -> np.ndarray:
+    """Value at a path of the stored model, or of the file's own table."""
+    try:
+        return lookup(root['model'], path)
+    except KeyError:
+        return lookup(root, path)
+
+
 def check_torch7_file(golden: Golden, report: Report, device: torch.device) -> None:
     """A file written by a real Torch7 against the values that it holds."""
     root = load_torch7(golden.path)
@@ -309,7 +351,7 @@ def check_torch7_file(golden: Golden, report: Report, device: torch.device) -> N
     report.check('values of the file present in the folder', bool(tables))
     for table in tables[:1]:
         for path, record in table.items():
-            value = lookup(root, path)
+            value = _inside(root, path)
             report.check(f'{path}: shape', list(value.shape) == record['shape'])
             report.close(path, value.ravel(), np.array(record['values']), atol=1e-6)
 
@@ -327,7 +369,7 @@ def check_torch7_table(golden: Golden, report: Report, device: torch.device) -> 
     for file in files:
         root = load_torch7(file)
         errors = [
-            np.abs(lookup(root, path).ravel() - np.array(record['values'])).max()
+            np.abs(_inside(root, path).ravel() - np.array(record['values'])).max()
             for path, record in golden.items()
         ]
         report.close(f'{len(errors)} tensors of {file.name}', max(errors), 0.0, atol=1e-6)
@@ -337,7 +379,11 @@ READERS = [
     Reader('torch7 file', lambda g: g.path.suffix == '.t7', check_torch7_file),
     Reader('torch7 values', _is_torch7_table, check_torch7_table),
     Reader('average recall', lambda g: 'proposals' in g and 'expected' in g, check_recall),
-    Reader('weights', lambda g: 'seed' in g and any('/' in k and isinstance(v, dict) for k, v in g.items()), check_weights),
+    Reader(
+        'weights',
+        lambda g: 'seed' in g and any('/' in k and isinstance(v, dict) for k, v in g.items()),
+        check_weights,
+    ),
     Reader('sampling', lambda g: 'jitter_u' in g, check_sampling),
     Reader('executed Torch7 code', lambda g: 'dm_top' in g or 'sm_top' in g, check_executed),
     Reader('losses', _is_loss, check_losses),

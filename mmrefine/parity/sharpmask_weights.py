@@ -9,6 +9,7 @@ import zlib
 import numpy as np
 import torch
 from mmdet.registry import MODELS
+from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 from mmrefine.sharpmask.checkpoint import convert_port, port_names
@@ -83,6 +84,9 @@ def build_model(
         score_floor: See ``DeepMaskHead``.
         test_cfg: See ``DeepMask``.
     """
+    init_default_scope(
+        'mmdet'
+    )  # padded convolutions and the preprocessor are looked up by bare name
     conv_cfg = PADDING[flavour]
     config = dict(
         type='SharpMask' if sharpmask else 'DeepMask',
@@ -117,5 +121,7 @@ def build_model(
 def network_input(images: np.ndarray, device: torch.device | str = 'cpu') -> Tensor:
     """uint8 array[N, H, W, 3] (RGB) -> normalised Tensor[N, 3, H, W]."""
     x = torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).float() / 255
-    mean, std = (x.new_tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    mean, std = (
+        x.new_tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
     return (x - mean) / std

@@ -1,0 +1,1 @@
+"""DeepMask and SharpMask: proposals from sliding windows, and top-down refinement for every detector."""

@@ -1,0 +1,413 @@
+"""DeepMask and SharpMask: class-agnostic mask proposals from sliding windows.
+
+Paper:    https://arxiv.org/abs/1506.06204 (DeepMask), https://arxiv.org/abs/1603.08695 (SharpMask)
+Origin:   facebookresearch/deepmask, BSD with a patent grant; foolwood/deepmask-pytorch, MIT
+Changes:  mask head and refinement run on the selected windows only; masks leave as RLE chunk by chunk; windows are
+          decoded correctly unless the released code's index error is asked for.
+
+Shapes:   B images or patches, N windows, D code channels, S mask side.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from mmdet.models.detectors import BaseDetector
+from mmdet.registry import MODELS
+from mmdet.structures import SampleList
+from mmdet.utils import ConfigType, OptConfigType, OptMultiConfig
+from mmengine.dist import get_world_size
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from mmrefine.masks import boxed_masks_to_rle, to_dense
+
+from .box_prompts import crop_boxes
+from .checkpoint import convert_port, is_port_state
+from .paste import PASTE_RULES, paste_windows, window_chunks
+from .pyramid import STRIDE, Level, Windows, level_image, scaled_size, select_windows, tiled_maps
+from .refine_head import gather_windows
+
+TEST_DEFAULTS = dict(
+    log2_scales=(-2.5, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5),
+    max_per_img=500,
+    mask_thr=0.2,
+    paste='official',
+    size_rounding='half_up',
+    index_quirk=False,
+    mask_format='dense',
+    chunk=32,
+    tile=None,
+    trunk_dtype=None,
+    nms=None,
+    classes=('object',),
+)
+
+
+@MODELS.register_module()
+class DeepMask(BaseDetector):
+    """Sliding-window mask proposals.
+
+    Training takes patches (``ObjectPatchDataset``), testing whole images at their own size.
+
+    ``test_cfg`` (all optional): ``log2_scales`` pyramid exponents; ``max_per_img`` proposals; ``mask_thr`` probability,
+    strict; ``paste`` rule (``official``, ``port``, ``grid``); ``size_rounding`` of levels (``half_up``, ``floor``);
+    ``index_quirk`` of the released code; ``mask_format`` (``dense``, ``rle``); ``chunk`` windows refined at once;
+    ``tile`` side in pixels of trunk tiles (None = whole level); ``trunk_dtype`` (``bfloat16``, ``float16``); ``nms``
+    an IoU threshold on the tight boxes (None = off, as published).
+
+    Args:
+        backbone: Trunk returning maps from stride 2 or 4 to stride 16, finest first.
+        mask_head: ``DeepMaskHead``.
+        train_cfg: ``context`` = stride-16 cells of image context around a training patch (default 1).
+        test_cfg: See above.
+
+    Raises:
+        ValueError: Unknown ``test_cfg`` key or value.
+    """
+
+    # receptive-field radius of ResNet-50 up to stride 16 is 133 px; tiles start at multiples of 16
+    halo = 144
+
+    def __init__(
+        self,
+        backbone: ConfigType,
+        mask_head: ConfigType,
+        train_cfg: OptConfigType = None,
+        test_cfg: OptConfigType = None,
+        data_preprocessor: OptConfigType = None,
+        init_cfg: OptMultiConfig = None,
+    ) -> None:
+        super().__init__(data_preprocessor, init_cfg)
+        self.backbone = MODELS.build(backbone)
+        self.mask_head = MODELS.build(mask_head)
+        self.context = (train_cfg or {}).get('context', 1)
+        self.test_cfg = self._checked(test_cfg or {})
+        self._register_load_state_dict_pre_hook(_convert_foreign_keys)
+
+    @staticmethod
+    def _checked(test_cfg: ConfigType) -> dict[str, Any]:
+        unknown = set(test_cfg) - set(TEST_DEFAULTS)
+        if unknown:
+            raise ValueError(
+                f'unknown test_cfg keys {sorted(unknown)}; known: {sorted(TEST_DEFAULTS)}'
+            )
+        config = TEST_DEFAULTS | dict(test_cfg)
+        choices = dict(
+            paste=PASTE_RULES, mask_format=('dense', 'rle'), size_rounding=('half_up', 'floor')
+        )
+        for key, values in choices.items():
+            if config[key] not in values:
+                raise ValueError(f'test_cfg.{key} must be one of {values}, got {config[key]!r}')
+        if config['max_per_img'] < 1 or config['chunk'] < 1 or not len(config['log2_scales']):
+            raise ValueError('test_cfg needs max_per_img >= 1, chunk >= 1 and at least one scale')
+        if not 0 < config['mask_thr'] < 1:
+            raise ValueError(f'test_cfg.mask_thr must lie in (0, 1), got {config["mask_thr"]}')
+        return config
+
+    @property
+    def window(self) -> int:
+        """Side of a window in pixels of the network input."""
+        return self.mask_head.grid_size * STRIDE
+
+    # -- training -----------------------------------------------------------------------------------------------
+
+    def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
+        """Tensor[B, 3, H, W] -> trunk maps, finest first."""
+        return tuple(self.backbone(batch_inputs))
+
+    def patch_codes(self, batch_inputs: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Trunk maps (finest first) and codes Tensor[B, D, 1, 1] of patches with their context ring."""
+        grid = self.mask_head.grid_size + 2 * self.context
+        if batch_inputs.shape[-2:] != (grid * STRIDE,) * 2:
+            raise ValueError(
+                f'patches must be {grid * STRIDE} px square (window {self.window} px and {self.context} cells of '
+                f'context on each side), got {tuple(batch_inputs.shape[-2:])}'
+            )
+        features = self.extract_feat(batch_inputs)
+        end = grid - self.context
+        core = features[-1][..., self.context : end, self.context : end]
+        return features, self.mask_head.encode(core)
+
+    def patch_masks(self, features: Sequence[Tensor], codes: Tensor) -> Tensor:
+        """Mask logits Tensor[B, S, S] of patches."""
+        return self.mask_head.masks(codes.flatten(1))
+
+    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
+        """Mask and score losses of a batch of patches.
+
+        Each sample's ``gt_instances`` holds one entry: ``patch_masks`` uint8 Tensor[1, g, g], ``patch_scores`` Tensor[1],
+        and the flags ``has_mask`` and ``has_score``.
+        """
+        features, codes = self.patch_codes(batch_inputs)
+        truth = InstanceData.cat([sample.gt_instances for sample in batch_data_samples])
+        head = self.mask_head
+        # gradients are averaged over ranks, the published loss sums mask terms over the whole batch
+        world = get_world_size()
+        masks = head.loss_masks(
+            self.patch_masks(features, codes), truth.patch_masks, truth.has_mask
+        )
+        scores = head.loss_scores(head.scores(codes).flatten(), truth.patch_scores, truth.has_score)
+        return dict(loss_mask=masks * world, loss_score=scores * world)
+
+    def _forward(self, batch_inputs: Tensor, batch_data_samples: SampleList | None = None) -> tuple:
+        """Patch outputs: mask logits Tensor[B, S, S], score logits Tensor[B]."""
+        features, codes = self.patch_codes(batch_inputs)
+        return self.patch_masks(features, codes), self.mask_head.scores(codes).flatten()
+
+    # -- whole images -------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def predict(
+        self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
+    ) -> SampleList:
+        """Propose masks, or judge patches when the samples carry patch labels.
+
+        ``pred_instances`` of an image: ``masks`` (BoolTensor[N, h, w] or N RLEs), tight ``bboxes`` Tensor[N, 4] in image
+        pixels, ``scores`` Tensor[N] (descending), ``labels`` (zeros). ``pred_instances`` of a patch: ``mask_logits``
+        Tensor[1, S, S] and ``scores``.
+        """
+        if batch_data_samples and 'patch_masks' in batch_data_samples[0].get('gt_instances', {}):
+            masks, scores = self._forward(batch_inputs)
+            for sample, mask, score in zip(batch_data_samples, masks, scores):
+                sample.pred_instances = InstanceData(mask_logits=mask[None], scores=score[None])
+            return batch_data_samples
+        results = []
+        for image, sample in zip(batch_inputs, batch_data_samples):
+            height, width = sample.metainfo.get('img_shape', image.shape[-2:])[:2]
+            size = (
+                sample.metainfo.get('ori_shape', (height, width))[:2]
+                if rescale
+                else (height, width)
+            )
+            results.append(self.propose(image[None, :, :height, :width], tuple(size)))
+        return self.add_pred_to_datasample(batch_data_samples, results)
+
+    @torch.no_grad()
+    def propose(self, image: Tensor, output_size: tuple[int, int] | None = None) -> InstanceData:
+        """Propose masks on one normalised image.
+
+        Args:
+            image: Tensor[1, 3, h, w].
+            output_size: ``(h, w)`` of the returned masks if the image was resized; default its own size.
+        """
+        levels = [self._level(image, 2.0**e) for e in self.test_cfg['log2_scales']]
+        windows = select_windows(levels, self.test_cfg['max_per_img'], self.test_cfg['index_quirk'])
+        return self._paste(levels, windows, tuple(image.shape[-2:]), output_size)
+
+    def fill_colour(self, image: Tensor) -> Tensor:
+        """Normalised mid-grey Tensor[3], the colour outside the image."""
+        preprocessor = self.data_preprocessor
+        if not getattr(preprocessor, '_enable_normalize', False):
+            return image.new_zeros(3)
+        mean, std = preprocessor.mean.flatten(), preprocessor.std.flatten()
+        return ((127.5 - mean) / std).to(image)
+
+    def _level_maps(self, image: Tensor) -> list[Tensor]:
+        """Reduced stride-16 map of a level, then whatever the masks need."""
+        return [self.mask_head.reduce(self.extract_feat(image)[-1])]
+
+    map_strides: tuple[int, ...] = (STRIDE,)
+
+    def _level(self, image: Tensor, scale: float) -> Level:
+        size = scaled_size(tuple(image.shape[-2:]), scale, self.test_cfg['size_rounding'])
+        padded = level_image(image, size, self.window // 2, self.fill_colour(image))
+        dtype = self.test_cfg['trunk_dtype']
+        with torch.autocast(
+            image.device.type, getattr(torch, dtype or 'bfloat16'), enabled=dtype is not None
+        ):
+            maps = tiled_maps(
+                self._level_maps, padded, self.map_strides, self.test_cfg['tile'], self.halo
+            )
+            scores = self._window_scores(maps[0])
+        return Level(scale, maps[0], scores, maps[1:])
+
+    def _window_scores(self, reduced: Tensor, strip_cells: int = 1 << 14) -> Tensor:
+        # codes of all windows of a large level would be the largest tensor of the image: score them in strips
+        grid = self.mask_head.grid_size
+        rows = reduced.shape[-2] - grid + 1
+        step = max(strip_cells // reduced.shape[-1], 1)
+        strips = []
+        for top in range(0, rows, step):
+            codes = self.mask_head.encoder(reduced[..., top : min(top + step, rows) + grid - 1, :])
+            with torch.autocast(codes.device.type, enabled=False):
+                strips.append(self.mask_head.scores(codes.float())[0])
+        return torch.cat(strips)
+
+    def _window_codes(self, level: Level, cells: Tensor) -> Tensor:
+        grid = self.mask_head.grid_size
+        zeros = torch.zeros_like(cells[:, 0])
+        blocks = gather_windows(level.reduced, cells, zeros, grid, 1)
+        return self.mask_head.encoder(blocks.to(self.mask_head.encoder.weight.dtype)).flatten(1)
+
+    def window_masks(self, level: Level, codes: Tensor, cells: Tensor) -> Tensor:
+        """Mask logits Tensor[N, S, S] of windows of one level."""
+        return self.mask_head.masks(codes)
+
+    def _chunks(
+        self,
+        levels: Sequence[Level],
+        windows: Windows,
+        scales: Sequence[tuple[float, float]],
+        size: tuple[int, int],
+    ) -> Iterator[tuple[Tensor, Tensor, int]]:
+        """(ranks, mask logits, level) of at most ``chunk`` windows of one level at a time."""
+        for i, level in enumerate(levels):
+            ranks = (windows.levels == i).nonzero().flatten()
+            for part in window_chunks(scales[i], size, self.window, len(ranks)):
+                for chosen in ranks[part].split(self.test_cfg['chunk']):
+                    cells = windows.cells[chosen]
+                    yield (
+                        chosen,
+                        self.window_masks(level, self._window_codes(level, cells), cells),
+                        i,
+                    )
+
+    def _paste(
+        self,
+        levels: Sequence[Level],
+        windows: Windows,
+        input_size: tuple[int, int],
+        output_size: tuple[int, int] | None,
+    ) -> InstanceData:
+        size = output_size or input_size
+        factors = [out / own for own, out in zip(input_size, size)]
+        scales = [tuple(level.scale / f for f in factors) for level in levels]
+        count = len(windows.scores)
+        boxes = windows.scores.new_zeros(count, 4)
+        dense = self.test_cfg['mask_format'] == 'dense'
+        masks: Any = (
+            torch.zeros(count, *size, dtype=torch.bool, device=boxes.device)
+            if dense
+            else [None] * count
+        )
+        for ranks, logits, i in self._chunks(levels, windows, scales, size):
+            crops = paste_windows(
+                logits,
+                windows.cells[ranks],
+                scales[i],
+                size,
+                self.test_cfg['mask_thr'],
+                self.window,
+                self.test_cfg['paste'],
+            )
+            boxes[ranks] = crops.boxes
+            rles = boxed_masks_to_rle(crops.masks, crops.offsets, size)
+            if dense:
+                masks[ranks] = to_dense(rles, size, boxes.device)
+            else:
+                for rank, rle in zip(ranks.tolist(), rles):
+                    masks[rank] = rle
+        results = InstanceData(bboxes=boxes, scores=windows.scores.sigmoid())
+        results.labels = torch.zeros_like(windows.levels)
+        results.masks = masks
+        return self._suppress(results)
+
+    def _suppress(self, results: InstanceData) -> InstanceData:
+        if self.test_cfg['nms'] is None or not len(results):
+            return results
+        from mmcv.ops import nms  # imported late: only needed with this option
+
+        _, keep = nms(results.bboxes, results.scores, self.test_cfg['nms'])
+        return results[keep.sort().values]
+
+    @torch.no_grad()
+    def predict_boxes(self, image: Tensor, boxes: Tensor, mask_thr: float = 0.3) -> InstanceData:
+        """Segment the objects in given boxes (Fast R-CNN detections, a tracker, a user's drawing).
+
+        Every box is widened to the canonical framing of training and cropped with its context ring.
+
+        Args:
+            image: Normalised Tensor[1, 3, h, w].
+            boxes: Tensor[N, 4], (x1, y1, x2, y2) in pixels of the image.
+            mask_thr: Foreground probability.
+
+        Returns:
+            ``masks`` (format of ``test_cfg``), ``bboxes`` as given, ``scores`` of the score branch.
+        """
+        return crop_boxes(self, image, boxes, mask_thr)
+
+
+@MODELS.register_module()
+class SharpMask(DeepMask):
+    """DeepMask with top-down refinement of the selected windows.
+
+    Args:
+        refine_head: ``TopDownRefineHead``.
+        freeze_coarse: Train the refinement only, as published: trunk and DeepMask head keep their weights, their
+            running statistics and their dropout off.
+        coarse: Return the DeepMask masks of the same weights instead of the refined ones.
+        **kwargs: As ``DeepMask``.
+    """
+
+    # three 3x3 convolutions of a horizontal branch at stride 16 see 48 px more than the trunk
+    halo = 192
+    map_strides = (STRIDE, STRIDE, 8, 4, 2)
+
+    def __init__(
+        self,
+        *args: Any,
+        refine_head: ConfigType,
+        freeze_coarse: bool = True,
+        coarse: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.refine_head = MODELS.build(refine_head)
+        self.freeze_coarse = freeze_coarse
+        self.coarse = coarse
+        if freeze_coarse:
+            for module in self._frozen():
+                module.requires_grad_(False)
+
+    def _frozen(self) -> tuple[nn.Module, nn.Module]:
+        return self.backbone, self.mask_head
+
+    def train(self, mode: bool = True) -> 'SharpMask':
+        """Set the mode; frozen parts stay in evaluation mode."""
+        super().train(mode)
+        if self.freeze_coarse:
+            for module in self._frozen():
+                module.eval()
+        return self
+
+    def patch_codes(self, batch_inputs: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """As in DeepMask; without a graph when the coarse part is frozen."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_coarse):
+            return super().patch_codes(batch_inputs)
+
+    def patch_masks(self, features: Sequence[Tensor], codes: Tensor) -> Tensor:
+        """Refined mask logits Tensor[B, S, S] of patches."""
+        if self.coarse:
+            return super().patch_masks(features, codes)
+        return self.refine_head.forward_patch(features[::-1], codes.flatten(1), self.context)
+
+    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
+        """As in DeepMask; a frozen score branch contributes no loss."""
+        losses = super().loss(batch_inputs, batch_data_samples)
+        if self.freeze_coarse:
+            losses['score_monitor'] = losses.pop('loss_score').detach()
+        return losses
+
+    def _level_maps(self, image: Tensor) -> list[Tensor]:
+        features = self.extract_feat(image)
+        reduced = self.mask_head.reduce(features[-1])
+        if self.coarse:
+            return [reduced, *(reduced[:, :0] for _ in self.map_strides[1:])]
+        return [reduced, *self.refine_head.horizontal_maps(features[::-1])]
+
+    def window_masks(self, level: Level, codes: Tensor, cells: Tensor) -> Tensor:
+        """Refined (or coarse) mask logits Tensor[N, S, S] of windows of one level."""
+        if self.coarse:
+            return super().window_masks(level, codes, cells)
+        return self.refine_head.forward_windows(
+            level.horizontals, codes, cells, torch.zeros_like(cells[:, 0])
+        )
+
+
+def _convert_foreign_keys(module: nn.Module, state_dict: dict, prefix: str, *_: Any) -> None:
+    # checkpoints of the PyTorch port load as they are
+    if prefix == '' and is_port_state(state_dict):
+        converted = convert_port(state_dict)
+        state_dict.clear()
+        state_dict.update(converted)

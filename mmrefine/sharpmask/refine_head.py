@@ -1,0 +1,220 @@
+"""Top-down refinement: merge an object code with ever finer trunk features.
+
+Paper:    SharpMask, https://arxiv.org/abs/1603.08695
+Origin:   facebookresearch/deepmask (SharpMask.lua)
+Changes:  windows of a whole image are gathered from shared maps; chunks bound the memory.
+
+Shapes:   B images, N windows, K mask channels, F feature channels, s side of a map in its own stride.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from mmcv.cnn import build_conv_layer
+from mmdet.registry import MODELS
+from mmdet.utils import OptConfigType, OptMultiConfig
+from mmengine.model import BaseModule, ModuleList
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ConvStack(nn.ModuleList):
+    """3x3 convolutions with a ReLU between them (none after the last)."""
+
+    def __init__(self, widths: Sequence[int], conv_cfg: OptConfigType = None) -> None:
+        pairs = zip(widths[:-1], widths[1:])
+        super().__init__(build_conv_layer(conv_cfg, a, b, 3, padding=1) for a, b in pairs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tensor[N, widths[0], s, s'] -> Tensor[N, widths[-1], s, s']."""
+        for i, conv in enumerate(self):
+            x = conv(F.relu(x) if i else x)
+        return x
+
+
+class RefineStage(nn.Module):
+    """One refinement module: ``up2(ReLU(horizontal(feature) + vertical(mask)))``.
+
+    Args:
+        feature_widths: Channels along the horizontal branch, from the feature to ``out_channels``.
+        channels: K of the incoming mask encoding.
+        out_channels: K of the outgoing one.
+        conv_cfg: Convolution type.
+        upsample: ``nearest`` (the released code), ``bilinear`` (the paper's text) or ``none``.
+    """
+
+    def __init__(
+        self,
+        feature_widths: Sequence[int],
+        channels: int,
+        out_channels: int,
+        conv_cfg: OptConfigType = None,
+        upsample: str = 'nearest',
+    ) -> None:
+        super().__init__()
+        if upsample not in ('nearest', 'bilinear', 'none'):
+            raise ValueError(f"upsample must be 'nearest', 'bilinear' or 'none', got {upsample!r}")
+        self.upsample = upsample
+        self.horizontal = ConvStack((*feature_widths, out_channels), conv_cfg)
+        self.vertical = ConvStack((channels, channels, out_channels), conv_cfg)
+
+    def merge(self, horizontal: Tensor, mask: Tensor) -> Tensor:
+        """Tensor[N, K', s, s], Tensor[N, K, s, s] -> Tensor[N, K', 2s, 2s] (2s = s without upsampling)."""
+        merged = F.relu(horizontal + self.vertical(mask))
+        if self.upsample == 'none':
+            return merged
+        align = None if self.upsample == 'nearest' else False
+        return F.interpolate(merged, scale_factor=2.0, mode=self.upsample, align_corners=align)
+
+    def forward(self, feature: Tensor, mask: Tensor) -> Tensor:
+        """Tensor[N, F, s, s], Tensor[N, K, s, s] -> Tensor[N, K', 2s, 2s]."""
+        return self.merge(self.horizontal(feature), mask)
+
+
+def gather_windows(maps: Tensor, cells: Tensor, image_ids: Tensor, size: int, step: int) -> Tensor:
+    """Cut square windows out of shared maps; what lies outside is zero.
+
+    Args:
+        maps: Tensor[B, K, h, w].
+        cells: LongTensor[N, 2], row and column of each window in units of ``step``.
+        image_ids: LongTensor[N], which of the B maps.
+        size: Window side in cells of the map.
+        step: Cells of the map per unit of ``cells``.
+
+    Returns:
+        Tensor[N, K, size, size].
+    """
+    height, width = maps.shape[-2:]
+    offsets = torch.arange(size, device=maps.device)
+    rows, cols = (cells[:, axis, None] * step + offsets for axis in (0, 1))
+    inside = (rows < height)[:, None, :, None] & (cols < width)[:, None, None, :]
+    rows, cols = rows.clamp(max=height - 1), cols.clamp(max=width - 1)
+    windows = maps[image_ids[:, None, None], :, rows[:, :, None], cols[:, None, :]]
+    return windows.permute(0, 3, 1, 2) * inside
+
+
+@MODELS.register_module()
+class TopDownRefineHead(BaseModule):
+    """Mask encoding and four refinement modules up to the patch resolution.
+
+    Args:
+        feature_channels: Widths of the trunk maps, coarsest (stride 16) first.
+        code_channels: Width of the window code.
+        grid_size: Window side at stride 16.
+        channels: Channels of the first mask encoding; halved by every module. A multiple of 16.
+        hidden_channels: First width of each horizontal branch.
+            The Torch7 code uses 32 in the last module, its port 64.
+        upsample: ``nearest`` (released code) or ``bilinear`` (paper).
+        conv_cfg: Convolution type; the released models need ``MirrorPadConv2d``.
+
+    Raises:
+        ValueError: ``channels`` cannot be halved once per module, or the lists differ in length.
+    """
+
+    def __init__(
+        self,
+        feature_channels: Sequence[int] = (1024, 512, 256, 64),
+        code_channels: int = 512,
+        grid_size: int = 10,
+        channels: int = 32,
+        hidden_channels: Sequence[int] = (64, 64, 64, 32),
+        upsample: str = 'nearest',
+        conv_cfg: OptConfigType = dict(type='MirrorPadConv2d'),
+        init_cfg: OptMultiConfig = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        depth = len(feature_channels)
+        if len(hidden_channels) != depth:
+            raise ValueError(
+                f'hidden_channels needs {depth} values, one per feature, got {hidden_channels}'
+            )
+        if channels <= 0 or channels % 2**depth:
+            raise ValueError(f'channels must be a multiple of {2**depth}, got {channels}')
+        self.grid_size = grid_size
+        self.channels = channels
+        self.mask_encoding = nn.Conv2d(code_channels, channels * grid_size**2, 1)
+        self.stages = ModuleList(
+            RefineStage(
+                (feature_channels[i], hidden_channels[i], channels >> i),
+                channels >> i,
+                channels >> (i + 1),
+                conv_cfg,
+                upsample,
+            )
+            for i in range(depth)
+        )
+        self.predictor = build_conv_layer(conv_cfg, channels >> depth, 1, 3, padding=1)
+
+    @property
+    def mask_size(self) -> int:
+        """Side of the refined mask."""
+        return self.grid_size * 2 ** len(self.stages)
+
+    def encode(self, codes: Tensor) -> Tensor:
+        """Window codes Tensor[N, D] -> first mask encoding Tensor[N, K, G, G]."""
+        encoding = self.mask_encoding
+        maps = F.linear(codes, encoding.weight.flatten(1), encoding.bias)
+        return maps.unflatten(1, (self.channels, self.grid_size, self.grid_size))
+
+    def horizontal_maps(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Run every horizontal branch over a whole trunk map.
+
+        Args:
+            features: Trunk maps, coarsest first, Tensor[B, F_i, h_i, w_i].
+
+        Returns:
+            Tensor[B, K_i / 2, h_i, w_i] per module.
+        """
+        return [stage.horizontal(x) for stage, x in zip(self.stages, features, strict=True)]
+
+    def refine(self, horizontals: Sequence[Tensor], codes: Tensor) -> Tensor:
+        """Merge window-sized horizontal maps (coarsest first) with codes Tensor[N, D].
+
+        Returns:
+            Mask logits Tensor[N, S, S].
+        """
+        mask = self.encode(codes)
+        for stage, horizontal in zip(self.stages, horizontals, strict=True):
+            mask = stage.merge(horizontal, mask)
+        return self.predictor(mask).squeeze(1)
+
+    def forward_patch(self, features: Sequence[Tensor], codes: Tensor, margin: int = 0) -> Tensor:
+        """Refine training patches.
+
+        Args:
+            features: Trunk maps of the patches, coarsest first.
+            codes: Tensor[B, D].
+            margin: Stride-16 cells to cut from each side of the maps (the context ring).
+
+        Returns:
+            Mask logits Tensor[B, S, S].
+        """
+        cut = [
+            x[
+                ...,
+                margin << i : x.shape[-2] - (margin << i),
+                margin << i : x.shape[-1] - (margin << i),
+            ]
+            for i, x in enumerate(features)
+        ]
+        return self.refine(self.horizontal_maps(cut), codes)
+
+    def forward_windows(
+        self, horizontals: Sequence[Tensor], codes: Tensor, cells: Tensor, image_ids: Tensor
+    ) -> Tensor:
+        """Refine windows of whole images.
+
+        Args:
+            horizontals: Output of ``horizontal_maps``.
+            codes: Tensor[N, D].
+            cells: LongTensor[N, 2], row and column of each window on the stride-16 map.
+            image_ids: LongTensor[N].
+
+        Returns:
+            Mask logits Tensor[N, S, S].
+        """
+        windows = [
+            gather_windows(x, cells, image_ids, self.grid_size << i, 1 << i)
+            for i, x in enumerate(horizontals)
+        ]
+        return self.refine(windows, codes)
