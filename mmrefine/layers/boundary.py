@@ -22,12 +22,18 @@ def boundary_map(masks: Tensor, width: int) -> Tensor:
     if width < 1:
         raise ValueError(f'boundary width must be at least 1 pixel, got {width}')
     side = 2 * width + 1
-    planes = masks.reshape(-1, 1, *masks.shape[-2:])
-    # box filter as two one-dimensional sums; counts are small integers, exact in fp32
-    rows = F.avg_pool2d(planes.float(), (1, side), 1, (0, width), divisor_override=1)
-    count = F.avg_pool2d(rows, (side, 1), 1, (width, 0), divisor_override=1)
-    other = torch.where(planes, side * side - count, count)
-    return (other > 0.1 * side * side).reshape(masks.shape)
+    height, width_px = masks.shape[-2:]
+    # box filter as two one-dimensional sums of shifted views, in the smallest integers that hold the count:
+    # a quarter of the memory traffic of floats, and several times faster than pooling
+    padded = F.pad(masks.to(torch.uint8 if side <= 15 else torch.int32), (width,) * 4)
+    rows = padded[..., :width_px].clone()
+    for shift in range(1, side):
+        rows += padded[..., shift : shift + width_px]
+    count = rows[..., :height, :].clone()
+    for shift in range(1, side):
+        count += rows[..., shift : shift + height, :]
+    few, many = side * side // 10, side * side - side * side // 10
+    return torch.where(masks, count < many, count > few)
 
 
 def resize_band(band: Tensor, size: int) -> Tensor:

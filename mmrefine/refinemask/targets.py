@@ -38,7 +38,7 @@ def multi_size_targets(
     clipped = torch.minimum(boxes.detach().clamp(min=0), limit)
     if isinstance(masks, PolygonMasks):
         crops = _polygon_targets(clipped.cpu().numpy(), gt_inds.cpu().numpy(), masks, sizes)
-        return [torch.from_numpy(crop).to(boxes.device) for crop in crops]
+        return [torch.from_numpy(crop)[:, None].to(boxes.device) for crop in crops]
     return _bitmap_targets(clipped, gt_inds, masks, sizes)
 
 
@@ -56,10 +56,11 @@ def _polygon_targets(
 ) -> list[np.ndarray]:
     owners = [(n, polygon) for n, g in enumerate(gt_inds) for polygon in masks.masks[g]]
     if not owners:
-        return [np.zeros((len(boxes), 1, s, s), dtype=bool) for s in sizes]
+        return [np.zeros((len(boxes), s, s), dtype=bool) for s in sizes]
     roi_of_polygon = np.array([n for n, _ in owners])
     lengths = np.array([len(polygon) // 2 for _, polygon in owners])
-    splits = np.cumsum(lengths)[:-1]
+    ends = 2 * np.cumsum(lengths)
+    spans = list(zip(ends - 2 * lengths, ends))
     points = np.concatenate([polygon for _, polygon in owners]).reshape(-1, 2)
     roi_of_point = np.repeat(roi_of_polygon, lengths)
     points = points - boxes[roi_of_point, :2].astype(points.dtype)
@@ -67,10 +68,10 @@ def _polygon_targets(
     targets = []
     for size in sizes:
         scale = (size / sides).astype(boxes.dtype)[roi_of_point]
-        polygons = np.split((points * scale).astype(np.float64), splits)
-        rles = coco_mask.frPyObjects([p.ravel() for p in polygons], size, size)
+        flat = (points * scale).astype(np.float64).ravel()
+        rles = coco_mask.frPyObjects([flat[a:b] for a, b in spans], size, size)
         crops = coco_mask.decode(_merge(rles, roi_of_polygon, len(boxes), size))
-        targets.append(np.ascontiguousarray(crops.transpose(2, 0, 1)).astype(bool)[:, None])
+        targets.append(crops.view(bool).transpose(2, 0, 1))  # a view: the decoder's order is kept
     return targets
 
 

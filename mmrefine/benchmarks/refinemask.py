@@ -1,0 +1,233 @@
+"""RefineMask's mask head and targets against the original formulation, with the same weights.
+
+The peer computes what the original computes, no slower: logits of all classes at every stage, of which one is
+kept; one pass over the whole map per chunk of 100 RoIs; boolean-mask writes; per-RoI, per-size target loops.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmcv.ops import roi_align as mmcv_roi_align
+from mmdet.structures.mask import PolygonMasks
+from mmengine.registry import init_default_scope
+from torch import Tensor, nn
+
+from ..layers import boundary_map
+from ..refinemask.mask_head import RefineMaskHead
+from ..refinemask.refinement import binarise, refined_logits
+from ..refinemask.targets import multi_size_targets
+from .harness import Row, compare
+
+FINE_MAP = (200, 336)  # stride-4 map of an 800 x 1344 image
+STAGE_WEIGHTS = [0.25, 0.5, 0.75, 1.0]
+
+
+def _random_rois(count: int, generator: torch.Generator) -> Tensor:
+    height, width = (4 * side for side in FINE_MAP)
+    centre = torch.rand(count, 2, generator=generator) * torch.tensor([width, height])
+    half = torch.exp(torch.empty(count, 2).uniform_(2.5, 5.3, generator=generator)) / 2
+    boxes = torch.cat([centre - half, centre + half], 1).clamp(min=0)
+    boxes = torch.minimum(boxes, torch.tensor([width, height, width, height]))
+    return torch.cat([torch.zeros(count, 1), boxes], 1)
+
+
+def _all_classes(x: Tensor, layer: nn.Conv2d, labels: Tensor) -> Tensor:
+    """Logits of every class, one of them kept."""
+    logits = F.conv2d(x, layer.weight, layer.bias)
+    clamped = labels.clamp(max=logits.shape[1] - 1)
+    return logits[torch.arange(len(x), device=x.device), clamped][:, None]
+
+
+def _upsample(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode='bilinear', align_corners=True)
+
+
+def original_forward(
+    head: RefineMaskHead, roi_feats: Tensor, fine_feat: Tensor, rois: Tensor, labels: Tensor
+) -> list[Tensor]:
+    """Stage logits in the original's order of operations; arguments as in ``RefineMaskHead.forward``."""
+    x = roi_feats
+    for conv in head.instance_convs:
+        x = conv(x)
+    semantic = fine_feat
+    for conv in head.semantic_convs:
+        semantic = conv(semantic)
+    foreground = head.semantic_logits(semantic).sigmoid()
+    predictions = []
+    for stage in head.stages:
+        size = x.shape[-1]
+        feats = F.relu(stage.semantic_transform_in(semantic))
+        feats = mmcv_roi_align(feats, rois, size, 0.25, 0, 'avg', True)
+        feats = F.relu(stage.semantic_transform_out(feats))
+        logits = _all_classes(x, stage.instance_logits, labels)
+        predictions.append(logits)
+        mask = logits.sigmoid()
+        context = mmcv_roi_align(foreground, rois, size, 0.25, 0, 'avg', True)
+        fused = F.relu(stage.fuse_conv[0](torch.cat([x, feats, mask, context], 1)))
+        fused = F.relu(stage.fuse_transform_out(F.relu(stage.fuse_conv[1](fused))))
+        fused = F.relu(F.interpolate(fused, scale_factor=2, mode='bilinear', align_corners=False))
+        x = torch.cat([fused, _upsample(mask), _upsample(context)], 1)
+    return [*predictions, _all_classes(x, head.final_instance_logits, labels)]
+
+
+def original_fusion(predictions: Sequence[Tensor]) -> Tensor:
+    """Test-time fusion with boolean-mask writes."""
+    fused = predictions[1]
+    for logits in predictions[2:]:
+        inside = 1 - original_boundary(fused.sigmoid() >= 0.5, 1).float()
+        keep = _upsample(inside) >= 0.5
+        logits = logits.clone()
+        logits[keep] = _upsample(fused)[keep]
+        fused = logits
+    return fused
+
+
+def original_boundary(masks: Tensor, width: int) -> Tensor:
+    """Boundary map by a Laplacian-like kernel on the mask and on its complement."""
+    side = 2 * width + 1
+    kernel = -torch.ones(1, 1, side, side, device=masks.device)
+    kernel[..., width, width] = side * side - 1
+    planes = masks.float()
+    inner = F.conv2d(planes, kernel, padding=width).clamp(min=0) / side**2 > 0.1
+    padded = F.pad(planes, (width,) * 4)
+    outer = F.conv2d(1 - padded, kernel).clamp(min=0) / side**2 > 0.1
+    return inner | outer
+
+
+def _head(classes: int, device: str) -> RefineMaskHead:
+    init_default_scope('mmdet')
+    torch.manual_seed(0)
+    head = RefineMaskHead(
+        num_classes=classes,
+        loss_cfg=dict(type='RefineCrossEntropyLoss', stage_instance_loss_weight=STAGE_WEIGHTS),
+    )
+    head.init_weights()
+    with torch.no_grad():  # logits of unit size, as after training
+        for layer in [s.instance_logits for s in head.stages] + [head.final_instance_logits]:
+            layer.weight.mul_(0.2)
+        head.semantic_logits.weight.mul_(0.05)
+    return head.eval().to(device)
+
+
+def _inputs(count: int, classes: int, device: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(count)
+    feats = torch.rand(count, 256, 14, 14, generator=generator) - 0.3
+    fine = torch.rand(1, 256, *FINE_MAP, generator=generator) - 0.3
+    labels = torch.randint(classes, (count,), generator=generator)
+    return tuple(x.to(device) for x in (feats, fine, _random_rois(count, generator), labels))
+
+
+def _chunked_peer(head: RefineMaskHead, inputs: tuple[Tensor, ...]) -> Tensor:
+    feats, fine, rois, labels = inputs
+    chunks = zip(feats.split(100), rois.split(100), labels.split(100))
+    return torch.cat([original_fusion(original_forward(head, f, fine, r, c)) for f, r, c in chunks])
+
+
+def _chunked_ours(head: RefineMaskHead, inputs: tuple[Tensor, ...]) -> Tensor:
+    feats, fine, rois, labels = inputs
+    semantic = head.semantic_path(fine)
+    chunks = zip(feats.split(100), rois.split(100), labels.split(100))
+    return torch.cat([refined_logits(head.refine(f, semantic, r, c)) for f, r, c in chunks])
+
+
+@torch.no_grad()
+def mask_head(device: str) -> list[Row]:
+    """B1: mask head forward with test-time fusion, equal outputs."""
+    rows = []
+    for count, classes in ((20, 80), (100, 80), (100, 1203), (300, 1203)):
+        head, inputs = _head(classes, device), _inputs(count, classes, device)
+        rows.append(
+            compare(
+                'B1',
+                f'mask head, {count} RoIs, {classes} classes, P2 200x336, fp32',
+                lambda: _chunked_ours(head, inputs),
+                lambda: _chunked_peer(head, inputs),
+                device=device,
+                tolerance=2e-3,
+            )
+        )
+    return [*rows, _reduced_precision(device)]
+
+
+def _reduced_precision(device: str) -> Row:
+    """The bf16 + channels_last option against our own fp32: agreement is mask IoU, not equality."""
+    head, inputs = _head(80, device), _inputs(100, 80, device)
+    fast = _head(80, device).to(memory_format=torch.channels_last)
+    low = [x.contiguous(memory_format=torch.channels_last) for x in inputs[:2]] + list(inputs[2:])
+
+    def reduced() -> Tensor:
+        with torch.autocast(device, dtype=torch.bfloat16):
+            return _chunked_ours(fast, tuple(low))
+
+    ours, reference = (binarise(f()) for f in (reduced, lambda: _chunked_ours(head, inputs)))
+    union = (ours | reference).sum((1, 2, 3)).clamp(min=1)
+    iou = (ours & reference).sum((1, 2, 3)) / union
+    case = 'mask head, 100 RoIs, 80 classes, bf16 channels_last / fp32'
+    row = compare('B1', case, reduced, lambda: _chunked_ours(head, inputs), device=device)
+    row.equal = bool(iou.mean() >= 0.995)
+    row.details.update(mean_mask_iou=float(iou.mean()), min_mask_iou=float(iou.min()))
+    return row
+
+
+def _polygons(count: int, generator: np.random.Generator) -> PolygonMasks:
+    masks = []
+    for _ in range(count):
+        centre, radius = generator.uniform(150, 650, 2), generator.uniform(20, 140)
+        angles = np.sort(generator.uniform(0, 2 * np.pi, int(generator.integers(12, 40))))
+        reach = radius * generator.uniform(0.6, 1.0, len(angles))
+        points = centre + np.stack([np.cos(angles), np.sin(angles)], 1) * reach[:, None]
+        masks.append([points.ravel()])
+    return PolygonMasks(masks, 800, 1344)
+
+
+def _rois_of(masks: PolygonMasks, count: int, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+    owners = generator.integers(len(masks), size=count)
+    boxes = np.stack([[*m[0].reshape(-1, 2).min(0), *m[0].reshape(-1, 2).max(0)] for m in masks.masks])
+    boxes = boxes[owners] + generator.normal(0, 5, (count, 4))
+    return torch.from_numpy(boxes).float(), torch.from_numpy(owners)
+
+
+def _original_targets(boxes: Tensor, inds: Tensor, masks: PolygonMasks | object, sizes: Sequence[int]) -> list:
+    limit = np.float32([masks.width, masks.height] * 2)
+    clipped = np.clip(boxes.numpy(), np.float32(0), limit)
+    crop: Callable = masks.crop_and_resize
+    crops = [crop(clipped, (s, s), inds.numpy(), device='cpu').to_ndarray() for s in sizes]
+    return [torch.from_numpy(c.astype(bool))[:, None] for c in crops]
+
+
+def targets(device: str) -> list[Row]:
+    """B5: mask targets of four sizes, bit-equal, and boundary extraction."""
+    generator = np.random.default_rng(0)
+    polygons = _polygons(20, generator)
+    boxes, inds = _rois_of(polygons, 128, generator)
+    sizes = (14, 28, 56, 112)
+    rows = []
+    for name, masks in dict(polygons=polygons, bitmaps=polygons.to_bitmap()).items():
+        rows.append(
+            compare(
+                'B5',
+                f'targets of 128 RoIs x 4 sizes from {name}',
+                lambda: multi_size_targets(boxes, inds, masks, sizes),
+                lambda: _original_targets(boxes, inds, masks, sizes),
+                repeats=5,
+                memory=False,
+            )
+        )
+    masks = multi_size_targets(boxes, inds, polygons, (56,))[0].to(device)
+    for width in (1, 2):
+        rows.append(
+            compare(
+                'B5',
+                f'boundary maps of 128 masks 56x56, width {width}',
+                lambda: boundary_map(masks, width),
+                lambda: original_boundary(masks, width),
+                device=device,
+                repeats=9,
+            )
+        )
+    return rows
+
+
+BENCHMARKS = {'B1': mask_head, 'B5': targets}
