@@ -23,6 +23,14 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
     'mmrefine.embedmask.mask_head': ('EmbedMaskHead',),
     'mmrefine.embedmask.mixed_head': ('EmbeddedHead',),
     'mmrefine.evaluation.mask_ap_metric': ('MaskAPMetric',),
+    'mmrefine.mask_format': (
+        'MaskFormatHook',
+        'RLECoarseMaskHead',
+        'RLEDynamicMaskHead',
+        'RLEFCNMaskHead',
+        'RLEHTCMaskHead',
+        'RLESCNetMaskHead',
+    ),
     'mmrefine.randomness': ('ResumableRandomnessHook',),
     'mmrefine.refinemask.fusion': ('MultiBranchFusion', 'MultiBranchFusionAvg'),
     'mmrefine.refinemask.losses': ('BARCrossEntropyLoss', 'RefineCrossEntropyLoss'),
@@ -41,6 +49,7 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
     'mmrefine.sipmask.box_head': ('SipMaskBBoxHead',),
     'mmrefine.sipmask.detector': ('SipMask',),
     'mmrefine.sipmask.mask_head': ('SipMaskHead',),
+    'mmrefine.visualization.rle_visualizer': ('RLELocalVisualizer',),
 }
 
 __all__ = sorted(name for names in COMPONENTS.values() for name in names)
