@@ -11,10 +11,12 @@ from .boxes import clip_boxes, decode_ltrb, encode_ltrb, paired_iou, pairwise_io
 from .candidates import best_points, class_candidates, class_nms, fast_class_nms
 from .grid import PointGrid, flatten_levels, make_grid
 from .head import PointHead, PointOutputs
+from .legacy import InclusiveBoxes
 from .losses import LtrbIoULoss
 from .targets import PointTargets, assign_points, centerness_targets, points_on_masks
 
 __all__ = [
+    'InclusiveBoxes',
     'LtrbIoULoss',
     'PointGrid',
     'PointHead',

@@ -14,7 +14,7 @@ def class_candidates(
     class_probs: Tensor,
     factors: Tensor,
     threshold: float,
-    limit: int,
+    limit: int | None = None,
     filter_by_product: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Take the best (point, class) pairs of one level; a point may appear under several classes.
@@ -23,20 +23,22 @@ def class_candidates(
         class_probs: Tensor[P, K].
         factors: Tensor[P], multiplied into the score (centerness); ranks the pairs.
         threshold: Pairs must exceed it, strictly.
-        limit: Largest number of pairs.
+        limit: Largest number of pairs; None keeps every one.
         filter_by_product: Compare the product with the threshold; by default the class
             probability alone.
 
     Returns:
-        Scores Tensor[N] (products, descending), point indices LongTensor[N], labels LongTensor[N].
+        Scores Tensor[N] (products), point indices LongTensor[N] and labels LongTensor[N], in grid
+        order.
     """
     products = class_probs * factors[:, None]
     passes = (products if filter_by_product else class_probs) > threshold
-    ranked = torch.where(passes, products, products.new_full((), -1.0)).flatten()
-    scores, pairs = ranked.topk(min(limit, ranked.numel()))
-    pairs, scores = pairs[scores >= 0], scores[scores >= 0]
-    num_classes = max(class_probs.shape[1], 1)
-    return scores, pairs.div(num_classes, rounding_mode='floor'), pairs % num_classes
+    points, labels = passes.nonzero(as_tuple=True)
+    scores = products[points, labels]
+    if limit is not None and len(scores) > limit:
+        best = scores.topk(limit).indices.sort().values
+        scores, points, labels = scores[best], points[best], labels[best]
+    return scores, points, labels
 
 
 def best_points(class_probs: Tensor, factors: Tensor, limit: int) -> Tensor:

@@ -1,0 +1,185 @@
+"""SipMask's detection head: boxes, classes, centerness and the mask coefficients of every point.
+
+Paper:    SipMask, https://arxiv.org/abs/2007.14772.
+Origin:   JialeCao001/SipMask, ``SipMask-mmdetection`` and ``SipMask-benchmark``; written anew.
+Changes:  one head with options covers both generations; images without objects and maps smaller
+          than a kernel are ordinary input; nothing is kept on the module between calls.
+
+Shapes:   B images, P points of all levels (finest first), K classes, C tower channels, S basis
+          maps, k x k cells per box.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import SampleList
+from mmdet.utils import ConfigType, InstanceList, MultiConfig
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from mmrefine.points import (
+    PointGrid,
+    PointHead,
+    PointTargets,
+    best_points,
+    class_candidates,
+    class_nms,
+    clip_boxes,
+    decode_ltrb,
+    fast_class_nms,
+    flatten_levels,
+)
+
+from .align import FeatureAlign
+from .scales import image_scale
+
+
+class SipMaskOutputs(NamedTuple):
+    """What the head predicts, as one list entry per pyramid level, finest first.
+
+    Attributes:
+        classes: Tensor[B, K, H, W], logits.
+        ltrb: Tensor[B, 4, H, W], float32 distances in stride units.
+        centers: Tensor[B, 1, H, W], centerness logits.
+        extras: Further per-point maps by name, Tensor[B, *, H, W]: ``coeffs`` with S * k * k
+            channels, cell after cell. Detections and positives carry their values along.
+        features: Tensor[B, C, H, W], box-tower features of the levels that feed the basis.
+    """
+
+    classes: list[Tensor]
+    ltrb: list[Tensor]
+    centers: list[Tensor]
+    extras: dict[str, list[Tensor]]
+    features: list[Tensor]
+
+
+@MODELS.register_module()
+class SipMaskBBoxHead(PointHead):
+    """FCOS with feature alignment and mask coefficients.
+
+    Args:
+        num_classes: Number of classes K without background.
+        num_bases: Basis maps S; must match the mask head.
+        num_cells: Cells per box side k; each cell has its own S coefficients.
+        num_feature_levels: Pyramid levels whose box-tower features go to the mask head.
+        stacked_convs: Convolutions of the box tower; the class tower has one less, since the
+            alignment is its last.
+        norm_cfg: Norm of the towers; None also drops the norm of the alignment, as the original.
+        align_bias: Bias after the alignment's convolution (benchmark generation).
+        **kwargs: See ``PointHead``.
+
+    Prediction settings (``test_cfg``): ``nms_pre`` best points (or pairs) per level, ``score_thr``
+    on the class score, ``max_per_img``, ``nms=dict(type='greedy' | 'fast', iou_threshold,
+    offset)``, and for released weights: ``candidates='pairs'`` ranks (point, class) pairs and
+    ``score_sqrt`` takes the root of the score (benchmark), ``clip_offset=1`` clips to the last
+    pixel index, ``nms_in_original`` suppresses in original-image pixels, ``scale``/``scale_limits``
+    see ``scales.image_scale``.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        num_bases: int = 32,
+        num_cells: int = 2,
+        num_feature_levels: int = 3,
+        stacked_convs: int = 4,
+        align_bias: bool = False,
+        init_cfg: MultiConfig | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if stacked_convs < 1 or num_cells < 1:
+            raise ValueError(
+                'stacked_convs and num_cells must be at least 1, '
+                f'got {stacked_convs} and {num_cells}'
+            )
+            )
+        return found
+
+    def predict(
+        self, x: Sequence[Tensor], batch_data_samples: SampleList, rescale: bool = False
+    ) -> InstanceList:
+        """Detections of a batch from pyramid maps, in pixels of the network input."""
+        if rescale:
+            raise ValueError(
+                'SipMaskBBoxHead keeps network-input boxes; the mask head rescales them'
+            )
+        return self.predict_by_feat(self(x), [sample.metainfo for sample in batch_data_samples])
+
+    def predict_by_feat(
+        self, outputs: SipMaskOutputs, metas: list[dict], cfg: ConfigType | None = None
+    ) -> InstanceList:
+        """Select the detections of every image.
+
+        Args:
+            outputs: Result of ``forward``.
+            metas: Per image ``img_shape``, ``ori_shape`` and ``scale_factor``.
+            cfg: Prediction settings; defaults to ``test_cfg``.
+
+        Returns:
+            Per image, best score first: ``bboxes`` Tensor[N, 4] in pixels of the network input,
+            ``scores`` Tensor[N], ``labels`` LongTensor[N], ``coeffs`` and the other extras.
+        """
+        cfg = self.test_cfg if cfg is None else cfg
+        grid = self.grid(outputs.classes)
+        points = self.flatten_outputs(outputs.classes, outputs.ltrb, outputs.centers)
+        extras = {name: flatten_levels(maps) for name, maps in outputs.extras.items()}
+        results = []
+        for image, meta in enumerate(metas):
+            boxes = decode_ltrb(grid.points, points.ltrb_stride[image] * grid.strides[:, None])
+            boxes = clip_boxes(boxes, meta['img_shape'][:2], cfg.get('clip_offset', 0))
+            probs = points.class_logits[image].float().sigmoid()
+            factors = points.center_logits[image].float().sigmoid()
+            # A diverged network must not fill the list with NaN boxes.
+            sound = boxes.isfinite().all(dim=1) & factors.isfinite()
+            probs = torch.where(sound[:, None], probs, 0.0).nan_to_num(0.0)
+            factors = torch.where(sound, factors, 0.0)
+            scores, at, labels = _select(boxes, probs, factors, grid, meta, cfg)
+            result = InstanceData(bboxes=boxes[at], scores=scores, labels=labels)
+            result.update(InstanceData(**self._gather(extras, image, at)))
+            results.append(result)
+        return results
+
+    def _gather(self, extras: dict[str, Tensor], image: int, at: Tensor) -> dict[str, Tensor]:
+        values = {name: maps[image, at] for name, maps in extras.items()}
+        values['coeffs'] = values['coeffs'].unflatten(1, (self.num_cells**2, self.num_bases))
+        return values
+
+
+def _select(
+    boxes: Tensor, probs: Tensor, factors: Tensor, grid: PointGrid, meta: dict, cfg: ConfigType
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores, point indices and labels of one image's detections, best first."""
+    nms, limit = cfg['nms'], cfg['max_per_img']
+    if cfg.get('nms_in_original', False):
+        x, y = image_scale(meta, cfg.get('scale', 'exact'), cfg.get('scale_limits'))
+        boxes = boxes / boxes.new_tensor((x, y, x, y))
+    if nms['type'] not in ('greedy', 'fast'):
+        raise ValueError(f"unknown nms type {nms['type']!r}: use 'greedy' or 'fast'")
+    parts = list(zip(probs.split(grid.counts), factors.split(grid.counts)))
+    first = [sum(grid.counts[:level]) for level in range(len(grid.counts))]
+    if nms['type'] == 'greedy' and cfg.get('candidates', 'points') == 'pairs':
+        levels = [class_candidates(p, f, cfg['score_thr'], cfg['nms_pre']) for p, f in parts]
+        scores = torch.cat([level[0] for level in levels])
+        at = torch.cat([level[1] + start for level, start in zip(levels, first)])
+        labels = torch.cat([level[2] for level in levels])
+    else:
+        kept = [best_points(p, f, cfg['nms_pre']) + start for (p, f), start in zip(parts, first)]
+        kept = torch.cat(kept)
+        if nms['type'] == 'fast':
+            products = probs[kept] * factors[kept, None]
+            scores, at, labels = fast_class_nms(
+                boxes[kept],
+                products,
+                nms['iou_threshold'],
+                cfg['score_thr'],
+                nms.get('top_k', 200),
+                limit,
+            )
+            return scores, kept[at], labels
+        scores, at, labels = class_candidates(probs[kept], factors[kept], cfg['score_thr'])
+        at = kept[at]
+    scores = scores.sqrt() if cfg.get('score_sqrt', False) else scores
+    best = class_nms(boxes[at], scores, labels, nms['iou_threshold'], nms.get('offset', 0), limit)
+    return scores[best], at[best], labels[best]

@@ -1,0 +1,130 @@
+"""Released SipMask weights of all three generations, renamed to this package's layers.
+
+Origin:   JialeCao001/SipMask: ``SipMask-mmdetection`` (images), ``SipMask-VIS`` (videos),
+          ``SipMask-benchmark``. The weights come without a licence statement.
+"""
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from mmrefine.checkpoint import Converter, StateDict
+
+BATCH_NORM_EPS = 1e-5
+
+CLASS_KEYS = (r'bbox_head\.conv_cls\..*', r'mask_head\.conv_scoring\..*')
+
+HEAD_RULES = (
+    (r'bbox_head\.fcos_', 'bbox_head.conv_'),
+    (r'bbox_head\.sip_cof\.', 'bbox_head.conv_coeff.'),
+    (r'bbox_head\.sip_mask_lat0\.', 'mask_head.conv_fuse.'),
+    (r'bbox_head\.sip_mask_lat\.', 'mask_head.conv_basis.'),
+    (r'bbox_head\.convs_scoring\.', 'mask_head.scoring_convs.'),
+    (r'bbox_head\.mask_scoring\.', 'mask_head.conv_scoring.'),
+    (r'bbox_head\.track_convs\.', 'track_head.convs.'),
+    # The video head was called fovea_track before 2020-08-05.
+    (r'bbox_head\.(sipmask|fovea)_track\.', 'track_head.conv_embed.'),
+)
+
+BENCHMARK_RULES = (
+    (r'rpn\.head\.', 'bbox_head.'),
+    (r'bbox_head\.cls_logits\.', 'bbox_head.conv_cls.'),
+    (r'bbox_head\.bbox_pred\.', 'bbox_head.conv_reg.'),
+    (r'bbox_head\.centerness\.', 'bbox_head.conv_centerness.'),
+    (r'bbox_head\.feat_align\.conv_adaption\.bias', 'bbox_head.feat_align.adaption_bias'),
+    (r'backbone\.body\.stem\.', 'backbone.'),
+    (r'backbone\.body\.', 'backbone.'),
+    (r'backbone\.fpn\.fpn_inner([234])\.', lambda m: f'neck.lateral_convs.{int(m[1]) - 2}.conv.'),
+    (r'backbone\.fpn\.fpn_layer([234])\.', lambda m: f'neck.fpn_convs.{int(m[1]) - 2}.conv.'),
+    (r'backbone\.fpn\.top_blocks\.p([67])\.', lambda m: f'neck.fpn_convs.{int(m[1]) - 3}.conv.'),
+    *HEAD_RULES,
+)
+
+TOWER_LAYER = re.compile(r'bbox_head\.(cls|bbox)_tower\.(\d+)\.(weight|bias)')
+
+
+def rename(key: str) -> str:
+    """Our name of a layer of any generation; names without a rule stay as they are."""
+    for pattern, name in BENCHMARK_RULES:
+        key = re.sub(f'^{pattern}', name, key)
+    tower = TOWER_LAYER.fullmatch(key)
+    if tower:
+        # Every third layer of the sequence is a ReLU: convolution, norm, ReLU.
+        block, part = divmod(int(tower[2]), 3)
+        kind = 'cls' if tower[1] == 'cls' else 'reg'
+        key = f'bbox_head.{kind}_convs.{block}.{("conv", "gn")[part]}.{tower[3]}'
+    return key
+
+
+def convert_mmdet(state_dict: Mapping[str, Tensor]) -> StateDict:
+    """Rename the head of an mmdet-generation file (images or videos).
+
+    Models without norm in the towers carry an alignment norm that they never use; it is dropped.
+    """
+    towers_have_norm = 'bbox_head.reg_convs.0.gn.weight' in state_dict
+    return {
+        rename(key): value
+        for key, value in state_dict.items()
+        if towers_have_norm or not key.startswith('bbox_head.feat_align.norm.')
+    }
+
+
+def convert_benchmark(state_dict: Mapping[str, Tensor]) -> StateDict:
+    """Rename a benchmark-generation file.
+
+    Its batch norm divides by sqrt(var) without epsilon; subtracting ours from the variance keeps
+    the layer's output. The counter that today's batch norm stores is added, scales become scalars.
+    """
+    converted: StateDict = {}
+    for key, value in state_dict.items():
+        key = rename(key)
+        if key.startswith('bbox_head.scales.'):
+            value = value.reshape(())
+        elif key.endswith('.running_var'):
+            value = value - BATCH_NORM_EPS
+            converted[key.replace('running_var', 'num_batches_tracked')] = torch.tensor(0)
+        converted[key] = value
+    return converted
+
+
+def _is_mmdet(state_dict: Mapping[str, Tensor]) -> bool:
+    return 'bbox_head.sip_cof.weight' in state_dict
+
+
+def _is_video(state_dict: Mapping[str, Tensor]) -> bool:
+    heads = ('bbox_head.sipmask_track.weight', 'bbox_head.fovea_track.weight')
+    return _is_mmdet(state_dict) and any(head in state_dict for head in heads)
+
+
+def _is_benchmark(state_dict: Mapping[str, Tensor]) -> bool:
+    return 'rpn.head.sip_cof.weight' in state_dict
+
+
+CONVERTERS = [
+    Converter(
+        'sipmask-mmdet',
+        lambda state_dict: _is_mmdet(state_dict) and not _is_video(state_dict),
+        convert_mmdet,
+        CLASS_KEYS,
+    ),
+    Converter('sipmask-vis', _is_video, convert_mmdet, CLASS_KEYS),
+    Converter('sipmask-benchmark', _is_benchmark, convert_benchmark, CLASS_KEYS),
+]
+
+
+def upgrade_in_place(state_dict: dict) -> None:
+    """Rename the entries of an author's state dict; leave any other one alone.
+
+    Runs before a model loads its weights, so ``load_from`` takes the released files as they are.
+    The benchmark files wrap their weights in ``model``.
+    """
+    inner = state_dict.get('model')
+    weights = inner if isinstance(inner, Mapping) else state_dict
+    weights = {key.removeprefix('module.'): value for key, value in weights.items()}
+    for converter in CONVERTERS:
+        if converter.recognise(weights):
+            converted = converter.convert(weights)
+            state_dict.clear()
+            state_dict.update(converted)

@@ -1,0 +1,95 @@
+"""The SipMask detector: pyramid, detection head and mask head in one pass.
+
+Paper:    SipMask: Spatial Information Preservation for Fast Image and Video Instance Segmentation,
+          https://arxiv.org/abs/2007.14772.
+Origin:   JialeCao001/SipMask (MIT); weights: no licence stated.
+"""
+
+from collections.abc import Sequence
+
+from mmdet.models.detectors.single_stage_instance_seg import SingleStageInstanceSegmentor
+from mmdet.models.utils import unpack_gt_instances
+from mmdet.registry import MODELS
+from mmdet.structures import OptSampleList, SampleList
+from mmdet.utils import ConfigType, InstanceList, MultiConfig, OptConfigType
+from torch import Tensor
+
+from .box_head import SipMaskOutputs
+
+
+@MODELS.register_module()
+class SipMask(SingleStageInstanceSegmentor):
+    """Single-stage instance segmentation with spatially separate mask coefficients.
+
+    The base class passes positives from head to head through an attribute of the head; here they
+    are arguments, so nothing survives a call.
+
+    Args:
+        backbone: Backbone config.
+        neck: Neck config with the levels of ``bbox_head.strides``.
+        bbox_head: ``SipMaskBBoxHead`` config.
+        mask_head: ``SipMaskHead`` config; takes the number of classes from ``bbox_head``.
+        train_cfg: Handed to both heads.
+        test_cfg: Handed to both heads, which document its keys.
+        data_preprocessor: Preprocessor config; pad to a multiple of 32.
+        init_cfg: Initialisation config.
+    """
+
+    def __init__(
+        self,
+        backbone: ConfigType,
+        neck: ConfigType,
+        bbox_head: ConfigType,
+        mask_head: ConfigType,
+        train_cfg: OptConfigType = None,
+        test_cfg: OptConfigType = None,
+        data_preprocessor: OptConfigType = None,
+        init_cfg: MultiConfig | None = None,
+    ) -> None:
+        mask_head.setdefault('num_classes', bbox_head['num_classes'])
+        super().__init__(
+            backbone, neck, bbox_head, mask_head, train_cfg, test_cfg, data_preprocessor, init_cfg
+        )
+
+    def _forward(
+        self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None
+    ) -> tuple[SipMaskOutputs, Tensor]:
+        """Raw outputs: predictions of all points, and basis maps Tensor[B, S, H/2, W/2]."""
+        outputs = self.bbox_head(self.extract_feat(batch_inputs))
+        return outputs, self.mask_head(outputs.features)
+
+    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
+        """All losses of a batch; images Tensor[B, 3, H, W], already normalised and padded."""
+        losses, _ = self.loss_by_feat(self.extract_feat(batch_inputs), batch_data_samples)
+        return losses
+
+    def loss_by_feat(
+        self, x: Sequence[Tensor], batch_data_samples: SampleList
+    ) -> tuple[dict[str, Tensor], InstanceList]:
+        """Losses from pyramid maps, and the mask samples per image (see ``SipMaskHead.select``).
+
+        Split from ``loss`` for models that train more on the same features and samples.
+        """
+        gt_instances, _, metas = unpack_gt_instances(batch_data_samples)
+        outputs = self.bbox_head(x)
+        losses, positives = self.bbox_head.loss_by_feat(outputs, gt_instances)
+        samples = self.mask_head.select(positives, gt_instances)
+        basis = self.mask_head(outputs.features)
+        losses.update(self.mask_head.loss_by_feat(basis, samples, gt_instances, metas))
+        return losses, samples
+
+    def predict(
+        self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
+    ) -> SampleList:
+        """Detections with masks; images Tensor[B, 3, H, W], already normalised and padded.
+
+        Returns:
+            The samples with ``pred_instances``, see ``SipMaskHead.predict_by_feat``.
+        """
+        x = self.extract_feat(batch_inputs)
+        metas = [sample.metainfo for sample in batch_data_samples]
+        outputs = self.bbox_head(x)
+        results = self.bbox_head.predict_by_feat(outputs, metas)
+        basis = self.mask_head(outputs.features)
+        results = self.mask_head.predict_by_feat(basis, results, metas, rescale)
+        return self.add_pred_to_datasample(batch_data_samples, results)

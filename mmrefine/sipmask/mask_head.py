@@ -1,0 +1,241 @@
+"""SipMask's mask branch: basis maps, masks from coefficients, mask loss and mask scores.
+
+Paper:    SipMask, https://arxiv.org/abs/2007.14772, sections 3.2 and 3.3.
+Origin:   JialeCao001/SipMask, ``SipMask-mmdetection`` and ``SipMask-benchmark``; written anew.
+Changes:  masks exist inside their boxes only (see ``assembly``), in training and at test time.
+
+Shapes:   B images, C tower channels, S basis maps at half the input resolution (Hb x Wb cells), n
+          samples or detections of one image, k x k cells per box, G objects of one image.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn import ConvModule
+from mmdet.registry import MODELS
+from mmdet.utils import ConfigType, InstanceList, MultiConfig, OptConfigType
+from mmengine.model import BaseModule
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from .assembly import region_logits, region_maps, region_values
+from .cells import Regions, split_boxes
+from .losses import mask_iou_loss, mask_iou_target, weighted_mask_loss
+from .predict import InstanceMasks
+from .samples import select_samples
+from .targets import half_masks
+
+SCORING_WIDTHS = (1, 16, 16, 16, 32, 64, 128)
+SCORING_SIDE = 127
+
+
+@MODELS.register_module()
+class SipMaskHead(BaseModule):
+    """Basis branch, spatial assembly and their loss; optionally mask re-scoring (SipMask++).
+
+    Args:
+        in_channels: Channels of the box tower.
+        num_levels: Pyramid levels that feed the basis.
+        mid_channels: Width between the two convolutions.
+        num_bases: Basis maps S.
+        rescoring: Predict the mask IoU of every detection (SipMask++).
+        num_classes: Classes of the mask scores; needed with ``rescoring`` only.
+        center_pixels: A half-resolution pixel is inside a box if its centre is. Parity: the
+            originals compare its index, which shifts masks by half an image pixel against their
+            box.
+        image_masks: Parity: the benchmark generation halves masks of the unpadded image, whose last
+            odd row and column then stretch the rest; by default they are padded first.
+        sampling: Options of ``samples.select_samples``.
+        halve_above: Parity: the benchmark generation halves a mask loss above 1; None does not.
+        loss_weight: Factor of the mask loss.
+        score_loss_weight: Factor of the mask-IoU loss.
+        train_cfg: Unused; mmdet passes it.
+        test_cfg: ``mask_thr`` (strictly above, 0.4), ``mask_format='dense' | 'rle'``, and
+            ``scale``, ``scale_limits``, ``box_export_offset``, see ``predict.InstanceMasks``.
+        init_cfg: Defaults to N(0, 0.01) for the basis branch.
+
+    Raises:
+        ValueError: If ``rescoring`` lacks ``num_classes``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 256,
+        num_levels: int = 3,
+        mid_channels: int = 512,
+        num_bases: int = 32,
+        rescoring: bool = False,
+        num_classes: int | None = None,
+        center_pixels: bool = True,
+        image_masks: bool = False,
+        sampling: ConfigType | None = None,
+        halve_above: float | None = None,
+        loss_weight: float = 1.0,
+        score_loss_weight: float = 10.0,
+        train_cfg: OptConfigType = None,
+        test_cfg: OptConfigType = None,
+        init_cfg: MultiConfig | None = None,
+    ) -> None:
+        if rescoring and num_classes is None:
+            raise ValueError('rescoring predicts one mask score per class: pass num_classes')
+        super().__init__(init_cfg=init_cfg or {'type': 'Normal', 'layer': 'Conv2d', 'std': 0.01})
+        self.num_bases = num_bases
+        self.rescoring = rescoring
+        self.center_pixels = center_pixels
+        self.image_masks = image_masks
+        self.sampling = dict(sampling or {})
+        self.halve_above = halve_above
+        self.loss_weight = loss_weight
+        self.score_loss_weight = score_loss_weight
+        self.train_cfg = train_cfg
+        self.test_cfg = test_cfg
+        self.conv_fuse = nn.Conv2d(in_channels * num_levels, mid_channels, 1)
+        self.conv_basis = nn.Conv2d(mid_channels, num_bases, 3, padding=1)
+        if rescoring:
+            self.scoring_convs = nn.Sequential(
+                *(ConvModule(a, b, 3, stride=2) for a, b in zip(SCORING_WIDTHS, SCORING_WIDTHS[1:]))
+            )
+            self.conv_scoring = nn.Conv2d(SCORING_WIDTHS[-1], num_classes, 1)
+
+    def init_weights(self) -> None:
+        """Normal weights, but Kaiming for the scoring convolutions and N(0, 0.001) for scores."""
+        super().init_weights()
+        if self.rescoring:
+            for layer in self.scoring_convs:
+                nn.init.kaiming_normal_(layer.conv.weight, mode='fan_out', nonlinearity='relu')
+                nn.init.zeros_(layer.conv.bias)
+            nn.init.normal_(self.conv_scoring.weight, std=0.001)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Tower features Tensor[B, C, H, W], finest first -> basis Tensor[B, S, Hb, Wb], >= 0.
+
+        The finest level has stride 8 and Hb = 4 H, so a basis cell covers 2 x 2 input pixels.
+        """
+        finest = features[0]
+        size = finest.shape[-2:]
+        joined = [finest] + [
+            F.interpolate(level, size=size, mode='bilinear', align_corners=False)
+            for level in features[1:]
+        ]
+        basis = F.relu(self.conv_fuse(torch.cat(joined, dim=1)))
+        basis = F.relu(self.conv_basis(basis))
+        return F.interpolate(basis, scale_factor=4, mode='bilinear', align_corners=False)
+
+    def regions(self, boxes: Tensor, coeffs: Tensor, size: tuple[int, int]) -> Regions:
+        """Cells of boxes Tensor[n, 4], input pixels, on a basis map of ``size`` = (Hb, Wb)."""
+        shift = 0.5 if self.center_pixels else 0.0
+        return split_boxes(boxes.detach().float() / 2 - shift, size, round(coeffs.shape[1] ** 0.5))
+
+    # ------------------------------------------------------------------------------------ training
+
+    def select(self, positives: InstanceList, gt_instances: InstanceList) -> InstanceList:
+        """Positives of every image -> the samples of its mask loss, with ``weights``."""
+        return [
+            select_samples(found, _tensor(gt.bboxes), **self.sampling)
+            for found, gt in zip(positives, gt_instances)
+        ]
+
+    def loss_by_feat(
+        self,
+        basis: Tensor,
+        samples: InstanceList,
+        gt_instances: InstanceList,
+        metas: list[dict],
+    ) -> dict[str, Tensor]:
+        """``loss_mask`` and, with re-scoring, ``loss_iou``.
+
+        Args:
+            basis: Result of ``forward``.
+            samples: Result of ``select``, one per image; may be empty.
+            gt_instances: One per image with ``masks``.
+            metas: Per image ``img_shape``.
+        """
+        size = tuple(basis.shape[-2:])
+        mask_loss = basis.new_zeros((), dtype=torch.float32)
+        score_parts = []
+        for one_basis, sample, gt, meta in zip(basis, samples, gt_instances, metas):
+            shape = meta['img_shape'][:2] if self.image_masks else None
+            targets = half_masks(gt.masks, size, basis.device, shape)
+            regions = self.regions(sample.bboxes, sample.coeffs, size)
+            logits = region_logits(one_basis, sample.coeffs, regions)
+            inside = region_values(targets, sample.gt_inds, regions)
+            mask_loss = mask_loss + weighted_mask_loss(logits, inside, regions, sample)
+            if self.rescoring:
+                probs = logits.detach().sigmoid()
+                truth = mask_iou_target(
+                    probs, inside, regions, targets.sum(dim=(1, 2))[sample.gt_inds]
+                )
+                score_parts.append((self.mask_scores(probs, regions, size, sample.labels), *truth))
+        mask_loss = mask_loss / len(samples) * self.loss_weight
+        if self.halve_above is not None:
+            mask_loss = torch.where(mask_loss > self.halve_above, mask_loss / 2, mask_loss)
+        losses = {'loss_mask': mask_loss}
+        if self.rescoring:
+            losses['loss_iou'] = self.score_loss_weight * mask_iou_loss(
+                *map(torch.cat, zip(*score_parts))
+            )
+        return losses
+
+    # ---------------------------------------------------------------------------------- prediction
+
+    def mask_scores(
+        self, probs: Tensor, regions: Regions, size: tuple[int, int], labels: Tensor
+    ) -> Tensor:
+        """Predicted mask IoU of every instance for its class: Tensor[M] of probabilities -> [n].
+
+        Maps narrower than 127 cells are padded with zeros; six unpadded convolutions of stride 2
+        need that many.
+        """
+        maps = region_maps(probs, regions, size)[:, None]
+        height, width = size
+        pad = (0, max(SCORING_SIDE - width, 0), 0, max(SCORING_SIDE - height, 0))
+        features = self.scoring_convs(F.pad(maps, pad))
+        # Only the class's own row of the 1x1 convolution is needed.
+        weight, bias = self.conv_scoring.weight.flatten(1)[labels], self.conv_scoring.bias[labels]
+        scores = torch.einsum('nc,nchw->nhw', weight, features) + bias[:, None, None]
+        return F.relu(scores).flatten(1).amax(dim=1)
+
+    def predict_by_feat(
+        self,
+        basis: Tensor,
+        results: InstanceList,
+        metas: list[dict],
+        rescale: bool = True,
+        cfg: ConfigType | None = None,
+    ) -> InstanceList:
+        """Masks of the detections of every image.
+
+        Args:
+            basis: Result of ``forward``.
+            results: Detections with ``bboxes`` in input pixels, ``scores``, ``labels``, ``coeffs``.
+            metas: Per image ``img_shape``, ``ori_shape``, ``scale_factor``.
+            rescale: Results in pixels of the original image instead of the network input.
+            cfg: Defaults to ``test_cfg``.
+
+        Returns:
+            Per image ``bboxes``, ``scores``, ``labels``, ``masks`` (BoolTensor[n, h, w] or n RLEs)
+            and, with re-scoring, ``mask_scores`` Tensor[n]; coefficients are dropped.
+        """
+        cfg = self.test_cfg if cfg is None else cfg
+        size = tuple(basis.shape[-2:])
+        output = []
+        for one_basis, result, meta in zip(basis, results, metas):
+            regions = self.regions(result.bboxes, result.coeffs, size)
+            probs = region_logits(one_basis, result.coeffs, regions).sigmoid()
+            painter = InstanceMasks(size, meta, rescale, cfg)
+            instances = InstanceData(
+                bboxes=painter.boxes(result.bboxes),
+                scores=result.scores,
+                labels=result.labels,
+                masks=painter.masks(probs, regions),
+            )
+            if self.rescoring:
+                scores = self.mask_scores(probs, regions, size, result.labels)
+                instances.mask_scores = scores * result.scores
+            output.append(instances)
+        return output
+
+
+def _tensor(boxes: Tensor) -> Tensor:
+    return boxes if torch.is_tensor(boxes) else boxes.tensor
