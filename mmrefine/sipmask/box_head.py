@@ -94,7 +94,6 @@ class SipMaskBBoxHead(PointHead):
                 'stacked_convs and num_cells must be at least 1, '
                 f'got {stacked_convs} and {num_cells}'
             )
-            )
         return found
 
     def predict(
