@@ -94,6 +94,107 @@ class SipMaskBBoxHead(PointHead):
                 'stacked_convs and num_cells must be at least 1, '
                 f'got {stacked_convs} and {num_cells}'
             )
+        small = {'type': 'Normal', 'name': 'conv_coeff', 'std': 0.001}
+        super().__init__(
+            num_classes,
+            num_cls_convs=stacked_convs - 1,
+            num_reg_convs=stacked_convs,
+            init_cfg=init_cfg or self.default_init(small),
+            **kwargs,
+        )
+        self.num_bases = num_bases
+        self.num_cells = num_cells
+        self.num_feature_levels = num_feature_levels
+        with_norm = kwargs.get('norm_cfg', True) is not None
+        self.feat_align = FeatureAlign(self.feat_channels, bias=align_bias, norm=with_norm)
+        self.conv_coeff = nn.Conv2d(self.feat_channels, num_bases * num_cells**2, 3, padding=1)
+
+    def forward(self, x: Sequence[Tensor]) -> SipMaskOutputs:
+        """Pyramid maps Tensor[B, C_in, H, W], finest first -> predictions of every level."""
+        levels = [self.forward_level(feature, level) for level, feature in enumerate(x)]
+        classes, ltrb, centers, extras, features = zip(*levels)
+        return SipMaskOutputs(
+            list(classes),
+            list(ltrb),
+            list(centers),
+            {name: [level[name] for level in extras] for name in extras[0]},
+            list(features[: self.num_feature_levels]),
+        )
+
+    def forward_level(
+        self, x: Tensor, level: int
+    ) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor], Tensor]:
+        """Tensor[B, C_in, H, W] -> class, ltrb, centerness, extra and feature maps of the level."""
+        reg_feat = self.reg_convs(x)
+        ltrb = self.predict_ltrb(reg_feat, level)
+        aligned = self.feat_align(self.cls_convs(x), ltrb)
+        extras = self.extra_maps(aligned, reg_feat)
+        return self.conv_cls(aligned), ltrb, self.conv_centerness(reg_feat), extras, reg_feat
+
+    def extra_maps(self, aligned: Tensor, reg_feat: Tensor) -> dict[str, Tensor]:
+        """Per-point values by name; a subclass may add its own, which travel the same way.
+
+        Args:
+            aligned: Tensor[B, C, H, W], class features after the alignment.
+            reg_feat: Tensor[B, C, H, W], box-tower features.
+        """
+        return {'coeffs': self.conv_coeff(aligned)}
+
+    def loss(self, x: Sequence[Tensor], batch_data_samples: SampleList) -> dict[str, Tensor]:
+        """Detection losses of a batch from pyramid maps; the mask losses need the detector."""
+        gt_instances = [sample.gt_instances for sample in batch_data_samples]
+        return self.loss_by_feat(self(x), gt_instances)[0]
+
+    def loss_by_feat(
+        self, outputs: SipMaskOutputs, gt_instances: InstanceList
+    ) -> tuple[dict[str, Tensor], InstanceList]:
+        """Detection losses, and the positive points for the mask loss.
+
+        Args:
+            outputs: Result of ``forward``.
+            gt_instances: One per image with ``bboxes`` and ``labels``.
+
+        Returns:
+            ``loss_cls``, ``loss_bbox``, ``loss_centerness``; and per image the positives, see
+            ``positives``.
+        """
+        grid = self.grid(outputs.classes)
+        points = self.flatten_outputs(outputs.classes, outputs.ltrb, outputs.centers)
+        targets = self.assign(grid, gt_instances)
+        losses = self.detection_loss(points, grid, targets, gt_instances)
+        return losses, self.positives(outputs, grid, targets, gt_instances)
+
+    def positives(
+        self,
+        outputs: SipMaskOutputs,
+        grid: PointGrid,
+        targets: PointTargets,
+        gt_instances: InstanceList,
+    ) -> InstanceList:
+        """The positive points of every image, in grid order.
+
+        Returns:
+            Per image: ``bboxes`` Tensor[n, 4] decoded, in pixels, not clipped, without gradient;
+            ``scores`` Tensor[n] of the assigned class, without gradient; ``labels`` and ``gt_inds``
+            LongTensor[n]; ``coeffs`` Tensor[n, k * k, S] and the other extras.
+        """
+        logits, ltrb = flatten_levels(outputs.classes), flatten_levels(outputs.ltrb).detach()
+        extras = {name: flatten_levels(maps) for name, maps in outputs.extras.items()}
+        found = []
+        for image, gt in enumerate(gt_instances):
+            index = targets.gt_index[image]
+            at = (index >= 0).nonzero()[:, 0]
+            labels = gt.labels[index[at]]
+            boxes = decode_ltrb(grid.points[at], ltrb[image, at] * grid.strides[at, None])
+            found.append(
+                InstanceData(
+                    bboxes=boxes,
+                    scores=logits[image, at, labels].detach().float().sigmoid(),
+                    labels=labels,
+                    gt_inds=index[at],
+                    **self._gather(extras, image, at),
+                )
+            )
         return found
 
     def predict(
