@@ -8,13 +8,15 @@ or leave the model alone and add one hook, which serves every RoI mask head of i
 
     custom_hooks = [dict(type='MaskFormatHook', mask_format='rle')]
 
-``test_cfg.rcnn.mask_format`` (``'dense'`` or ``'rle'``) decides where both are possible. The masks are
-the same pixels in either format; RLE needs no memory of the size of the image.
+``test_cfg.rcnn.mask_format`` (``'dense'`` or ``'rle'``) decides where both are possible. The masks
+are the same pixels in either format; RLE needs no memory of the size of the image. Images without
+any detection may keep MMDetection's dense tensor of zero masks.
 """
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
+import torch
 from mmdet.models.roi_heads.mask_heads import (
     CoarseMaskHead,
     DynamicMaskHead,
@@ -50,7 +52,7 @@ class RLEMasks:
         """Add masks to the detections of each image, boxes rescaled in place as in ``FCNMaskHead``.
 
         Args:
-            mask_preds: Per image Tensor[n, C, S, S]; logits, or probabilities with ``activate_map``.
+            mask_preds: Per image Tensor[n, C, S, S]: logits, or probabilities if ``activate_map``.
             results_list: Per image, boxes in pixels of the network input.
             batch_img_metas: Per image.
             rcnn_test_cfg: With ``mask_thr_binary`` and perhaps ``mask_format``.
@@ -92,11 +94,10 @@ class RLEMasks:
         if rescale:
             bboxes /= scale.repeat(2)
         else:
-            height, width = (
-                int(np.round(side * factor.item())) for side, factor in zip((height, width), scale.flip(0))
-            )
+            height = int(np.round(height * scale[1].item()))
+            width = int(np.round(width * scale[0].item()))
         # Averaged predictions of several stages or views arrive as arrays.
-        masks = bboxes.new_tensor(mask_preds) if activate_map else mask_preds
+        masks = torch.as_tensor(mask_preds, device=bboxes.device)
         channel = 0 if self.class_agnostic else labels
         return roi_masks_to_rle(
             masks[range(len(masks)), channel],
@@ -132,10 +133,10 @@ class RLEDynamicMaskHead(RLEMasks, DynamicMaskHead):
     """``DynamicMaskHead`` (QueryInst) with RLE output."""
 
 
-@lru_cache(maxsize=None)
+@cache
 def rle_class(head: type[FCNMaskHead]) -> type[FCNMaskHead]:
     """Derive the RLE-capable class of a mask head class."""
-    return type(f'RLE{head.__name__}', (RLEMasks, head), {'__doc__': f'{head.__name__}, RLE output.'})
+    return type(f'RLE{head.__name__}', (RLEMasks, head), {})
 
 
 def set_mask_format(model: nn.Module, mask_format: str) -> int:

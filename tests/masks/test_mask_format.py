@@ -1,0 +1,165 @@
+"""Stock detectors hand out the same masks as RLE and dense."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from mmdet.models.roi_heads.mask_heads import FCNMaskHead
+from mmdet.registry import HOOKS, MODELS, VISUALIZERS
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
+from mmengine.structures import InstanceData
+from stock_models import tiny_stock_model
+
+from mmrefine.mask_format import RLEMasks, set_mask_format
+from mmrefine.masks import encode, to_dense
+
+CONFIGS = [
+    'mask_rcnn/mask-rcnn_r50_fpn_1x_coco',
+    'cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco',
+    'htc/htc-without-semantic_r50_fpn_1x_coco',
+    'point_rend/point-rend_r50-caffe_fpn_ms-1x_coco',
+    'ms_rcnn/ms-rcnn_r50-caffe_fpn_1x_coco',
+    'scnet/scnet_r50_fpn_1x_coco',
+]
+
+
+def batch() -> dict:
+    """Two noise images of different sizes, as a detector's data preprocessor takes them."""
+    generator = torch.Generator().manual_seed(1)
+    inputs, samples = [], []
+    for height, width, scale in ((64, 96, 1.0), (60, 80, 0.4)):
+        inputs.append(torch.randint(0, 255, (3, height, width), generator=generator).byte())
+        meta = dict(
+            img_shape=(height, width),
+            ori_shape=(round(height / scale), round(width / scale)),
+            scale_factor=(scale, scale),
+        )
+        samples.append(DetDataSample(metainfo=meta))
+    return dict(inputs=inputs, data_samples=samples)
+
+
+def predict(model: torch.nn.Module, rescale: bool = True) -> list[InstanceData]:
+    data = model.data_preprocessor(batch(), training=False)
+    with torch.no_grad():
+        results = model.predict(data['inputs'], data['data_samples'], rescale=rescale)
+    return [sample.pred_instances for sample in results]
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_stock_detectors_give_equal_masks_in_both_formats(name: str) -> None:
+    model = tiny_stock_model(name)
+    dense = predict(model)
+    assert set_mask_format(model, 'rle') >= 1
+    rle = predict(model)
+    for one, other, (height, width) in zip(dense, rle, ((64, 96), (150, 200))):
+        assert len(one) > 5
+        assert isinstance(other.masks, list)
+        assert one.masks.shape[1:] == (height, width)
+        assert 0 < one.masks.float().mean() < 1
+        assert other.masks == encode(one.masks)
+        assert torch.equal(one.bboxes, other.bboxes)
+    set_mask_format(model, 'dense')
+    assert torch.equal(predict(model)[0].masks, dense[0].masks)
+
+
+def test_masks_at_the_network_input_size() -> None:
+    model = tiny_stock_model(CONFIGS[0])
+    dense = predict(model, rescale=False)
+    set_mask_format(model, 'rle')
+    for one, other in zip(dense, predict(model, rescale=False)):
+        assert other.masks == encode(one.masks)
+
+
+def heads(kind: str, **more: object) -> tuple[FCNMaskHead, FCNMaskHead]:
+    """A stock head and its RLE namesake with the same weights."""
+    config = dict(num_classes=3, in_channels=8, conv_out_channels=8, **more)
+    if kind != 'CoarseMaskHead':
+        config['num_convs'] = 1
+    stock, ours = (MODELS.build(dict(type=name, **config)) for name in (kind, f'RLE{kind}'))
+    ours.load_state_dict(stock.state_dict())
+    return stock, ours
+
+
+@pytest.mark.parametrize('agnostic', [False, True])
+@pytest.mark.parametrize('kind', ['FCNMaskHead', 'HTCMaskHead', 'SCNetMaskHead'])
+def test_named_heads_give_rle_without_further_settings(kind: str, agnostic: bool) -> None:
+    stock, ours = heads(kind, class_agnostic=agnostic)
+    logits = torch.randn(4, 1 if agnostic else 3, 14, 14)
+    metas = [dict(ori_shape=(40, 50), img_shape=(40, 50), scale_factor=(1.0, 1.0))] * 2
+    config = Config(dict(mask_thr_binary=0.5))
+
+    def results() -> list[InstanceData]:
+        boxes = torch.tensor([[1.0, 2.0, 30.0, 35.0]]).repeat(4, 1)
+        found = InstanceData(bboxes=boxes, labels=torch.tensor([0, 1, 2, 0]))
+        return [found, InstanceData(bboxes=boxes[:0], labels=found.labels[:0])]
+
+    inputs = (logits, logits[:0])
+    dense = stock.predict_by_feat(inputs, results(), metas, config, rescale=True)
+    rle = ours.predict_by_feat(inputs, results(), metas, config, rescale=True)
+    assert rle[0].masks == encode(dense[0].masks)
+    assert rle[1].masks == []
+    config.mask_format = 'dense'
+    again = ours.predict_by_feat(inputs, results(), metas, config, rescale=True)
+    assert torch.equal(again[0].masks, dense[0].masks)
+    assert again[1].masks.shape == (0, 40, 50)
+    config.mask_format = 'png'
+    with pytest.raises(ValueError, match=r"\('dense', 'rle'\), got 'png'"):
+        ours.predict_by_feat(inputs, results(), metas, config, rescale=True)
+
+
+def test_every_stock_head_with_rle_output_is_registered() -> None:
+    for kind in ('FCN', 'HTC', 'Coarse', 'SCNet', 'Dynamic'):
+        head = MODELS.get(f'RLE{kind}MaskHead')
+        assert issubclass(head, RLEMasks) and issubclass(head, MODELS.get(f'{kind}MaskHead'))
+
+
+def test_the_hook_converts_the_model_and_keeps_its_state_dict() -> None:
+    model = tiny_stock_model(CONFIGS[1])
+    names = list(model.state_dict())
+    hook = HOOKS.build(dict(type='MaskFormatHook', mask_format='rle'))
+    hook.before_run(SimpleNamespace(model=model))
+    assert all(isinstance(head, RLEMasks) for head in model.roi_head.mask_head)
+    assert list(model.state_dict()) == names
+    assert isinstance(predict(model)[0].masks, list)
+    hook.before_run(SimpleNamespace(model=model))
+    assert isinstance(predict(model)[0].masks, list)
+
+
+def test_the_hook_refuses_what_it_cannot_do() -> None:
+    with pytest.raises(ValueError, match="got 'png'"):
+        HOOKS.build(dict(type='MaskFormatHook', mask_format='png'))
+    with pytest.raises(ValueError, match='Linear has no RoI mask head'):
+        set_mask_format(torch.nn.Linear(1, 1), 'rle')
+
+
+def test_results_can_be_filtered_like_any_other() -> None:
+    model = tiny_stock_model(CONFIGS[0])
+    set_mask_format(model, 'rle')
+    found = predict(model)[0]
+    best = found[found.scores >= found.scores[2]]
+    assert best.masks == found.masks[: len(best)]
+
+
+def test_the_visualizer_draws_rle_like_dense_masks() -> None:
+    image = np.full((40, 50, 3), 127, dtype=np.uint8)
+    masks = torch.zeros(2, 40, 50, dtype=torch.bool)
+    masks[0, 5:20, 5:30] = masks[1, 25:39, 20:45] = True
+    drawn = []
+    for kind, form in (('DetLocalVisualizer', masks), ('RLELocalVisualizer', encode(masks))):
+        visualizer = VISUALIZERS.build(dict(type=kind, name=f'{kind}-test'))
+        visualizer.dataset_meta = dict(classes=('a', 'b'), palette=[(255, 0, 0), (0, 255, 0)])
+        found = InstanceData(
+            bboxes=torch.tensor([[5.0, 5.0, 30.0, 20.0], [20.0, 25.0, 45.0, 39.0]]),
+            labels=torch.tensor([0, 1]),
+            scores=torch.tensor([0.9, 0.8]),
+            masks=form,
+        )
+        sample = DetDataSample(pred_instances=found)
+        np.random.seed(0)  # mmdet jitters the colours
+        visualizer.add_datasample('picture', image, sample, draw_gt=False)
+        drawn.append(visualizer.get_image())
+    assert (drawn[0] != image).any()
+    assert np.array_equal(drawn[0], drawn[1])
+    assert to_dense(encode(masks)).equal(masks)
