@@ -1,0 +1,13 @@
+# Real time: the weights of embedmask_r101_fpn_ms-3x_coco tested at a short side of 600, a long side of at most 800.
+_base_ = './embedmask_r101_fpn_ms-3x_coco.py'
+test_pipeline = [
+    dict(type='LoadImageFromFile', backend_args=None, imdecode_backend='pillow'),
+    dict(type='TruncatedResize', scale=(800, 600)),
+    dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=False),
+    dict(
+        type='PackDetInputs',
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+    ),
+]
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
