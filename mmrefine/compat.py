@@ -7,6 +7,7 @@
   modules; NumPy itself is not touched.
 """
 
+import errno
 import functools
 import importlib.abc
 import importlib.machinery
@@ -70,10 +71,8 @@ def _statistic(owner: Any, name: str) -> Callable:
     """Stand in for ``getattr`` in checkpoints: hand out the statistics of log buffers, nothing else."""
     if owner is HistoryBuffer and name in ('min', 'max', 'mean', 'current'):
         return getattr(HistoryBuffer, name)
-    raise pickle.UnpicklingError(
-        f'GLOBAL builtins.getattr asked for {name!r} of {owner!r}; only the statistics of '
-        'mmengine.logging.HistoryBuffer may be looked up by a checkpoint'
-    )
+    owner_name = getattr(owner, '__qualname__', type(owner).__qualname__)
+    raise pickle.UnpicklingError(f'GLOBAL getattr({owner_name},{name!r}) is not allowed')
 
 
 def explain_loading_errors(checkpoint: ModuleType) -> None:
@@ -109,6 +108,11 @@ def explained(load: Callable) -> Callable:
                 'save its state dict alone: torch.save(checkpoint["state_dict"], NEW_FILE)'
             ) from None
         except EOFError as error:
+            raise _damaged(filename, error) from None
+        except OSError as error:
+            # torch reads beyond the end of some truncated files.
+            if error.errno != errno.EINVAL:
+                raise
             raise _damaged(filename, error) from None
         except RuntimeError as error:
             if 'PytorchStreamReader' not in str(error) and 'unexpected EOF' not in str(error):

@@ -1,0 +1,135 @@
+"""Make an interrupted and resumed training repeat the unbroken one.
+
+A checkpoint of mmengine does not hold the states of the random generators, so after ``--resume`` flips,
+crops and sampled proposals differ from those of a run that was never interrupted. Here every generator is
+seeded from the run's seed and its position in the schedule, which a resumed run knows.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from mmdet.registry import HOOKS
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+from torch import Tensor
+from torch.utils.data import get_worker_info
+
+
+@HOOKS.register_module()
+class ResumableRandomnessHook(Hook):
+    """Seed the generators by position: same seed, same losses, whether or not a run was resumed.
+
+    The training step is seeded anew in every iteration, the data pipeline at the beginning of every epoch
+    in every worker. Holds for the same number of processes and of workers, and for checkpoints at the end
+    of an epoch (epoch-based loops) or anywhere (iteration-based loops, which replay the data they skip).
+    """
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self) -> None:
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def before_train(self, runner: Any) -> None:
+        """Give the data pipeline its own random stream; give the sampler the seed of the resumed run."""
+        loop, loader = runner.train_loop, runner.train_dataloader
+        for sampler in (loader.sampler, getattr(loader.batch_sampler, 'sampler', None)):
+            if getattr(sampler, 'seed', None) is not None:
+                sampler.seed = runner.seed
+            if hasattr(sampler, '_indices_of_rank'):  # an endless one: begin again, with this seed
+                sampler.indices = sampler._indices_of_rank()
+        _own_streams(loader.dataset, self._epoch, runner.seed)
+        if hasattr(loop, 'dataloader_iterator'):
+            # An iteration-based loop has forked its workers before this hook runs: fork them again.
+            loader._iterator = None
+            loop.dataloader_iterator = type(loop.dataloader_iterator)(loader)
+
+    def before_train_epoch(self, runner: Any) -> None:
+        """Tell the workers, which may live through all epochs, that a new one begins."""
+        self._epoch.fill_(runner.epoch)
+        _seed(runner.seed, 0, runner.epoch, get_rank())
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        """Seed what the training step draws: proposals, dropout."""
+        _seed(runner.seed, 1, runner.iter, get_rank())
+
+
+class _OwnStream:
+    """A data pipeline whose draws neither depend on other users of the generators nor disturb them.
+
+    Args:
+        pipeline: The pipeline proper.
+        epoch: Tensor[], int64 in shared memory: the epoch that the main process is in.
+        seed: Seed of the run.
+        number: Number of the data set among those of the run.
+    """
+
+    def __init__(self, pipeline: Callable, epoch: Tensor, seed: int, number: int) -> None:
+        self.pipeline = pipeline
+        self._epoch = epoch
+        self._key = (seed, 2 + number, get_rank())
+        self._seeded_for: tuple[int, int] | None = None
+        self._states: tuple | None = None
+
+    def __call__(self, data: dict) -> Any:
+        worker = get_worker_info()
+        place = (int(self._epoch), -1 if worker is None else worker.id)
+        with _restored_generators():
+            if place == self._seeded_for and self._states is not None:
+                _set_states(self._states)
+            else:
+                _seed(*self._key, place[0], place[1] + 1)
+                self._seeded_for = place
+            try:
+                return self.pipeline(data)
+            finally:
+                self._states = _get_states()
+
+    def __getattr__(self, name: str) -> Any:
+        if name == 'pipeline':  # not there yet while the object is unpickled in a spawned worker
+            raise AttributeError(name)
+        return getattr(self.pipeline, name)
+
+
+def _own_streams(dataset: Any, epoch: Tensor, seed: int) -> None:
+    for number, part in enumerate(_parts(dataset)):
+        pipeline = getattr(part, 'pipeline', None)
+        if callable(pipeline) and not isinstance(pipeline, _OwnStream):
+            part.pipeline = _OwnStream(pipeline, epoch, seed, number)
+
+
+def _parts(dataset: Any) -> Iterator[Any]:
+    """A data set and, if it wraps others, these."""
+    yield dataset
+    for inner in [getattr(dataset, 'dataset', None), *getattr(dataset, 'datasets', [])]:
+        if inner is not None:
+            yield from _parts(inner)
+
+
+def _seed(*key: int) -> None:
+    words = np.random.SeedSequence(key).generate_state(3)
+    random.seed(int(words[0]))
+    np.random.seed(int(words[1]))
+    torch.manual_seed(int(words[2]))
+
+
+def _get_states() -> tuple:
+    return random.getstate(), np.random.get_state(), torch.get_rng_state()
+
+
+def _set_states(states: tuple) -> None:
+    random.setstate(states[0])
+    np.random.set_state(states[1])
+    torch.set_rng_state(states[2])
+
+
+@contextmanager
+def _restored_generators() -> Iterator[None]:
+    states = _get_states()
+    try:
+        yield
+    finally:
+        _set_states(states)
