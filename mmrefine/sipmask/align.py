@@ -10,9 +10,15 @@ import math
 
 import torch
 import torch.nn.functional as F
-from mmcv.ops import DeformConv2d, deform_conv2d
+from mmcv.ops import DeformConv2d
+from mmcv.utils import ext_loader
 from mmengine.model import BaseModule
 from torch import Tensor, nn
+
+_kernels = ext_loader.load_ext(
+    '_ext',
+    ['deform_conv_forward', 'deform_conv_backward_input', 'deform_conv_backward_parameters'],
+)
 
 GROUPS = 4
 KERNEL = 3
@@ -53,8 +59,7 @@ class FeatureAlign(BaseModule):
         """
         with torch.autocast(features.device.type, enabled=False):
             offset = self.conv_offset(ltrb.detach().float())
-            deform = deform_conv if torch.compiler.is_compiling() else _deform
-            features = deform(features.float(), offset, self.conv_adaption.weight)
+            features = deform_conv(features.float(), offset, self.conv_adaption.weight)
             if self.adaption_bias is not None:
                 features = features + self.adaption_bias[:, None, None]
             if self.norm is not None:
@@ -62,39 +67,85 @@ class FeatureAlign(BaseModule):
             return F.relu(features)
 
 
-@torch.library.custom_op('mmrefine::deform_conv3x3', mutates_args=())
 def deform_conv(features: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
-    """The layer's convolution as one operator, since a compiler cannot look into mmcv's.
+    """mmcv's deformable 3x3 convolution with padding 1, visible to ``torch.compile``.
 
-    Tensor[B, C, H, W], Tensor[B, 72, H, W], Tensor[C, C, 3, 3] -> Tensor[B, C, H, W].
+    ``mmcv.ops.DeformConv2d`` is opaque to a compiler; these are its kernels as one operator with
+    shape and gradient rules. Maps smaller than the kernel and any batch size are accepted.
+
+    Args:
+        features: Tensor[B, C, H, W], float32.
+        offset: Tensor[B, 72, H, W]; per group and tap (dy, dx) in cells.
+        weight: Tensor[C, C, 3, 3].
+
+    Returns:
+        Tensor[B, C, H, W].
     """
-    return _deform(features, offset, weight)
+    height, width = features.shape[-2:]
+    pad = (0, max(KERNEL - width, 0), 0, max(KERNEL - height, 0))
+    output = _deform_conv(F.pad(features, pad), F.pad(offset, pad), weight)
+    return output[..., :height, :width]
 
 
-@deform_conv.register_fake
+def _geometry(features: Tensor) -> dict[str, int]:
+    sides = {'kW': KERNEL, 'kH': KERNEL, 'dW': 1, 'dH': 1, 'padW': 1, 'padH': 1}
+    # The kernels take slices of equal length of the batch.
+    images_at_once = math.gcd(len(features), 32)
+    return sides | {
+        'dilationW': 1,
+        'dilationH': 1,
+        'group': 1,
+        'deformable_group': GROUPS,
+        'im2col_step': images_at_once,
+    }
+
+
+@torch.library.custom_op('mmrefine::deform_conv3x3', mutates_args=())
+def _deform_conv(features: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
+    output = features.new_empty(len(features), len(weight), *features.shape[2:])
+    if len(features):
+        _kernels.deform_conv_forward(
+            features.contiguous(),
+            weight.contiguous(),
+            offset.contiguous(),
+            output,
+            features.new_empty(0),
+            features.new_empty(0),
+            **_geometry(features),
+        )
+    return output
+
+
+@_deform_conv.register_fake
 def _(features: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
-    return torch.empty_like(features, memory_format=torch.contiguous_format)
+    return features.new_empty(len(features), len(weight), *features.shape[2:])
 
 
 @torch.library.custom_op('mmrefine::deform_conv3x3_backward', mutates_args=())
-def _deform_grads(
+def _deform_conv_backward(
     grad: Tensor, features: Tensor, offset: Tensor, weight: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    with torch.enable_grad():
-        inputs = [t.detach().requires_grad_() for t in (features, offset, weight)]
-        output = _deform(*inputs)
-    grads = torch.autograd.grad(output, inputs, grad)
-    return grads[0].contiguous(), grads[1].contiguous(), grads[2].contiguous()
+    grad, features, offset, weight = (
+        tensor.contiguous() for tensor in (grad, features, offset, weight)
+    )
+    grads = tuple(torch.zeros_like(tensor) for tensor in (features, offset, weight))
+    if len(features):
+        geometry = _geometry(features)
+        columns, ones = features.new_empty(0), features.new_empty(0)
+        _kernels.deform_conv_backward_input(
+            features, offset, grad, grads[0], grads[1], weight, columns, **geometry
+        )
+        _kernels.deform_conv_backward_parameters(
+            features, offset, grad, grads[2], columns, ones, scale=1, **geometry
+        )
+    return grads
 
 
-@_deform_grads.register_fake
+@_deform_conv_backward.register_fake
 def _(
     grad: Tensor, features: Tensor, offset: Tensor, weight: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return tuple(
-        torch.empty_like(t, memory_format=torch.contiguous_format)
-        for t in (features, offset, weight)
-    )
+    return tuple(tensor.new_empty(tensor.shape) for tensor in (features, offset, weight))
 
 
 def _save(ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output: Tensor) -> None:
@@ -102,17 +153,7 @@ def _save(ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output: Tenso
 
 
 def _backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple:
-    return _deform_grads(grad, *ctx.saved_tensors)
+    return _deform_conv_backward(grad, *ctx.saved_tensors)
 
 
-deform_conv.register_autograd(_backward, setup_context=_save)
-
-
-def _deform(features: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
-    """mmcv's function for any map and batch; alone it refuses maps smaller than the kernel."""
-    height, width = features.shape[-2:]
-    pad = (0, max(KERNEL - width, 0), 0, max(KERNEL - height, 0))
-    features, offset = F.pad(features, pad).contiguous(), F.pad(offset, pad).contiguous()
-    images_at_once = math.gcd(len(features), 32)
-    output = deform_conv2d(features, offset, weight, 1, 1, 1, 1, GROUPS, False, images_at_once)
-    return output[..., :height, :width].contiguous()
+_deform_conv.register_autograd(_backward, setup_context=_save)
