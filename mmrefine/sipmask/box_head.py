@@ -71,11 +71,11 @@ class SipMaskBBoxHead(PointHead):
         **kwargs: See ``PointHead``.
 
     Prediction settings (``test_cfg``): ``nms_pre`` best points (or pairs) per level, ``score_thr``
-    on the class score, ``max_per_img``, ``nms=dict(type='greedy' | 'fast', iou_threshold,
-    offset)``, and for released weights: ``candidates='pairs'`` ranks (point, class) pairs and
-    ``score_sqrt`` takes the root of the score (benchmark), ``clip_offset=1`` clips to the last
-    pixel index, ``nms_in_original`` suppresses in original-image pixels, ``scale``/``scale_limits``
-    see ``scales.image_scale``.
+    on the class score, ``max_candidates`` (point, class) pairs before suppression (default: all),
+    ``max_per_img``, ``nms=dict(type='greedy' | 'fast', iou_threshold, offset)``. For released
+    weights: ``candidates='pairs'`` ranks (point, class) pairs and ``score_sqrt`` takes the root of
+    the score (benchmark), ``clip_offset=1`` clips to the last pixel index, ``nms_in_original``
+    suppresses in original-image pixels, ``scale`` and ``scale_limits`` see ``scales.image_scale``.
     """
 
     def __init__(
@@ -278,7 +278,9 @@ def _select(
                 limit,
             )
             return scores, kept[at], labels
-        scores, at, labels = class_candidates(probs[kept], factors[kept], cfg['score_thr'])
+        scores, at, labels = class_candidates(
+            probs[kept], factors[kept], cfg['score_thr'], cfg.get('max_candidates')
+        )
         at = kept[at]
     scores = scores.sqrt() if cfg.get('score_sqrt', False) else scores
     best = class_nms(boxes[at], scores, labels, nms['iou_threshold'], nms.get('offset', 0), limit)

@@ -15,6 +15,7 @@ from mmdet.utils import ConfigType, InstanceList, MultiConfig, OptConfigType
 from torch import Tensor
 
 from .box_head import SipMaskOutputs
+from .checkpoint import upgrade_in_place
 
 
 @MODELS.register_module()
@@ -50,6 +51,8 @@ class SipMask(SingleStageInstanceSegmentor):
         super().__init__(
             backbone, neck, bbox_head, mask_head, train_cfg, test_cfg, data_preprocessor, init_cfg
         )
+        # Authors' files load as they are, also through ``load_from``.
+        self.register_load_state_dict_pre_hook(_upgrade)
 
     def _forward(
         self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None
@@ -93,3 +96,8 @@ class SipMask(SingleStageInstanceSegmentor):
         basis = self.mask_head(outputs.features)
         results = self.mask_head.predict_by_feat(basis, results, metas, rescale)
         return self.add_pred_to_datasample(batch_data_samples, results)
+
+
+def _upgrade(module: SipMask, state_dict: dict, prefix: str, *_: object) -> None:
+    if not prefix:
+        upgrade_in_place(state_dict)
