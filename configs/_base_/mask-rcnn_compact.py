@@ -11,8 +11,9 @@ model = dict(
         mask_head=dict(in_channels=64, conv_out_channels=64),
     ),
     train_cfg=dict(
+        rpn=dict(sampler=dict(num=128)),
         rpn_proposal=dict(nms_pre=500, max_per_img=200),
-        rcnn=dict(sampler=dict(num=64)),
+        rcnn=dict(sampler=dict(num=32)),
     ),
     test_cfg=dict(
         rpn=dict(nms_pre=500, max_per_img=200),

@@ -74,7 +74,7 @@ def write_youtube_vis(
     """
     for index, split in enumerate(SPLITS):
         content: dict[str, list[Any]] = {'videos': [], 'tracks': [], 'images': [], 'boxes': []}
-        for number in progress(range(counts[split]), f'{split}: {counts[split]} clips'):
+        for number in progress(range(counts[split]), split):
             clip = make_clip(Dice(seed, index, number), spec)
             _write_clip(folder, split, number + 1, clip, content)
         names = categories()

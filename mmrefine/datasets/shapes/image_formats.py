@@ -31,7 +31,7 @@ def write_lvis(folder: ShapesFolder, counts: dict[str, int], spec: SceneSpec, se
     Federated rules as in LVIS: some classes of an image are listed as checked and absent, some as
     not annotated exhaustively (one of their objects is then left out), the others are unknown.
     LVIS calls a class rare below 11 and common below 101 training images of 100,000, which means
-    nothing for a few hundred pictures: here it is below 15 % and below 30 % of the pictures.
+    nothing for a few hundred pictures: here it is below 25 % and below 45 % of the pictures.
     """
     frequency: list[dict[str, Any]] = []
     for split, images, annotations in _coco_splits(folder, counts, spec, seed):
@@ -58,7 +58,7 @@ def write_cityscapes(
     for index, split in enumerate(SPLITS):
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
-        for number in progress(range(counts[split]), f'{split}: {counts[split]} pictures'):
+        for number in progress(range(counts[split]), split):
             image, masks, labels = make_picture(Dice(seed, index, number), spec)
             stem = f'shapes/shapes_{number:06d}_000019'
             ids = _write_cityscapes_truth(folder, f'gtFine/{split}/{stem}_gtFine', masks, labels)
@@ -83,7 +83,7 @@ def _coco_splits(
     for index, split in enumerate(SPLITS):
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
-        for number in progress(range(counts[split]), f'{split}: {counts[split]} pictures'):
+        for number in progress(range(counts[split]), split):
             image, masks, labels = make_picture(Dice(seed, index, number), spec)
             name = f'{split}/{number + 1:012d}.png'
             folder.write_image(name, image)
@@ -141,7 +141,7 @@ def _frequencies(annotations: list[dict[str, Any]], images: int) -> list[dict[st
     for record in categories():
         of_class = [a for a in annotations if a['category_id'] == record['id']]
         seen = len({a['image_id'] for a in of_class})
-        group = 'r' if seen * 100 < 15 * images else 'c' if seen * 100 < 30 * images else 'f'
+        group = 'r' if seen * 100 < 25 * images else 'c' if seen * 100 < 45 * images else 'f'
         records.append(
             {
                 'id': record['id'],

@@ -79,8 +79,8 @@ Background is `static` (4). Evaluate with `CityScapesMetric` and
 """,
     'lvis': """
 `neg_category_ids`, `not_exhaustive_category_ids` and `frequency` are filled in. Where a class is
-not exhaustive, one of its objects is left out of the annotation. A class is rare below 15 % and
-common below 30 % of the training pictures (LVIS counts 10 and 100 pictures of 100,000).
+not exhaustive, one of its objects is left out of the annotation. A class is rare below 25 % and
+common below 45 % of the training pictures (LVIS counts 10 and 100 pictures of 100,000).
 """,
     'youtube-vis': f"""
 {FRAMES} frames a clip. `youtube_vis_2019_*.json` is the official layout (null where an object is

@@ -39,24 +39,24 @@ def ring(dice: Dice, radius: int) -> list[Part]:
 
 def worm(dice: Dice, radius: int) -> list[Part]:
     """Build a thin line with bends to both sides."""
-    bends, swing = dice.between(2, 4), radius * dice.between(25, 45) // 100
+    bends, swing = dice.between(2, 3), radius * dice.between(28, 48) // 100
     joints = []
     for k in range(17):
         x = -radius + 2 * radius * k // 16
         joints.append((x, polar(k * bends * TURN // 32, swing)[1]))
-    return [_stroke(joints, max(UNIT * 5 // 4, radius * dice.between(9, 14) // 100))]
+    return [_stroke(joints, max(UNIT * 3 // 2, radius * dice.between(13, 19) // 100))]
 
 
 def moon(dice: Dice, radius: int) -> list[Part]:
     """Build a crescent: one concave side and two thin tips."""
-    shift = radius * dice.between(38, 55) // 100
+    shift = radius * dice.between(44, 60) // 100
     bite = [(x + shift, y) for x, y in _circle(radius * 88 // 100)]
     return [_polygon(_circle(radius)), _polygon(bite, cut=True)]
 
 
 def cross(dice: Dice, radius: int) -> list[Part]:
     """Build four thin arms that leave most of the box empty."""
-    half = max(UNIT * 5 // 4, radius * dice.between(14, 20) // 100)
+    half = max(UNIT * 3 // 2, radius * dice.between(15, 22) // 100)
     short = radius * dice.between(70, 100) // 100
     return [_bar(-radius, -half, radius, half), _bar(-half, -short, half, short)]
 
@@ -64,8 +64,8 @@ def cross(dice: Dice, radius: int) -> list[Part]:
 def key(dice: Dice, radius: int) -> list[Part]:
     """Build a key: a head with a hole, a thin shaft and small teeth."""
     head = radius * dice.between(38, 46) // 100
-    half = max(UNIT, radius * 9 // 100)
-    tooth = radius * dice.between(24, 34) // 100
+    half = max(UNIT * 5 // 4, radius * 12 // 100)
+    tooth = radius * dice.between(32, 42) // 100
     return [
         _bar(-radius + head, -half, radius, half),
         _bar(radius - 2 * half, 0, radius, tooth),
@@ -77,8 +77,8 @@ def key(dice: Dice, radius: int) -> list[Part]:
 
 def fork(dice: Dice, radius: int) -> list[Part]:
     """Build a fork: prongs with narrow gaps on a thin handle."""
-    prongs, half = dice.between(3, 4), max(UNIT, radius * 8 // 100)
-    gap = half * dice.between(30, 38) // 10
+    prongs, half = 3, max(UNIT * 5 // 4, radius * 12 // 100)
+    gap = half * dice.between(32, 40) // 10
     width = gap * (prongs - 1) // 2
     start = radius * 5 // 100
     parts = [

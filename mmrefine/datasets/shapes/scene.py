@@ -32,7 +32,7 @@ class SceneSpec:
     height: int = 192
     width: int = 192
     objects: tuple[int, int] = (3, 8)
-    weights: tuple[int, ...] = (30, 18, 15, 12, 9, 7, 5, 4)
+    weights: tuple[int, ...] = (24, 16, 14, 12, 10, 9, 8, 7)
     scales: tuple[int, int, int] = (25, 45, 30)
     touching: int = 25
     hiding: int = 35
@@ -85,7 +85,7 @@ def make_thing(dice: Dice, spec: SceneSpec, label: int | None = None) -> Thing:
     if label is None:
         label = dice.weighted(spec.weights)
     side = min(spec.height, spec.width) * UNIT
-    low, high = ((50, 90), (100, 180), (200, 390))[dice.weighted(spec.scales)]
+    low, high = ((60, 100), (105, 185), (190, 390))[dice.weighted(spec.scales)]
     radius = max(5 * UNIT, side * dice.between(low, high) // 1000)
     parts = list(MAKERS.values())[label](dice, radius)
     paint = class_paint(dice, label, spec.colour_spread)

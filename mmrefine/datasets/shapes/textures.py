@@ -17,8 +17,8 @@ CLASS_COLOURS = (
     (206, 90, 160),
     (104, 178, 84),
     (128, 92, 188),
-    (172, 176, 182),
-    (112, 190, 190),
+    (232, 232, 216),
+    (90, 200, 200),
 )
 
 
@@ -66,8 +66,8 @@ def background(dice: Dice, height: int, width: int, contrast: int) -> np.ndarray
     Returns:
         int64[height, width, 3].
     """
-    first = np.array([dice.between(50, 190) for _ in range(3)])
-    second = np.array([dice.between(50, 190) for _ in range(3)])
+    first = np.array([dice.between(30, 150) for _ in range(3)])
+    second = np.array([dice.between(30, 150) for _ in range(3)])
     mix = value_noise(dice, height, width, dice.between(3, 6))
     mix = (2 * mix + value_noise(dice, height, width, dice.between(12, 24))) // 3
     if dice.chance(40):
@@ -78,7 +78,7 @@ def background(dice: Dice, height: int, width: int, contrast: int) -> np.ndarray
 
 
 def class_paint(dice: Dice, label: int, spread: int) -> Paint:
-    """Mix the paint of one object: its class colour, off by up to ``spread``, shaded and grained."""
+    """Mix one object's paint: its class colour, off by up to ``spread``, shaded and grained."""
     colour = np.array([c + dice.between(-spread, spread) for c in CLASS_COLOURS[label]])
     shade = value_noise(dice, TILE, TILE, dice.between(4, 10)) - 128
     tile = colour + (shade * 36 // 128)[..., None]

@@ -1,0 +1,1 @@
+"""Looking at results: overlays, curves, report pages."""

@@ -1,0 +1,84 @@
+"""Plot a training run: losses and mask AP over iterations."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+AP_KEY = 'segm_mAP'
+
+
+@dataclass
+class Run:
+    """What a training run wrote about itself.
+
+    Args:
+        losses: Name -> (step, value) pairs; 'loss' is the sum.
+        aps: (step, mask AP) pairs.
+    """
+
+    losses: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    aps: list[tuple[int, float]] = field(default_factory=list)
+
+
+def find_scalars(work_dir: str | Path) -> Path:
+    """Return the newest ``scalars.json`` below a work folder.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    found = sorted(Path(work_dir).glob('**/vis_data/scalars.json'))
+    if not found:
+        raise FileNotFoundError(f'no training log (vis_data/scalars.json) below {work_dir}')
+    # Folders are named by date and time.
+    return found[-1]
+
+
+def read_run(scalars: str | Path) -> Run:
+    """Collect losses and mask APs from MMEngine's ``scalars.json``.
+
+    Lines that were cut off by an interruption are left out.
+    """
+    run, step = Run(), 0
+    for line in Path(scalars).read_text().splitlines():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        # Validation lines count steps in their own way; the last training step dates them.
+        if 'loss' in record:
+            step = int(record.get('iter', record.get('step', step)))
+            for name, value in record.items():
+                if name.startswith('loss'):
+                    run.losses.setdefault(name, []).append((step, float(value)))
+        ap = next((record[name] for name in record if name.split('/')[-1] == AP_KEY), None)
+        if ap is not None:
+            run.aps.append((step, float(ap)))
+    return run
+
+
+def plot_run(run: Run, out: str | Path, title: str = '') -> None:
+    """Draw losses (left axis) and mask AP (right axis) into a picture file.
+
+    Raises:
+        ValueError: The run logged no loss.
+    """
+    if 'loss' not in run.losses:
+        raise ValueError('the log holds no training loss to plot')
+    # matplotlib is slow to import and needs no display here.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), layout='constrained')
+    axes = figure.subplots()
+    for name, points in run.losses.items():
+        total = name == 'loss'
+        axes.plot(*zip(*points), label=name, linewidth=2 if total else 1, alpha=1 if total else 0.7)
+    axes.set(xlabel='iteration', ylabel='loss', ylim=(0, None), title=title)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize='small', loc='upper center', ncols=3)
+    if run.aps:
+        right = axes.twinx()
+        right.plot(*zip(*run.aps), 'ko--', label='mask AP')
+        right.set(ylabel='mask AP', ylim=(0, max(0.5, 1.1 * max(ap for _, ap in run.aps))))
+        right.annotate(f'{run.aps[-1][1]:.3f}', run.aps[-1], (-8, 8), textcoords='offset points')
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=110)

@@ -1,0 +1,65 @@
+"""Reading and plotting of training logs."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+
+from mmrefine.visualization.curves import Run, find_scalars, plot_run, read_run
+
+LINES = [
+    {'lr': 0.1, 'loss': 3.0, 'loss_mask': 1.0, 'iter': 20, 'step': 20},
+    {'coco/bbox_mAP': 0.2, 'coco/segm_mAP': 0.1, 'step': 20},
+    {'lr': 0.1, 'loss': 2.0, 'loss_mask': 0.5, 'iter': 40, 'step': 40},
+    {'coco/bbox_mAP': 0.4, 'coco/segm_mAP': 0.3, 'step': 1},
+]
+
+
+def log(folder: Path, day: str = '20260101_000000') -> Path:
+    path = folder / day / 'vis_data/scalars.json'
+    path.parent.mkdir(parents=True)
+    path.write_text('\n'.join(map(json.dumps, LINES)))
+    return path
+
+
+def test_losses_and_ap_are_read_with_their_steps(tmp_path) -> None:
+    run = read_run(log(tmp_path))
+    assert run.losses == {'loss': [(20, 3.0), (40, 2.0)], 'loss_mask': [(20, 1.0), (40, 0.5)]}
+    assert run.aps == [(20, 0.1), (40, 0.3)]
+
+
+def test_a_line_cut_off_by_an_interruption_is_left_out(tmp_path) -> None:
+    path = log(tmp_path)
+    path.write_text(path.read_text()[:-12])
+    assert read_run(path).aps == [(20, 0.1)]
+
+
+def test_the_newest_run_is_found(tmp_path) -> None:
+    log(tmp_path, '20260101_000000')
+    newest = log(tmp_path, '20260102_000000')
+    assert find_scalars(tmp_path) == newest
+    with pytest.raises(FileNotFoundError, match='empty'):
+        find_scalars(tmp_path / 'empty')
+
+
+@pytest.mark.parametrize('aps', [[], [(40, 0.3)]])
+def test_plots_are_written(aps, tmp_path) -> None:
+    run = Run({'loss': [(20, 3.0), (40, 2.0)], 'loss_mask': [(20, 1.0), (40, 0.5)]}, aps)
+    plot_run(run, tmp_path / 'deep/plot.png', 'title')
+    assert cv2.imread(str(tmp_path / 'deep/plot.png')).std() > 5
+
+
+def test_a_run_without_losses_is_refused(tmp_path) -> None:
+    with pytest.raises(ValueError, match='no training loss'):
+        plot_run(Run(), tmp_path / 'plot.png')
+
+
+def test_the_command_says_what_is_missing(tmp_path) -> None:
+    tool = Path(__file__).parents[2] / 'tools/plot_training.py'
+    words = [sys.executable, str(tool), str(tmp_path), str(tmp_path / 'plot.png')]
+    result = subprocess.run(words, capture_output=True, text=True, cwd=tool.parents[1])
+    assert result.returncode == 1
+    assert 'no training log' in result.stderr.splitlines()[-1]

@@ -1,0 +1,96 @@
+"""Ground truth beside prediction."""
+
+import numpy as np
+import pytest
+
+from mmrefine.visualization.overlays import (
+    Instances,
+    contact_sheet,
+    distinct_colours,
+    draw_instances,
+    mask_ious,
+    truth_beside_prediction,
+)
+
+
+def squares(*corners: int) -> np.ndarray:
+    masks = np.zeros((len(corners), 24, 32), bool)
+    for mask, corner in zip(masks, corners):
+        mask[corner : corner + 8, corner : corner + 8] = True
+    return masks
+
+
+def test_only_masked_pixels_are_tinted() -> None:
+    image = np.full((24, 32, 3), 100, np.uint8)
+    drawn = draw_instances(image, Instances(squares(4), ['']), [(255, 0, 0)])
+    inside = squares(4)[0]
+    assert (drawn[~inside] == 100).all()
+    assert (drawn[inside][:, 0] > 150).all()
+    assert (drawn[inside][:, 1:] <= 50).all()
+    assert (image == 100).all()
+
+
+def test_holes_stay_open() -> None:
+    mask = squares(4)
+    mask[0, 7:9, 7:9] = False
+    drawn = draw_instances(np.zeros((24, 32, 3), np.uint8), Instances(mask, ['']), [(0, 255, 0)])
+    assert not drawn[7:9, 7:9].any()
+
+
+def test_names_are_written_inside_the_picture() -> None:
+    image = np.full((24, 32, 3), 100, np.uint8)
+    plain = draw_instances(image, Instances(squares(16), ['']), [(0, 0, 0)], 3)
+    named = draw_instances(image, Instances(squares(16), ['star']), [(0, 0, 0)], 3)
+    assert named.shape == (72, 96, 3)
+    assert (named != plain).any()
+
+
+def test_predictions_take_the_colour_of_the_object_they_cover() -> None:
+    image = np.zeros((24, 32, 3), np.uint8)
+    truth = Instances(squares(0, 12), ['', ''])
+    prediction = Instances(np.concatenate([squares(12), squares(6)]), ['', ''])
+    drawn = truth_beside_prediction(image, truth, prediction, scale=1)
+    assert drawn.shape == (18 + 24, 2 * 32 + 4, 3)
+    left, right = drawn[18:, :32], drawn[18:, 36:]
+    assert (right[16, 16] == left[16, 16]).all()
+    assert not (left[0, 0] == left[16, 16]).all()
+    # The second prediction overlaps neither square by half: grey.
+    assert len(set(right[8, 8].tolist())) == 1
+
+
+def test_pictures_without_objects_or_predictions_can_be_drawn() -> None:
+    image = np.zeros((24, 32, 3), np.uint8)
+    nothing, one = Instances(squares(), []), Instances(squares(3), ['a'])
+    for truth, prediction in ((nothing, nothing), (nothing, one), (one, nothing)):
+        drawn = truth_beside_prediction(image, truth, prediction, scale=2)
+        assert drawn.shape == (18 + 48, 2 * 64 + 4, 3)
+
+
+def test_overlap_of_masks() -> None:
+    ious = mask_ious(squares(0, 4), squares(4, 16))
+    np.testing.assert_allclose(ious, [[16 / 112, 0], [1, 0]], rtol=1e-6)
+    assert mask_ious(squares(), squares(1)).shape == (0, 1)
+    assert mask_ious(squares(1), squares()).shape == (1, 0)
+
+
+def test_colours_are_distinct() -> None:
+    colours = distinct_colours(12)
+    assert len(set(colours)) == 12
+    assert distinct_colours(0) == []
+
+
+def test_sheets_pad_panels_of_different_sizes() -> None:
+    panels = [np.zeros((10, 20, 3), np.uint8), np.zeros((14, 8, 3), np.uint8)] * 2
+    sheet = contact_sheet(panels[:3], columns=2)
+    assert sheet.shape == (2 * 22, 2 * 28, 3)
+    assert (sheet[4:14, 4:24] == 0).all()
+    assert (sheet == 0).all(2).sum() == 200 + 112 + 200
+    with pytest.raises(ValueError, match='no panels'):
+        contact_sheet([])
+
+
+def test_mismatches_are_refused() -> None:
+    with pytest.raises(ValueError, match='2 masks but 1 names'):
+        Instances(squares(0, 1), ['a'])
+    with pytest.raises(ValueError, match='picture'):
+        draw_instances(np.zeros((9, 9, 3), np.uint8), Instances(squares(0), ['a']), [(0, 0, 0)])
