@@ -58,7 +58,7 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
     'mmrefine.visualization.rle_visualizer': ('RLELocalVisualizer',),
 }
 
-__all__ = sorted(name for names in COMPONENTS.values() for name in names)
+__all__ = [name for names in COMPONENTS.values() for name in names]
 
 compat.install()
 registration.announce(__name__, COMPONENTS)

@@ -1,7 +1,7 @@
 """What today's torch and NumPy need so that stock mmengine and mmdet run: nothing else.
 
-* Checkpoints: torch >= 2.6 unpickles only allow-listed types and mmengine's own checkpoints hold others.
-  The harmless ones are allowed; the guard itself stays on.
+* Checkpoints: torch >= 2.6 unpickles only allow-listed types and mmengine's own checkpoints hold
+  others. The harmless ones are allowed; the guard itself stays on.
 * Loading errors are told in a sentence that names the file and the way out.
 * NumPy names that the LVIS, YouTube-VIS and Cityscapes metrics still use are supplied inside those
   modules; NumPy itself is not touched.
@@ -46,8 +46,8 @@ def install() -> None:
 def allow_checkpoint_types() -> None:
     """Let ``torch.load`` rebuild what mmengine's and the papers' checkpoints hold beside tensors.
 
-    These are mmengine's log buffers and NumPy arrays, scalars and types. Nothing on the list runs code
-    of the file's choosing.
+    These are mmengine's log buffers and NumPy arrays, scalars and types. Nothing on the list runs
+    code of the file's choosing.
     """
     if hasattr(torch.serialization, 'add_safe_globals'):
         torch.serialization.add_safe_globals(list(_harmless_types()))
@@ -68,7 +68,7 @@ def _harmless_types() -> Iterator[Any]:
 
 
 def _statistic(owner: Any, name: str) -> Callable:
-    """Stand in for ``getattr`` in checkpoints: hand out the statistics of log buffers, nothing else."""
+    """Stand in for ``getattr`` in checkpoints: hand out the statistics of log buffers only."""
     if owner is HistoryBuffer and name in ('min', 'max', 'mean', 'current'):
         return getattr(HistoryBuffer, name)
     owner_name = getattr(owner, '__qualname__', type(owner).__qualname__)
@@ -104,8 +104,8 @@ def explained(load: Callable) -> Callable:
                 raise _damaged(filename, error) from None
             raise pickle.UnpicklingError(
                 f'{filename} holds {foreign[1] or foreign[2]}, which is no tensor data and could '
-                'run code: refused. If you trust the author, load the file where it was written and '
-                'save its state dict alone: torch.save(checkpoint["state_dict"], NEW_FILE)'
+                'run code: refused. If you trust the author, load the file where it was written '
+                'and save its state dict alone: torch.save(checkpoint["state_dict"], NEW_FILE)'
             ) from None
         except EOFError as error:
             raise _damaged(filename, error) from None
@@ -157,7 +157,7 @@ def _download(filename: str, url: str, http: Callable, map_location: Any) -> Any
 
 
 def _torchvision_urls() -> dict[str, str]:
-    """Addresses of torchvision's classic weights, which mmengine lists without needing torchvision."""
+    """Addresses of torchvision's classic weights: mmengine has a list of its own."""
     import mmengine
 
     return mmengine.load(f'{mmengine.__path__[0]}/hub/torchvision_0.12.json')
@@ -165,11 +165,12 @@ def _torchvision_urls() -> dict[str, str]:
 
 def _torchvision_message(filename: str, reason: str) -> str:
     release = re.match(r'2\.(\d+)\.(\d+)', torch.__version__)
-    matching = f'=={f"0.{int(release[1]) + 15}.{release[2]}"}' if release else ''
+    matching = f'==0.{int(release[1]) + 15}.{release[2]}' if release else ''
     return (
         f'cannot get the weights {filename} ({reason}). Install the torchvision of torch '
-        f'{torch.__version__} (`pip install --no-deps torchvision{matching}`), name a local file in '
-        'init_cfg.checkpoint, or train from scratch: --cfg-options model.backbone.init_cfg=None'
+        f'{torch.__version__} (`pip install --no-deps torchvision{matching}`), name a local file '
+        'in init_cfg.checkpoint, or train from scratch: '
+        '--cfg-options model.backbone.init_cfg=None'
     )
 
 

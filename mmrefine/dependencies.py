@@ -1,7 +1,8 @@
 """Check at import that the packages below us are there, new enough and complete.
 
-Only lower bounds: an upper bound refuses combinations that nobody has tried. Both lines of distributions
-count, OpenMMLab's and the maintained ``onedl-*`` forks, since they carry the same import names.
+Only lower bounds: an upper bound refuses combinations that nobody has tried. Both lines of
+distributions count, OpenMMLab's and the maintained ``onedl-*`` forks, since they carry the same
+import names.
 """
 
 import re
@@ -24,7 +25,7 @@ def require_dependencies() -> None:
     """Import torch, mmengine, mmcv with its compiled operators, and mmdet.
 
     Raises:
-        ImportError: One is missing, broken, too old, or refused by another; the message names the fix.
+        ImportError: One is missing, broken, too old, or refused by another; it names the fix.
     """
     for name, minimum in MINIMUM.items():
         module = _import(name)

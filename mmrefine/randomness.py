@@ -1,8 +1,8 @@
 """Make an interrupted and resumed training repeat the unbroken one.
 
-A checkpoint of mmengine does not hold the states of the random generators, so after ``--resume`` flips,
-crops and sampled proposals differ from those of a run that was never interrupted. Here every generator is
-seeded from the run's seed and its position in the schedule, which a resumed run knows.
+A checkpoint of mmengine does not hold the states of the random generators, so after ``--resume``
+flips, crops and sampled proposals differ from those of a run that was never interrupted. Here every
+generator is seeded from the run's seed and its position in the schedule, which a resumed run knows.
 """
 
 import random
@@ -23,9 +23,10 @@ from torch.utils.data import get_worker_info
 class ResumableRandomnessHook(Hook):
     """Seed the generators by position: same seed, same losses, whether or not a run was resumed.
 
-    The training step is seeded anew in every iteration, the data pipeline at the beginning of every epoch
-    in every worker. Holds for the same number of processes and of workers, and for checkpoints at the end
-    of an epoch (epoch-based loops) or anywhere (iteration-based loops, which replay the data they skip).
+    The training step is seeded anew in every iteration, the data pipeline at the beginning of every
+    epoch in every worker. Holds for the same number of processes and of workers, and for checkpoints
+    at the end of an epoch (epoch-based loops) or anywhere (iteration-based loops, which replay the
+    data they skip).
     """
 
     priority = 'VERY_HIGH'
@@ -34,7 +35,7 @@ class ResumableRandomnessHook(Hook):
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
     def before_train(self, runner: Any) -> None:
-        """Give the data pipeline its own random stream; give the sampler the seed of the resumed run."""
+        """Give the pipeline its own random stream and the sampler the seed of the resumed run."""
         loop, loader = runner.train_loop, runner.train_dataloader
         for sampler in (loader.sampler, getattr(loader.batch_sampler, 'sampler', None)):
             if getattr(sampler, 'seed', None) is not None:

@@ -1,7 +1,7 @@
 """Make the components known to MMDetection's registries without importing them.
 
-A registry imports its *locations* at its first look-up; ours join that list. A registry that has had its
-first look-up gets the components at once, since the modules they build on are then imported anyway.
+A registry imports its *locations* at its first look-up; ours join that list. A registry that has had
+its first look-up gets the components at once: the modules they build on are then imported anyway.
 """
 
 import sys
@@ -11,8 +11,12 @@ from typing import Any
 
 from mmdet import registry as mmdet_registry
 from mmengine.config.utils import MODULE2PACKAGE
+from mmengine.registry import Registry
 
-REGISTRIES = ('MODELS', 'TASK_UTILS', 'METRICS', 'DATASETS', 'TRANSFORMS', 'HOOKS', 'VISUALIZERS')
+
+def registries() -> list[Registry]:
+    """All registries of MMDetection."""
+    return [node for node in vars(mmdet_registry).values() if isinstance(node, Registry)]
 
 
 def announce(package: str, components: Iterable[str]) -> None:
@@ -26,8 +30,7 @@ def announce(package: str, components: Iterable[str]) -> None:
     MODULE2PACKAGE.setdefault(package, package)
     modules = list(components)
     seen_use = False
-    for name in REGISTRIES:
-        registry = getattr(mmdet_registry, name)
+    for registry in registries():
         locations = getattr(registry, '_locations', None)
         if locations is None or getattr(registry, '_imported', True):
             seen_use = True

@@ -278,7 +278,7 @@ def test_import_of_the_package_gives_the_message(tmp_path: Path) -> None:
     (tmp_path / 'mmengine.py').write_text('__version__ = "0.9.0"')
     root = Path(compat.__file__).parents[1]
     code = f'import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(root)!r}]; import mmrefine'
-    printed = run(sys.executable, '-W', 'ignore', '-c', code, expect=1).stdout
+    printed = run(sys.executable, '-W', 'ignore', '-c', code, expect=1)
     assert 'ImportError: mmrefine needs mmengine >= 0.10.7, this is 0.9.0' in printed
 
 

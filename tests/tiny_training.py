@@ -1,10 +1,12 @@
 """A data set of rectangles and a stock Mask R-CNN so small that a training takes seconds."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import cv2
@@ -110,21 +112,28 @@ def environment(**extra: str) -> dict[str, str]:
     }
 
 
-def run(
-    *command: object, folder: Path = ROOT, expect: int = 0, **extra: str
-) -> subprocess.CompletedProcess[str]:
-    """Run a command; if it does not end as expected, fail with all it printed."""
-    done = subprocess.run(
-        [str(part) for part in command],
-        cwd=folder,
-        env=environment(**extra),
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    if done.returncode != expect:
-        raise AssertionError(f'{command} ended with {done.returncode}:\n{done.stdout[-6000:]}')
-    return done
+def run(*command: object, folder: Path = ROOT, expect: int = 0, **extra: str) -> str:
+    """Run a command and return what it printed; fail with that if it does not end as expected."""
+    # Not a pipe: after a kill, data workers that outlive their parent would keep it open for ever.
+    with tempfile.TemporaryFile('w+') as printed:
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            cwd=folder,
+            env=environment(**extra),
+            stdout=printed,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            status = process.wait()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        printed.seek(0)
+        output = printed.read()
+    if status != expect:
+        raise AssertionError(f'{command} ended with {status}:\n{output[-6000:]}')
+    return output
 
 
 def train(
@@ -133,11 +142,11 @@ def train(
     """Train through ``tools/train.py``; what it printed."""
     command = (sys.executable, ROOT / 'tools' / 'train.py', config, '--work-dir', work_dir)
     expect = -signal.SIGKILL if killed else 0
-    return run(*command, *arguments, expect=expect, **extra).stdout
+    return run(*command, *arguments, expect=expect, **extra)
 
 
 def losses(work_dir: Path) -> dict[int, dict[str, float]]:
-    """Step -> everything logged in it that is a loss or a gradient norm; a later run replaces an earlier."""
+    """Step -> the losses and gradient norm logged in it; a later run replaces an earlier one."""
     found: dict[int, dict[str, float]] = {}
     for path in sorted(work_dir.glob('*/vis_data/scalars.json')):
         for line in path.read_text().splitlines():

@@ -215,7 +215,7 @@ find_cuda() {
     [[ -n $wanted ]] || return 0
     nvcc=${CUDA_HOME:+$CUDA_HOME/bin/nvcc}
     nvcc=$(command -v "${nvcc:-nvcc}" || command -v /usr/local/cuda/bin/nvcc || true)
-    release=$([[ -z $nvcc ]] || "$nvcc" --version | sed -nE 's/.*release ([0-9]+\.[0-9]+).*/\1/p')
+    release=$([[ -z $nvcc ]] || "$nvcc" --version 2> /dev/null | sed -nE 's/.*release ([0-9]+\.[0-9]+).*/\1/p' || true)
     if [[ ${release%%.*} == "${wanted%%.*}" ]]; then
         CUDA=${release/./}
     else

@@ -1,0 +1,165 @@
+"""The installer's own logic: choices, messages, the cached wheel, the check of the operators."""
+
+import os
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from locations import ROOT
+from tiny_training import run
+
+sys.path.insert(0, str(ROOT / 'tools'))
+import check_install
+
+
+def shell(lines: str, expect: int = 0, **extra: str) -> str:
+    """Run lines of bash with the installer's functions at hand."""
+    prologue = f'set -euo pipefail; cd {ROOT}; BEGAN=$SECONDS; PYTHON={sys.executable}; VENV=1; MMCV=2.1.0\n'
+    code = f'{prologue}. tools/install_steps.sh\n{lines}'
+    return run('bash', '-c', code, expect=expect, **extra)
+
+
+def program(folder: Path, name: str, text: str) -> Path:
+    """An executable script."""
+    path = folder / name
+    path.write_text(f'#!/bin/sh\n{text}\n')
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+@pytest.mark.parametrize(
+    ('log', 'advice'),
+    [
+        ("ModuleNotFoundError: No module named 'pkg_resources'", "pip install 'setuptools<82'"),
+        ('x.cpp:1:10: fatal error: Python.h: No such file or directory', 'python3-dev'),
+        ('g++: fatal error: Killed signal terminated program cc1plus', 'MAX_JOBS=1'),
+        ('#error -- unsupported GNU version! gcc later than 12', 'CXX=g++-12'),
+        ('The detected CUDA version (11.8) mismatches the version', 'nvcc and torch'),
+        ('OSError: [Errno 28] No space left on device', 'the disk is full'),
+        ('ERROR: No matching distribution found for mmcv', 'check the network'),
+        ("error: command '/usr/bin/g++' failed with exit code 1", 'C++17 compiler'),
+        ('something else', 'see the lines above'),
+    ],
+)
+def test_failures_come_with_advice(tmp_path: Path, log: str, advice: str) -> None:
+    (tmp_path / 'log').write_text(f'Building wheel\n{log}\nmore\n')
+    assert advice in shell(f'advice < {tmp_path}/log')
+
+
+def test_failing_step_shows_its_end_and_the_log(tmp_path: Path) -> None:
+    log = tmp_path / 'log'
+    failing = program(tmp_path, 'failing', 'echo No module named pkg_resources; exit 3')
+    printed = shell(f"LOG={log}; touch {log}; step 'a step' {failing}", expect=1)
+    assert 'No module named pkg_resources' in printed
+    assert 'FAILED: a step (exit status 3)' in printed and f'full log: {log}' in printed
+
+
+def test_progress_reads_the_build_log(tmp_path: Path) -> None:
+    (tmp_path / 'log').write_text('  [1/57] c++ a\n  [12/57] c++ b\nnote\n')
+    assert shell(f'progress < {tmp_path}/log').strip() == 'compiled 12 of 57 files'
+
+
+def test_missing_compiler_is_told(tmp_path: Path) -> None:
+    program(tmp_path, 'no_compiler', 'exit 1')
+    assert 'does not compile a small C++17 program' in shell(
+        'require_compiler', expect=1, CXX=str(tmp_path / 'no_compiler')
+    )
+    without = 'command() { [ "$1" != -v ]; }; require_compiler'
+    assert 'apt install g++' in shell(without, expect=1)
+
+
+def test_missing_python_headers_are_told(tmp_path: Path) -> None:
+    python = program(tmp_path, 'python', f'echo {tmp_path}/include')
+    printed = shell(f'PYTHON={python}; require_compiler', expect=1, CXX='true')
+    assert 'headers of Python are missing' in printed and 'python3-dev' in printed
+
+
+def test_compiler_and_headers_here_pass() -> None:
+    shell('require_compiler; [[ -n $CXX_FOUND ]]')
+
+
+@pytest.mark.parametrize(
+    ('wanted', 'nvcc', 'cuda'),
+    [
+        ('', '13.0', ''),
+        ('13.0', '13.0', '130'),
+        ('13.0', '13.2', '132'),
+        ('12.8', '13.0', ''),
+        ('13.0', '', ''),
+    ],
+)
+def test_cuda_operators_need_an_nvcc_of_torchs_release(
+    tmp_path: Path, wanted: str, nvcc: str, cuda: str
+) -> None:
+    python = program(tmp_path, 'python', f'echo "{wanted}"')
+    line = f'echo "Cuda compilation tools, release {nvcc}, V{nvcc}.88"' if nvcc else 'exit 1'
+    program(tmp_path, 'nvcc', line)
+    path = f'{tmp_path}:{os.environ["PATH"]}'
+    printed = shell(f'PYTHON={python}; find_cuda; echo "CUDA=$CUDA"', PATH=path)
+    assert f'CUDA={cuda}\n' in printed
+    assert ('building CPU operators only' in printed) == bool(wanted and not cuda)
+
+
+def test_unfit_interpreters_are_refused(tmp_path: Path) -> None:
+    old = program(tmp_path, 'python3.8', 'exit 1')
+    assert 'is not Python 3.10-3.13' in shell(f'find_python {old}', expect=1)
+    assert 'there is no interpreter' in shell('find_python nowhere/python', expect=1)
+    assert shell(f'find_python {sys.executable}').strip() == sys.executable
+
+
+def test_lock_is_satisfied_here() -> None:
+    assert shell('lacking').strip() == ''
+
+
+def test_environment_of_another_line_is_left_alone(tmp_path: Path) -> None:
+    """With onedl's distributions present, the ones of the same import names are not laid over them."""
+    for name in ('onedl-mmengine', 'onedl-mmdetection', 'onedl-mim', 'opencv-python'):
+        metadata = tmp_path / f'{name.replace("-", "_")}-9.9.dist-info' / 'METADATA'
+        metadata.parent.mkdir()
+        metadata.write_text(f'Metadata-Version: 2.1\nName: {name}\nVersion: 9.9\n')
+    hidden = tmp_path / 'sitecustomize.py'
+    hidden.write_text(
+        'import importlib.metadata as m\n'
+        'found = m.version\n'
+        'def version(name):\n'
+        '    if name in ("mmengine", "mmdet", "openmim", "opencv-python-headless", "tabulate"):\n'
+        '        raise m.PackageNotFoundError(name)\n'
+        '    return found(name)\n'
+        'm.version = version\n'
+    )
+    lacking = shell('VENV=0; lacking', PYTHONPATH=str(tmp_path)).split()
+    assert lacking == ['tabulate==0.10.0']
+
+
+def test_second_run_takes_no_step() -> None:
+    printed = shell('works && echo complete')
+    assert printed.strip().endswith('complete')
+
+
+def test_check_reports_operators_by_running_them() -> None:
+    assert check_install.operators().keys() >= {'RoIAlign', 'NMS', 'DeformConv2d', 'CARAFE'}
+    states = {
+        name: check_install.run_operator(call, 'cpu')
+        for name, call in check_install.operators().items()
+    }
+    assert states['RoIAlign'] == states['NMS'] == states['DeformConv2d'] == 'ok'
+    assert states['CARAFE'] == 'CUDA only'
+
+    def broken(device: str) -> None:
+        raise RuntimeError('kernel image is invalid\nmore')
+
+    assert check_install.run_operator(broken, 'cuda') == 'kernel image is invalid'
+
+
+def test_check_runs() -> None:
+    printed = run('bash', ROOT / 'tools' / 'install.sh', '--check')
+    assert f'torch         {torch.__version__}' in printed
+    assert 'mmcv._ext     loads' in printed and 'RoIAlign' in printed
+
+
+def test_help_lists_the_options() -> None:
+    printed = run('bash', ROOT / 'tools' / 'install.sh', '--help')
+    assert all(option in printed for option in ('--python', '--no-venv', '--check'))
+    assert 'unknown option' in run('bash', ROOT / 'tools' / 'install.sh', '--what', expect=1)
