@@ -89,7 +89,9 @@ def _crop(runs: np.ndarray, h: int) -> Crop:
 
 
 def inner_band(crop: Crop, width: int) -> Crop:
-    """Keep the pixels within ``width`` of the outline (Chebyshev distance; the image edge counts as outline).
+    """Keep the pixels within ``width`` of the outline.
+
+    Distances are Chebyshev's; the image edge counts as outline.
 
     Args:
         crop: A mask.

@@ -26,6 +26,7 @@ class Detections:
         boxes: float64 array[N, 4], x, y, w, h in pixels of the image; NaN rows where there is none.
         counts: N compressed RLE counts at image size; None where there is no mask.
         mask_scores: float64 array[N], used for masks if the model rates them apart from the boxes.
+        given_areas: float64 array[N], what counts as the area of each mask instead of its pixels.
     """
 
     image_ids: list[Hashable]
@@ -34,6 +35,7 @@ class Detections:
     boxes: np.ndarray
     counts: list[bytes | None]
     mask_scores: np.ndarray | None = None
+    given_areas: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -53,6 +55,7 @@ class Detections:
             self.boxes[kept],
             [self.counts[i] for i in kept],
             None if self.mask_scores is None else self.mask_scores[kept],
+            None if self.given_areas is None else self.given_areas[kept],
         )
 
     def areas(self, from_boxes: bool) -> np.ndarray:
@@ -66,6 +69,8 @@ class Detections:
         """
         if from_boxes:
             return self.boxes[:, 2] * self.boxes[:, 3]
+        if self.given_areas is not None:
+            return self.given_areas
         return pixel_counts(self.counts).astype(np.float64)
 
     def require(self, gt: GroundTruth, boxes: bool = False, masks: bool = False) -> None:
@@ -78,14 +83,16 @@ class Detections:
             for i, counts in enumerate(self.counts):
                 if counts is None:
                     raise ValueError(
-                        f'results[{i}] (image {self.image_ids[i]}) has no segmentation: these results '
+                        f'results[{i}] (image {self.image_ids[i]}) has no segmentation: these '
+                        'results '
                         'can only be scored as boxes, --iou-type bbox'
                     )
         if boxes:
             for i in np.flatnonzero(np.isnan(self.boxes[:, 0])).tolist():
                 if self.counts[i] is None:
                     raise ValueError(
-                        f'results[{i}] (image {self.image_ids[i]}) has neither bbox nor segmentation'
+                        f'results[{i}] (image {self.image_ids[i]}) has neither bbox nor '
+                        'segmentation'
                     )
                 rle = {'size': gt.sizes[self.image_ids[i]], 'counts': self.counts[i]}
                 self.boxes[i] = coco_mask.toBbox(rle)

@@ -1,4 +1,4 @@
-"""What a data set says is true: images, categories and annotations of a COCO or LVIS file, checked."""
+"""What a data set says is true: the checked contents of a COCO or LVIS file."""
 
 import json
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -153,7 +153,8 @@ def load_json(path: str | Path) -> Any:
     except json.JSONDecodeError as error:
         if not text[error.pos :].strip():
             raise ValueError(
-                f'{path} ends in the middle of an entry (character {error.pos}): the file was cut off, '
+                f'{path} ends in the middle of an entry (character {error.pos}): the file was '
+                'cut off, '
                 'copy or write it again'
             ) from None
         raise ValueError(f'{path} is no json: {error}') from None
@@ -244,7 +245,8 @@ def _federation(name: str, data: Mapping) -> Federation:
         ):
             if key not in image:
                 raise ValueError(
-                    f'{name}: image {image["id"]} has no "{key}", so this is no LVIS file; score it '
+                    f'{name}: image {image["id"]} has no "{key}", so this is no LVIS file; score '
+                    'it '
                     'with the COCO protocol'
                 )
             table[image['id']] = frozenset(image[key])

@@ -10,7 +10,7 @@ _SPACE = ' \t\r\n'
 
 
 def iterate_json_list(path: str | Path, chunk: int = CHUNK) -> Iterator[Any]:
-    """Yield the entries of a file that holds one json list; memory stays at one chunk and one entry.
+    """Yield the entries of a file that holds one json list; one chunk is in memory at a time.
 
     Args:
         path: The file.
@@ -75,7 +75,8 @@ def _damaged(path: str | Path, count: int, text: str, error: json.JSONDecodeErro
     rest = text[error.pos :].strip()
     if not rest or error.msg.startswith('Unterminated'):
         return ValueError(
-            f'{path} ends in the middle of entry {count}: the file was cut off, copy or write it again'
+            f'{path} ends in the middle of entry {count}: the file was cut off, copy or write it '
+            'again'
         )
     return ValueError(
         f'{path}: entry {count} is no json ({error.msg or "a comma is missing"} at {rest[:30]!r})'

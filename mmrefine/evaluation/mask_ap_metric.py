@@ -158,13 +158,15 @@ class MaskAPMetric(BaseMetric):
         for image, result in results.items():
             if image not in gt.sizes:
                 raise ValueError(
-                    f'image {image!r} is not in {gt.name}: ann_file of the evaluator and of the test '
+                    f'image {image!r} is not in {gt.name}: ann_file of the evaluator and of the '
+                    'test '
                     'data set must be the same'
                 )
             for label in result['labels'].tolist():
                 if not 0 <= label < len(categories):
                     raise ValueError(
-                        f'image {image!r}: label {label}, but {gt.name} has {len(categories)} of the '
+                        f'image {image!r}: label {label}, but {gt.name} has {len(categories)} of '
+                        'the '
                         "data set's categories"
                     )
                 category_ids.append(categories[label])
@@ -200,7 +202,8 @@ class MaskAPMetric(BaseMetric):
         """Empty predictions have no masks to miss; a model without masks is told so."""
         if len(dt) and dt.counts[0] is None and set(self.iou_types) != {'bbox'}:
             raise ValueError(
-                f'metric={self.iou_types} needs pred_instances.masks, which the model does not give: '
+                f'metric={self.iou_types} needs pred_instances.masks, which the model does not '
+                'give: '
                 "metric='bbox'"
             )
         return self.iou_types

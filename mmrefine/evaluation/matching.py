@@ -37,6 +37,7 @@ class CategoryEval(COCOeval):
     def __init__(self, iou_type: str, rules: Rules, unfinished: dict[Hashable, frozenset]) -> None:
         super().__init__(iouType='bbox' if iou_type == 'bbox' else 'segm')
         self.boundary_ratio = rules.dilation_ratio if iou_type == 'boundary' else None
+        self.crowd_overlap = rules.crowd_overlap
         self.unfinished = unfinished
         self.params.maxDets = list(rules.max_dets)
         self.params.areaRng = [list(limits) for limits in rules.areas.values()]
@@ -73,8 +74,11 @@ class CategoryEval(COCOeval):
 
     def computeIoU(self, imgId: Hashable, catId: Hashable) -> np.ndarray | list:
         """Float array[D, G]; for boundaries the smaller of mask and boundary IoU."""
-        ious = super().computeIoU(imgId, catId)
         gts = self._gts[imgId, catId]
+        if not self.crowd_overlap:
+            self._gts[imgId, catId] = [{**g, 'iscrowd': 0} for g in gts]
+        ious = super().computeIoU(imgId, catId)
+        self._gts[imgId, catId] = gts
         if self.boundary_ratio is None or len(ious) == 0 or len(gts) == 0:
             return ious
         detected = [d['segmentation']['counts'] for d in self._dts[imgId, catId][: len(ious)]]
@@ -91,7 +95,7 @@ class CategoryEval(COCOeval):
     def evaluateImg(
         self, imgId: Hashable, catId: Hashable, aRng: list[float], maxDet: int
     ) -> dict | None:
-        """Match one image; an unmatched detection of a category that was not annotated to the end is ignored."""
+        """Match one image; in categories not annotated to the end the unmatched do not count."""
         match = super().evaluateImg(imgId, catId, aRng, maxDet)
         if match is not None and catId in self.unfinished.get(imgId, ()):
             match['dtIgnore'] = match['dtIgnore'] | (match['dtMatches'] == 0)

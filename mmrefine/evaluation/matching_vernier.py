@@ -1,4 +1,4 @@
-"""Matching with vernier, an optional compiled engine (`pip install vernier`), in its strict parity mode."""
+"""Matching with vernier, an optional compiled engine, in its strict parity mode."""
 
 import json
 from typing import Any
@@ -27,6 +27,11 @@ def match_with_vernier(
         ModuleNotFoundError: vernier is not installed.
     """
     engine = _import_vernier()
+    if not rules.crowd_overlap and any(a['iscrowd'] for a in gt.annotations):
+        raise ValueError(
+            'vernier compares crowds by coverage only; score these tracks with '
+            "backend='pycocotools'"
+        )
     dataset = engine.CocoDataset
     federated = rules.federated and gt.federation is not None
     truth = json.dumps(_coco_json(gt, iou_type != 'bbox', federated)).encode()

@@ -1,4 +1,4 @@
-"""From a data sample to compact results: every metric of the package takes masks dense or as RLE."""
+"""From a data sample to compact results; masks may be dense or RLE."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -89,7 +89,8 @@ def read_instances(pred: Mapping, size: tuple[int, int], label: str) -> dict[str
     for i in np.flatnonzero(~np.isfinite(boxes).all(1) | (boxes[:, 2:] < 0).any(1))[:1]:
         x, y, w, h = boxes[i].tolist()
         raise ValueError(
-            f'{label}, instance {i}: the box {x, y, x + w, y + h} is not finite or has x2 < x1 or y2 < y1'
+            f'{label}, instance {i}: the box {x, y, x + w, y + h} is not finite or has x2 < x1 '
+            'or y2 < y1'
         )
     return {
         'boxes': boxes,

@@ -23,6 +23,8 @@ class Rules:
         dilation_ratio: Width of the boundary band over the image diagonal.
         per_image: Best detections an image that count, over all categories (LVIS: 300).
         per_category: Best detections of a category over all images (fixed AP: 10,000).
+        crowd_overlap: Compare with a crowd by the share of the detection it covers (COCO), not by
+            IoU.
         federated: Score only categories that were looked for in an image, and report r / c / f.
     """
 
@@ -33,6 +35,7 @@ class Rules:
     per_image: int | None = None
     per_category: int | None = None
     federated: bool = False
+    crowd_overlap: bool = True
 
     def __post_init__(self) -> None:
         if not self.max_dets or any(not isinstance(n, int) or n < 1 for n in self.max_dets):

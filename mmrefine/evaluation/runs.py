@@ -131,7 +131,8 @@ def to_counts(segmentation: Any, size: tuple[int, int]) -> bytes:
     for i, polygon in enumerate(segmentation):
         if not isinstance(polygon, (list, tuple)):
             raise ValueError(
-                f'segmentation[{i}] is {_shorten(polygon)}: expected a list of polygons, each a flat '
+                f'segmentation[{i}] is {_shorten(polygon)}: expected a list of polygons, each a '
+                'flat '
                 'list [x, y, x, y, ...]'
             )
         if len(polygon) < 6 or len(polygon) % 2:

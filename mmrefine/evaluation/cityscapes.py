@@ -1,0 +1,183 @@
+"""Cityscapes instance AP through cityscapesScripts, and the same with Boundary IoU.
+
+The official code reads the PNGs, matches and accumulates. For boundaries the overlap of each
+prediction with each real instance is lowered to the boundary IoU before the official accumulation;
+groups and small instances, which only excuse predictions, keep their pixels.
+"""
+
+import math
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
+
+import cv2
+import numpy as np
+
+from .boundary import Crop, band_width, crop_iou, inner_band
+from .progress import progress_bar
+from .submission import CITYSCAPES_IDS
+
+SMALLEST = 100  # pixels; smaller instances count neither way (official value)
+
+
+def import_engine() -> ModuleType:
+    """The official evaluation module.
+
+    Raises:
+        ModuleNotFoundError: cityscapesScripts is not installed.
+    """
+    try:
+        # mmrefine.compat supplies np.in1d, which NumPy 2.4 no longer has.
+        from cityscapesscripts.evaluation import evalInstanceLevelSemanticLabeling as engine
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f'Cityscapes scores need the official code ({error}): pip install cityscapesscripts',
+            name=error.name,
+        ) from None
+    return engine
+
+
+def score_cityscapes(
+    pairs: Iterable[tuple[Path, Path]],
+    iou_types: Iterable[str] = ('segm', 'boundary'),
+    dilation_ratio: float = 0.02,
+    show_progress: bool = False,
+) -> dict[str, float]:
+    """Average precision of a txt + png tree.
+
+    Args:
+        pairs: Text file of the predictions and ``*_gtFine_instanceIds.png`` of every image.
+        iou_types: ``'segm'`` and / or ``'boundary'``.
+        dilation_ratio: Width of the boundary band over the image diagonal.
+        show_progress: Draw a progress bar.
+
+    Returns:
+        ``<type>_AP``, ``<type>_AP50`` and ``<type>_AP/<class>``; 0-1, or -1 without ground truth.
+
+    Raises:
+        ValueError: Other IoU types, or there are no pairs.
+    """
+    iou_types = list(iou_types)
+    if not iou_types or set(iou_types) - {'segm', 'boundary'}:
+        raise ValueError(f"Cityscapes scores masks only: 'segm', 'boundary'; got {iou_types}")
+    pairs = [(Path(a).resolve(), Path(b).resolve()) for a, b in pairs]
+    if not pairs:
+        raise ValueError('there are no images to score')
+    engine = import_engine()
+    with tempfile.TemporaryDirectory() as scratch:
+        args = _arguments(engine, Path(scratch) / 'gtInstances.json')
+        matches: dict = {}
+        with progress_bar('images', len(pairs), show_progress) as step:
+            for prediction, truth in pairs:
+                # The official function wants all predictions below one folder.
+                args.predictionPath = str(prediction.parent)
+                truths = engine.instances2dict([str(truth)])
+                matches.update(
+                    engine.matchGtWithPreds([str(prediction)], [str(truth)], truths, args)
+                )
+                step()
+    numbers: dict[str, float] = {}
+    if 'segm' in iou_types:
+        numbers.update(_averages(engine, matches, args, 'segm'))
+    if 'boundary' in iou_types:
+        with progress_bar('boundaries', len(matches), show_progress) as step:
+            _lower_to_boundaries(matches, dilation_ratio, min(args.overlaps), step)
+        numbers.update(_averages(engine, matches, args, 'boundary'))
+    return numbers
+
+
+def _arguments(engine: ModuleType, cache: Path) -> object:
+    args = engine.CArgs()
+    vars(args).update(vars(engine.args))
+    args.quiet, args.JSONOutput, args.colorized = True, False, False
+    args.predictionWalk = None
+    args.gtInstancesFile = str(cache)
+    engine.setInstanceLabels(args)
+    return args
+
+
+def _averages(engine: ModuleType, matches: dict, args: object, iou_type: str) -> dict[str, float]:
+    scores = engine.evaluateMatches(matches, args)
+    if np.isnan(scores).all():
+        found = {'allAp': math.nan, 'classes': {}}
+        found['allAp50%'] = math.nan
+    else:
+        with np.errstate(invalid='ignore'):
+            found = engine.computeAverages(scores, args)
+    numbers = {f'{iou_type}_AP': found['allAp'], f'{iou_type}_AP50': found['allAp50%']}
+    for name in CITYSCAPES_IDS:
+        numbers[f'{iou_type}_AP/{name}'] = found['classes'].get(name, {'ap': math.nan})['ap']
+    return {name: -1.0 if math.isnan(value) else float(value) for name, value in numbers.items()}
+
+
+def _lower_to_boundaries(
+    matches: dict, ratio: float, threshold: float, step: Callable[[], None]
+) -> None:
+    """Rewrite the stored intersections so that a pair's official IoU is its boundary IoU."""
+    for truth_file, match in matches.items():
+        truth = cv2.imread(truth_file, cv2.IMREAD_UNCHANGED)
+        width = band_width(truth.shape[:2], ratio)
+        real: dict[int, Crop] = {}
+        for label, predictions in match['prediction'].items():
+            for prediction in predictions:
+                _lower_one(prediction, match['groundTruth'][label], truth, real, width, threshold)
+        step()
+
+
+def _lower_one(
+    prediction: dict,
+    truths: list[dict],
+    truth: np.ndarray,
+    real: dict[int, Crop],
+    width: int,
+    threshold: float,
+) -> None:
+    band = None
+    for pair in prediction['matchedGt']:
+        both = pair['pixelCount'] + prediction['pixelCount']
+        overlap = pair['intersection'] / (both - pair['intersection'])
+        # What stays below every threshold, and what only excuses predictions, needs no boundary.
+        if pair['instID'] < 1000 or pair['pixelCount'] < SMALLEST or overlap <= threshold:
+            continue
+        if band is None:
+            band = inner_band(
+                crop_of(cv2.imread(prediction['imgName'], cv2.IMREAD_GRAYSCALE)), width
+            )
+        if pair['instID'] not in real:
+            real[pair['instID']] = inner_band(crop_of(truth == pair['instID']), width)
+        overlap = min(overlap, crop_iou(band, real[pair['instID']]))
+        intersection = overlap * both / (1 + overlap)
+        pair['intersection'] = intersection
+        for other in (t for t in truths if t['instID'] == pair['instID']):
+            for copy in other['matchedPred']:
+                if copy['predID'] == prediction['predID']:
+                    copy['intersection'] = intersection
+
+
+def crop_of(mask: np.ndarray) -> Crop:
+    """Cut a dense mask to its bounding box.
+
+    Args:
+        mask: array[h, w], nonzero inside.
+    """
+    binary = (mask != 0).astype(np.uint8)
+    x, y, w, h = cv2.boundingRect(binary)
+    return Crop(x, y, np.ascontiguousarray(binary[y : y + h, x : x + w].T))
+
+
+def truth_file(image: Mapping, annotation_file: Path) -> Path | None:
+    """Find ``*_gtFine_instanceIds.png`` of an image of a Cityscapes json; None if it is not there.
+
+    Args:
+        image: Entry of ``images`` with ``file_name`` and perhaps ``segm_file``.
+        annotation_file: The json; the PNGs lie below ``gtFine`` beside its folder.
+    """
+    name = Path(image.get('segm_file') or image['file_name']).name
+    for suffix in ('_leftImg8bit.png', '_gtFine_labelIds.png', '_gtFine_instanceIds.png'):
+        name = name.removesuffix(suffix)
+    city = name.split('_')[0]
+    found = sorted(
+        (annotation_file.parent.parent / 'gtFine').glob(f'*/{city}/{name}_gtFine_instanceIds.png')
+    )
+    return found[0] if found else None

@@ -1,0 +1,138 @@
+"""Cityscapes instance AP and boundary AP."""
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmdet.registry import METRICS
+from mmengine.dist import barrier, broadcast_object_list, is_main_process
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import MMLogger
+
+from .cityscapes import import_engine, score_cityscapes
+from .predictions import read_instances
+from .submission import CITYSCAPES_IDS, write_cityscapes_image, zip_tree
+
+
+@METRICS.register_module()
+class CityscapesMaskAPMetric(BaseMetric):
+    """Average precision of Cityscapes instances by the official code, of masks and of boundaries.
+
+    Takes the place of ``CityScapesMetric``; predicted masks may be dense or RLE. Predictions go to
+    disk in the submission layout as they come; nothing dense is kept.
+
+    Args:
+        seg_prefix: Folder of the ``gtFine`` split; needed to score. Stock configs' name; the files
+            are found from the image paths, ``leftImg8bit`` replaced by ``gtFine``, if it is not
+            given.
+        outfile_prefix: Folder for the tree, which stays in ``<outfile_prefix>/results``; None uses
+            a temporary one.
+        metric: ``'segm'`` and / or ``'boundary'``.
+        dilation_ratio: Width of the boundary band over the image diagonal.
+        format_only: Write the tree and its zip, compute nothing.
+        show_progress: Draw a progress bar.
+        collect_device: ``'cpu'`` or ``'gpu'``.
+        prefix: Default ``'cityscapes'``.
+
+    Results are named ``segm_AP``, ``segm_AP50``, ``segm_AP/<class>``, ``boundary_AP``, ...
+
+    Raises:
+        ModuleNotFoundError: cityscapesScripts is not installed.
+        ValueError: A value or a prediction that cannot be used.
+    """
+
+    default_prefix = 'cityscapes'
+
+    def __init__(
+        self,
+        seg_prefix: str | None = None,
+        outfile_prefix: str | None = None,
+        metric: str | Sequence[str] = ('segm', 'boundary'),
+        dilation_ratio: float = 0.02,
+        format_only: bool = False,
+        show_progress: bool = True,
+        backend_args: dict | None = None,
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.iou_types = [metric] if isinstance(metric, str) else list(metric)
+        if format_only and outfile_prefix is None:
+            raise ValueError('format_only=True needs outfile_prefix, the folder the results go to')
+        if backend_args is not None:
+            raise ValueError('backend_args: the official code reads local files only')
+        if not format_only:
+            import_engine()
+        self.seg_prefix = seg_prefix
+        self.dilation_ratio = dilation_ratio
+        self.format_only = format_only
+        self.show_progress = show_progress
+        self._temporary = outfile_prefix is None
+        self.root = Path(_shared_folder() if outfile_prefix is None else outfile_prefix) / 'results'
+        if is_main_process():
+            shutil.rmtree(self.root, ignore_errors=True)
+            self.root.mkdir(parents=True)
+        barrier()
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Write the predictions of a batch.
+
+        Args:
+            data_batch: Not used.
+            data_samples: Dicts with ``img_path``, ``ori_shape`` and ``pred_instances``.
+        """
+        names = self.dataset_meta['classes']
+        for sample in data_samples:
+            path, size = sample['img_path'], tuple(sample['ori_shape'][:2])
+            result = read_instances(sample['pred_instances'], size, path)
+            scores = result['scores'] if result['mask_scores'] is None else result['mask_scores']
+            for label in set(result['labels'].tolist()):
+                if not 0 <= label < len(names) or names[label] not in CITYSCAPES_IDS:
+                    raise ValueError(f'{path}: label {label} is no Cityscapes class with instances')
+            text = write_cityscapes_image(
+                self.root,
+                path,
+                [{'size': list(size), 'counts': counts} for counts in result['counts'] or ()],
+                [CITYSCAPES_IDS[names[label]] for label in result['labels'].tolist()],
+                scores.tolist(),
+            )
+            self.results.append((str(text), path))
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """Score the tree.
+
+        Args:
+            results: What ``process`` stored, of all ranks.
+        """
+        if self.format_only:
+            archive = zip_tree(self.root, self.root.parent / 'results.zip')
+            MMLogger.get_current_instance().info(f'results written: {self.root}, {archive}')
+            return {}
+        pairs = [(Path(text), self._truth(path)) for text, path in dict(results).items()]
+        numbers = score_cityscapes(
+            pairs, self.iou_types, self.dilation_ratio, self.show_progress and is_main_process()
+        )
+        if self._temporary:
+            shutil.rmtree(self.root.parent, ignore_errors=True)
+        return numbers
+
+    def _truth(self, image: str) -> Path:
+        path = Path(
+            image.replace('leftImg8bit.png', 'gtFine_instanceIds.png').replace(
+                'leftImg8bit', 'gtFine'
+            )
+        )
+        if self.seg_prefix is not None:
+            path = Path(self.seg_prefix) / path.parent.name / path.name
+        if not path.is_file():
+            raise ValueError(f'{image}: there is no {path}')
+        return path
+
+
+def _shared_folder() -> str:
+    """A temporary folder that all ranks know."""
+    names = [tempfile.mkdtemp(prefix='cityscapes-')] if is_main_process() else [None]
+    broadcast_object_list(names)
+    return names[0]

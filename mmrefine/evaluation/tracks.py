@@ -1,0 +1,193 @@
+"""Tracks as masks on a film strip, so that the image engines score videos.
+
+The frames of a video lie side by side in one wide image; a track is one mask on it, empty where
+the object is not seen. The IoU of two such masks is the spatio-temporal IoU of YouTube-VIS, whose
+annotations and results are read here (layout: YouTube-VIS 2019, arXiv 1905.04804).
+
+Shapes:   T frames of h x w pixels make a strip of h x (w T).
+"""
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmrefine.masks.rle import toggles_to_rle
+
+from .detections import Detections, read_score
+from .ground_truth import GroundTruth, load_json
+from .json_stream import iterate_json_list
+from .runs import misfits, pixel_counts, read_runs, to_counts
+
+
+def join_frames(frames: Sequence[bytes | None], size: tuple[int, int]) -> bytes:
+    """Lay the masks of a track side by side.
+
+    Args:
+        frames: T compressed counts, None where the object is not seen.
+        size: ``(h, w)`` of a frame.
+
+    Returns:
+        Compressed counts of the strip, ``(h, w T)``.
+    """
+    h, w = size
+    seen = [t for t, counts in enumerate(frames) if counts is not None]
+    runs, starts, _ = read_runs([frames[t] for t in seen])
+    toggles = [
+        np.cumsum(runs[a:b])[: (b - a) // 2 * 2] + t * h * w
+        for t, a, b in zip(seen, starts[:-1].tolist(), starts[1:].tolist())
+    ]
+    places = np.concatenate(toggles) if toggles else np.zeros(0, np.int64)
+    strip = toggles_to_rle(places, np.zeros_like(places), 1, (h, w * len(frames)))
+    return strip[0]['counts']
+
+
+def mean_area(frames: Sequence[bytes | None]) -> float:
+    """Mean number of pixels over the frames in which the object covers any."""
+    areas = pixel_counts([counts for counts in frames if counts is not None])
+    return float(areas[areas > 0].mean()) if (areas > 0).any() else 0.0
+
+
+def read_frames(
+    label: str, segmentations: Any, size: tuple[int, int], length: int
+) -> list[bytes | None]:
+    """Check the masks of one track.
+
+    Args:
+        label: Names the track in messages.
+        segmentations: One RLE, polygon list or None a frame.
+        size: ``(h, w)`` of a frame.
+        length: Frames of the video.
+
+    Returns:
+        One compressed counts or None a frame.
+
+    Raises:
+        ValueError: Another number of frames, or a mask that does not decode to a frame.
+    """
+    if not isinstance(segmentations, (list, tuple)) or len(segmentations) != length:
+        got = len(segmentations) if isinstance(segmentations, (list, tuple)) else 'none'
+        raise ValueError(
+            f'{label} must have "segmentations", a list of {length} masks or nulls, one a frame; '
+            f'it has {got}'
+        )
+    frames: list[bytes | None] = []
+    for t, segmentation in enumerate(segmentations):
+        try:
+            frames.append(None if segmentation is None else to_counts(segmentation, size))
+        except ValueError as error:
+            raise ValueError(f'{label}, frame {t}: {error}') from None
+    seen = [t for t, counts in enumerate(frames) if counts is not None]
+    for i in misfits([frames[t] for t in seen], np.full(len(seen), size[0] * size[1]))[:1]:
+        raise ValueError(
+            f'{label}, frame {seen[i]}: the RLE cannot be decoded to {size[0]} x {size[1]} pixels'
+        )
+    return frames
+
+
+class VideoTruth:
+    """The videos and tracks of a YouTube-VIS annotation file.
+
+    Args:
+        data: Parsed file: ``videos``, ``annotations`` and ``categories``.
+        name: Used in messages.
+
+    Attributes:
+        videos: Video id -> ``(h, w, T)``.
+        strips: The tracks as annotations of film strips.
+
+    Raises:
+        ValueError: Something is missing or does not refer to anything.
+    """
+
+    def __init__(self, data: Mapping, name: str = 'the ground truth') -> None:
+        if not isinstance(data, Mapping) or 'videos' not in data or 'categories' not in data:
+            raise ValueError(
+                f'{name} has no "videos" and "categories": expected a YouTube-VIS annotation file'
+            )
+        self.videos = {v['id']: _shape(name, v) for v in data['videos']}
+        images = [{'id': i, 'height': h, 'width': w * t} for i, (h, w, t) in self.videos.items()]
+        tracks = [self._track(name, i, a) for i, a in enumerate(data.get('annotations') or ())]
+        self.strips = GroundTruth.from_dict(
+            {'images': images, 'annotations': tracks, 'categories': data['categories']}, name=name
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> 'VideoTruth':
+        """Read a YouTube-VIS json."""
+        return cls(load_json(path), str(path))
+
+    def _track(self, name: str, i: int, annotation: Mapping) -> dict:
+        label = f'{name}: annotations[{i}]'
+        video = annotation.get('video_id')
+        if video not in self.videos:
+            raise ValueError(f'{label} belongs to video {video!r}, which is not listed')
+        h, w, length = self.videos[video]
+        frames = read_frames(label, annotation.get('segmentations'), (h, w), length)
+        given = [area for area in annotation.get('areas') or () if area]
+        return {
+            'id': annotation.get('id', i),
+            'image_id': video,
+            'category_id': annotation.get('category_id'),
+            'iscrowd': annotation.get('iscrowd', 0),
+            'area': float(np.mean(given)) if given else mean_area(frames),
+            'segmentation': {'size': [h, w * length], 'counts': join_frames(frames, (h, w))},
+        }
+
+
+def load_tracks(results: str | Path | Iterable[Mapping], truth: VideoTruth) -> Detections:
+    """Read YouTube-VIS results as detections on film strips.
+
+    Args:
+        results: Path of a json list, or its entries: ``video_id``, ``category_id``, ``score`` and
+            ``segmentations`` with one RLE or None a frame.
+        truth: What the entries must refer to.
+
+    Raises:
+        ValueError: A damaged file, or the first entry that is wrong and why.
+    """
+    entries = iterate_json_list(results) if isinstance(results, (str, Path)) else results
+    videos: list[Hashable] = []
+    categories: list[Hashable] = []
+    scores, areas, counts = [], [], []
+    for i, entry in enumerate(entries):
+        label = f'results[{i}]'
+        if not isinstance(entry, Mapping):
+            raise ValueError(f'{label} is a {type(entry).__name__}: expected an object per track')
+        for key in ('video_id', 'category_id', 'score'):
+            if key not in entry:
+                raise ValueError(f'{label} has no "{key}" (it has {sorted(entry)})')
+        if entry['video_id'] not in truth.videos:
+            raise ValueError(
+                f'{label} has the video_id {entry["video_id"]!r}, which {truth.strips.name} does '
+                'not list'
+            )
+        if entry['category_id'] not in truth.strips.categories:
+            raise ValueError(
+                f'{label} has the category_id {entry["category_id"]!r}, which '
+                f'{truth.strips.name} does not list'
+            )
+        h, w, length = truth.videos[entry['video_id']]
+        label = f'{label} (video {entry["video_id"]})'
+        frames = read_frames(label, entry.get('segmentations'), (h, w), length)
+        scores.append(read_score(label, entry['score']))
+        areas.append(mean_area(frames))
+        counts.append(join_frames(frames, (h, w)))
+        videos.append(entry['video_id'])
+        categories.append(entry['category_id'])
+    return Detections(
+        videos,
+        categories,
+        np.array(scores, np.float64),
+        np.full((len(scores), 4), np.nan),
+        counts,
+        given_areas=np.array(areas, np.float64),
+    )
+
+
+def _shape(name: str, video: Mapping) -> tuple[int, int, int]:
+    length = video.get('length') or len(video.get('file_names') or ())
+    if not length or 'height' not in video or 'width' not in video:
+        raise ValueError(f'{name}: video {video.get("id")!r} has no height, width and length')
+    return int(video['height']), int(video['width']), int(length)

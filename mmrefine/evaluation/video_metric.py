@@ -1,0 +1,220 @@
+"""YouTube-VIS average precision and recall of tracks."""
+
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+from mmdet.evaluation import BaseVideoMetric
+from mmdet.registry import METRICS
+from mmengine.dist import is_main_process
+from mmengine.fileio import get_local_path
+from mmengine.logging import MMLogger
+
+from .evaluate import BACKENDS, evaluate
+from .predictions import read_instances, to_numpy
+from .rules import VIDEO_AREAS, Rules
+from .submission import write_video_results
+from .tables import log_table
+from .tracks import VideoTruth, load_tracks
+
+
+@METRICS.register_module()
+class VideoMaskAPMetric(BaseVideoMetric):
+    """Average precision and recall of tracked masks, as YouTube-VIS counts them.
+
+    Takes the place of ``YouTubeVISMetric``; predicted masks may be dense or RLE. Frames may come
+    in any order, whole videos or single frames at a time, split over ranks in any way.
+
+    Args:
+        ann_file: YouTube-VIS json; None takes the annotations of the data samples (``instances``
+            with ``instance_id``) instead, category ids are then the labels + 1.
+        max_dets: Caps on the tracks of a video and category.
+        backend: ``'pycocotools'``, or ``'vernier'`` if installed.
+        format_only: Write the result file and compute nothing.
+        outfile_prefix: Write ``PREFIX.json`` and ``PREFIX.submission_file.zip``.
+        show_progress: Draw a progress bar.
+        backend_args: Of mmengine's file client.
+        collect_device: ``'cpu'``.
+        prefix: Default ``'youtube_vis'``.
+
+    A track's score is the mean over its frames, its category the most frequent one (the lower of
+    equals). Results are named ``segm_AP``, ``segm_AP50``, ``segm_AP75``, ``segm_AP_s`` (mean area
+    below 128^2 pixels), ``segm_AP_m``, ``segm_AP_l`` (above 256^2), ``segm_AR1``, ``segm_AR10``,
+    ``segm_AR100``, ...
+
+    Raises:
+        ValueError: An unknown value, a damaged annotation file, or predictions that cannot be
+            scored.
+    """
+
+    default_prefix = 'youtube_vis'
+
+    def __init__(
+        self,
+        ann_file: str | None = None,
+        metric: str = 'youtube_vis_ap',
+        max_dets: Sequence[int] = (1, 10, 100),
+        backend: str = 'pycocotools',
+        format_only: bool = False,
+        outfile_prefix: str | None = None,
+        show_progress: bool = True,
+        backend_args: dict | None = None,
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        if metric not in ('youtube_vis_ap', 'segm'):
+            raise ValueError(
+                f"metric must be 'segm' (or stock configs' 'youtube_vis_ap'), got {metric!r}"
+            )
+        if backend not in BACKENDS:
+            raise ValueError(f'backend must be one of {", ".join(BACKENDS)}; got {backend!r}')
+        if format_only and outfile_prefix is None:
+            raise ValueError('format_only=True needs outfile_prefix, the path the results go to')
+        self.rules = Rules(tuple(sorted(max_dets)), dict(VIDEO_AREAS), crowd_overlap=False)
+        self.backend = backend
+        self.format_only = format_only
+        self.outfile_prefix = outfile_prefix
+        self.show_progress = show_progress
+        self.truth: VideoTruth | None = None
+        if ann_file is not None:
+            with get_local_path(ann_file, backend_args=backend_args) as path:
+                self.truth = VideoTruth.load(path)
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Take the tracks of some frames; dense masks are encoded at once.
+
+        Args:
+            data_batch: Not used.
+            data_samples: Track samples whose ``video_data_samples`` hold ``pred_track_instances``.
+        """
+        for track_sample in data_samples:
+            for frame in track_sample['video_data_samples']:
+                self.results.append(
+                    self._frame(frame if isinstance(frame, dict) else frame.to_dict())
+                )
+
+    def _frame(self, frame: dict) -> dict:
+        video, number = frame['video_id'], int(frame['frame_id'])
+        size = tuple(frame['ori_shape'][:2])
+        pred = frame['pred_track_instances']
+        label = f'video {video!r}, frame {number}'
+        if 'masks' not in pred and len(pred['scores']):
+            raise ValueError(f'{label}: pred_track_instances have no masks')
+        result = read_instances(pred, size, label)
+        ids = to_numpy(pred['instances_id']).reshape(-1).tolist()
+        if len(ids) != len(result['scores']):
+            raise ValueError(
+                f'{label}: {len(ids)} instances_id for {len(result["scores"])} instances'
+            )
+        if len(set(ids)) != len(ids):
+            double = next(i for i, n in Counter(ids).items() if n > 1)
+            raise ValueError(f'{label}: track id {double} is given to more than one instance')
+        return {
+            'video': video,
+            'frame': number,
+            'length': int(frame['ori_video_length']),
+            'size': size,
+            'tracks': list(
+                zip(
+                    ids,
+                    result['labels'].tolist(),
+                    result['scores'].tolist(),
+                    result['counts'] or (),
+                )
+            ),
+            'truth': None if self.truth is not None else _frame_truth(frame, label),
+        }
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """Score all videos.
+
+        Args:
+            results: What ``process`` stored, of all ranks.
+        """
+        videos: dict[Hashable, dict[int, dict]] = defaultdict(dict)
+        for entry in results:
+            videos[entry['video']].setdefault(entry['frame'], entry)
+        truth = self.truth or VideoTruth(self._truth_of(videos), 'the data set')
+        tracks = list(self._tracks(videos, list(truth.strips.categories)))
+        if self.outfile_prefix is not None:
+            files = write_video_results(tracks, self.outfile_prefix)
+            MMLogger.get_current_instance().info(f'results written: {", ".join(files)}')
+        if self.format_only:
+            return {}
+        progress = self.show_progress and is_main_process()
+        found = evaluate(
+            truth.strips,
+            load_tracks(tracks, truth),
+            ['segm'],
+            self.rules,
+            self.backend,
+            show_progress=progress,
+        )
+        log_table(found, truth.strips, classwise=False)
+        return found.numbers
+
+    def _tracks(self, videos: dict, categories: list[Hashable]) -> Any:
+        for video in sorted(videos):
+            frames = videos[video]
+            length = next(iter(frames.values()))['length']
+            parts: dict[Any, list] = defaultdict(list)
+            for number, entry in sorted(frames.items()):
+                for track, label, score, counts in entry['tracks']:
+                    parts[track].append((number, label, score, counts, entry['size']))
+            for track in parts.values():
+                segmentations: list = [None] * length
+                for number, _, _, counts, size in track:
+                    segmentations[number] = {'size': list(size), 'counts': counts.decode('ascii')}
+                label = int(np.bincount([part[1] for part in track]).argmax())
+                if label >= len(categories):
+                    raise ValueError(
+                        f'video {video!r}: label {label}, but there are {len(categories)} '
+                        'categories'
+                    )
+                yield {
+                    'video_id': video,
+                    'category_id': categories[label],
+                    'score': float(np.mean([part[2] for part in track])),
+                    'segmentations': segmentations,
+                }
+
+    def _truth_of(self, videos: dict) -> dict:
+        infos, tracks = [], []
+        for video in sorted(videos):
+            frames = videos[video]
+            first = next(iter(frames.values()))
+            h, w = first['size']
+            infos.append({'id': video, 'height': h, 'width': w, 'length': first['length']})
+            parts: dict[Any, list] = defaultdict(lambda n=first['length']: [None] * n)
+            kinds: dict[Any, tuple] = {}
+            for number, entry in sorted(frames.items()):
+                for key, label, crowd, mask in entry['truth']:
+                    parts[key][number] = mask
+                    kinds.setdefault(key, (label, crowd))
+            for key, masks in parts.items():
+                label, crowd = kinds[key]
+                tracks.append(
+                    {
+                        'video_id': video,
+                        'category_id': label + 1,
+                        'iscrowd': crowd,
+                        'segmentations': masks,
+                    }
+                )
+        names = self.dataset_meta['classes']
+        categories = [{'id': i + 1, 'name': name} for i, name in enumerate(names)]
+        return {'videos': infos, 'annotations': tracks, 'categories': categories}
+
+
+def _frame_truth(frame: dict, label: str) -> list[tuple]:
+    if 'instances' not in frame:
+        raise ValueError(
+            f'{label} has no annotations: give the evaluator ann_file, or keep "instances" in the '
+            'meta_keys of PackTrackInputs'
+        )
+    return [
+        (i['instance_id'], int(i['bbox_label']), int(i.get('ignore_flag', 0)), i['mask'])
+        for i in frame['instances']
+    ]
