@@ -1,0 +1,74 @@
+"""Every config loads, survives a dump, builds its model, and is named as its metafile says."""
+
+import ast
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from locations import ROOT
+from mmdet.registry import MODELS
+from mmengine.config import Config
+
+FILES = sorted((ROOT / 'configs').rglob('*.py'))
+LEAVES = [path for path in FILES if '_base_' not in path.parts]
+METAFILES = sorted((ROOT / 'configs').rglob('metafile.yml'))
+
+
+def ids(paths: list[Path]) -> list[str]:
+    return [path.relative_to(ROOT / 'configs').as_posix() for path in paths]
+
+
+def entries() -> list[tuple[Path, dict]]:
+    """Metafile and entry of every published model."""
+    return [
+        (path, entry) for path in METAFILES for entry in yaml.safe_load(path.read_text())['Models']
+    ]
+
+
+@pytest.mark.parametrize('path', LEAVES, ids=ids(LEAVES))
+def test_config_loads_dumps_and_builds(path: Path, tmp_path: Path) -> None:
+    config = Config.fromfile(path)
+    assert config.custom_imports == dict(imports=['mmrefine'], allow_failed_imports=False)
+    config.dump(tmp_path / path.name)
+    again = Config.fromfile(tmp_path / path.name)
+    assert again.to_dict() == config.to_dict()
+    # No memory for weights: on the meta device even the largest model builds in a moment.
+    with torch.device('meta'):
+        model = MODELS.build(config.model)
+    assert sum(weight.numel() for weight in model.parameters()) > 10_000
+
+
+@pytest.mark.parametrize('path', FILES, ids=ids(FILES))
+def test_config_is_plain_data(path: Path) -> None:
+    """Imports break inheritance inside virtual environments, classes break the dump."""
+    forbidden = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.For, ast.If)
+    tree = ast.parse(path.read_text())
+    assert not [node for node in ast.walk(tree) if isinstance(node, forbidden)]
+
+
+def test_no_two_configs_share_a_name() -> None:
+    """``mim`` finds configs by their names alone and stops at a second of the same name."""
+    assert [name for name, times in Counter(path.name for path in FILES).items() if times > 1] == []
+
+
+def test_families_are_complete() -> None:
+    for folder in {path.parent for path in LEAVES}:
+        assert (folder / 'README.md').is_file(), f'{folder.name} has no README.md'
+        assert (folder / 'metafile.yml').is_file(), f'{folder.name} has no metafile.yml'
+
+
+def test_metafile_entries_name_their_configs() -> None:
+    collections: dict[Path, set[str]] = {}
+    for path in METAFILES:
+        listed = yaml.safe_load(path.read_text()).get('Collections', [])
+        collections[path] = {collection['Name'] for collection in listed}
+    for path, entry in entries():
+        config = ROOT / entry['Config']
+        assert config.is_file() and config.parent == path.parent, entry['Config']
+        assert entry['Name'] == config.stem
+        assert entry['In Collection'] in collections[path]
+        assert entry.get('Results') is None or all(row['Metrics'] for row in entry['Results'])
+    names = [entry['Name'] for _, entry in entries()]
+    assert len(names) == len(set(names))
