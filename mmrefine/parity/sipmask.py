@@ -14,7 +14,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmrefine.sipmask.assembly import region_logits, region_maps
-from mmrefine.sipmask.box_head import SipMaskOutputs
+from mmrefine.sipmask.box_head import SipMaskBBoxHead, SipMaskOutputs
 from mmrefine.sipmask.crop_split import crop_split, crop_split_gt
 from mmrefine.sipmask.mask_head import SipMaskHead
 from mmrefine.sipmask.predict import InstanceMasks
@@ -25,9 +25,11 @@ from .run import Reader
 from .sipmask_heads import (
     BENCHMARK_TEST,
     MMDET_ACCURATE,
+    MMDET_BOX_HEAD,
     MMDET_REAL_TIME,
     Replay,
     benchmark_replay,
+    box_head,
     drawn_weight,
     mmdet_replay,
     mmdet_shapes,
@@ -65,17 +67,18 @@ def features(golden: Golden, device: torch.device) -> list[Tensor]:
     return [level.requires_grad_() for level in maps]
 
 
-def gt_instances(golden: Golden, device: torch.device) -> list[InstanceData]:
-    """Recorded objects; the original counts labels from 1."""
-    images = len(golden['in/feat0'])
-    return [
-        InstanceData(
+def gt_instances(golden: Golden, device: torch.device, images: int) -> list[InstanceData]:
+    """Recorded objects of the first ``images`` images; the original counts labels from 1."""
+    found = []
+    for b in range(images):
+        gt = InstanceData(
             bboxes=golden.tensor(f'in/gt_bboxes{b}', device),
             labels=golden.tensor(f'in/gt_labels{b}', device) - 1,
-            masks=bits(golden, f'in/gt_masks{b}', device),
         )
-        for b in range(images)
-    ]
+        if f'in/gt_masks{b}.bits' in golden:
+            gt.masks = bits(golden, f'in/gt_masks{b}', device)
+        found.append(gt)
+    return found
 
 
 def check_forward(
@@ -96,10 +99,10 @@ def check_forward(
 
 
 def check_assignment(
-    golden: Golden, report: Report, replay: Replay, outputs: SipMaskOutputs, gts: list
+    golden: Golden, report: Report, head: SipMaskBBoxHead, outputs: SipMaskOutputs, gts: list
 ) -> None:
     """Compare labels (1-based, 0 background), distances and objects of the positive points."""
-    targets = replay.box.assign(replay.box.grid(outputs.classes), gts)
+    targets = head.assign(head.grid(outputs.classes), gts)
     for b, gt in enumerate(gts):
         index = targets.gt_index[b]
         labels = torch.cat((gt.labels + 1, gt.labels.new_zeros(1)))[index]
@@ -115,13 +118,13 @@ def check_training(
     golden: Golden, report: Report, replay: Replay, feats: list[Tensor], metas: list[dict]
 ) -> None:
     """Compare assignment, mask samples, losses and gradients."""
-    gts = gt_instances(golden, feats[0].device)
+    gts = gt_instances(golden, feats[0].device, len(feats[0]))
     outputs = replay.box(feats)
     basis = replay.mask(outputs.features)
     if 'out/train/bbox_pred0' in golden:
         for level, ltrb in enumerate(outputs.ltrb):
             compare(report, golden, f'out/train/bbox_pred{level}', ltrb, atol=1e-5, rtol=1e-4)
-    check_assignment(golden, report, replay, outputs, gts)
+    check_assignment(golden, report, replay.box, outputs, gts)
     losses, positives = replay.box.loss_by_feat(outputs, gts)
     samples = replay.mask.select(positives, gts)
     check_samples(golden, report, replay, basis, samples)
@@ -296,6 +299,23 @@ def check_mmdet(golden: Golden, report: Report, device: torch.device) -> None:
         check_detections(golden, report, replay, outputs, basis, metas, test_cfg)
 
 
+def check_detection_losses(golden: Golden, report: Report, device: torch.device) -> None:
+    """Assignment and detection losses of the mmdet generation, from recorded maps instead of weights."""
+    head = box_head(golden, MMDET_BOX_HEAD).to(device)
+    maps = {
+        name: [golden.tensor(f'out/{name}{level}', device) for level in range(5)]
+        for name in ('cls_score', 'bbox_pred', 'centerness')
+    }
+    ltrb = [level / stride for level, stride in zip(maps['bbox_pred'], head.strides)]
+    outputs = SipMaskOutputs(maps['cls_score'], ltrb, maps['centerness'], {}, [])
+    gts = gt_instances(golden, device, len(ltrb[0]))
+    check_assignment(golden, report, head, outputs, gts)
+    grid = head.grid(outputs.classes)
+    points = head.flatten_outputs(outputs.classes, outputs.ltrb, outputs.centers)
+    for name, loss in head.detection_loss(points, grid, head.assign(grid, gts), gts).items():
+        report.close(f'out/loss/{name}', loss, golden[f'out/loss/{name}'], rtol=1e-5)
+
+
 def check_mmdet_fullsize(golden: Golden, report: Report, device: torch.device) -> None:
     """Forward at published widths, weights drawn by the recording's rule."""
     replay_shapes = mmdet_shapes()
@@ -354,6 +374,11 @@ READERS = [
         'mmdet head',
         lambda golden: _of_images(golden) and 'w/fcos_cls.weight' in golden,
         check_mmdet,
+    ),
+    Reader(
+        'mmdet detection losses',
+        lambda golden: 'out/cls_score0' in golden and 'in/feat0' not in golden,
+        check_detection_losses,
     ),
     Reader(
         'mmdet head, published widths',

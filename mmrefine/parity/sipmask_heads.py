@@ -82,22 +82,24 @@ class Replay:
     """The two heads with recorded weights.
 
     Args:
-        box: Options of the detection head.
-        mask: Options of the mask head.
-        convert: Renames the recorded weights, whose names carry ``prefix``.
+        box: The detection head.
+        mask: The mask head.
+        weights: Recorded weights by original name, without ``prefix``.
+        prefix: What the names of a whole checkpoint begin with.
+        convert: Renames such a checkpoint.
+        device: Where the heads go.
     """
 
     def __init__(
         self,
-        box: dict,
-        mask: dict,
-        weights: dict,
+        box: SipMaskBBoxHead,
+        mask: SipMaskHead,
+        weights: dict[str, Tensor],
         prefix: str,
         convert: Callable,
         device: torch.device,
     ) -> None:
-        self.box: SipMaskBBoxHead = MODELS.build({'type': 'SipMaskBBoxHead', **box}).to(device)
-        self.mask: SipMaskHead = MODELS.build({'type': 'SipMaskHead', **mask}).to(device)
+        self.box, self.mask = box.to(device), mask.to(device)
         self.prefix = prefix
         heads = torch.nn.ModuleDict({'bbox_head': self.box, 'mask_head': self.mask})
         renamed = convert({f'{prefix}{key}': value for key, value in weights.items()})
@@ -109,44 +111,43 @@ class Replay:
         return self.parameters.get(rename(f'{self.prefix}{original}'))
 
 
-def mmdet_replay(golden: Golden, weights: dict, device: torch.device) -> Replay:
-    """Heads of the mmdet generation with the recorded settings."""
+def box_head(golden: Golden, options: dict) -> SipMaskBBoxHead:
+    """A detection head of the recorded size; unrecorded sizes are the published ones."""
     cfg = settings(golden)
-    classes, channels = cfg.get('num_fg_classes', 80), cfg.get('feat_channels', 256)
-    box = {
-        **MMDET_BOX_HEAD,
-        'num_classes': classes,
+    channels = cfg.get('feat_channels', 256)
+    sizes = {
+        'num_classes': cfg.get('num_fg_classes', 80),
         'in_channels': channels,
         'feat_channels': channels,
         'stacked_convs': cfg.get('stacked_convs', 4),
     }
     if not cfg.get('group_norm', True):
-        box['norm_cfg'] = None
-    mask = {
-        **MMDET_MASK_HEAD,
-        'in_channels': channels,
+        sizes['norm_cfg'] = None
+    return MODELS.build({'type': 'SipMaskBBoxHead', **options, **sizes})
+
+
+def mask_head(golden: Golden, options: dict) -> SipMaskHead:
+    """A mask head of the recorded size."""
+    cfg = settings(golden)
+    sizes = {
+        'in_channels': cfg.get('feat_channels', 256),
         'mid_channels': cfg.get('mask_mid_channels', 512),
         'rescoring': cfg.get('rescoring', False),
-        'num_classes': classes,
+        'num_classes': cfg.get('num_fg_classes', 80),
     }
-    return Replay(box, mask, weights, 'bbox_head.', convert_mmdet, device)
+    return MODELS.build({'type': 'SipMaskHead', **options, **sizes})
+
+
+def mmdet_replay(golden: Golden, weights: dict, device: torch.device) -> Replay:
+    """Heads of the mmdet generation with the recorded settings."""
+    heads = box_head(golden, MMDET_BOX_HEAD), mask_head(golden, MMDET_MASK_HEAD)
+    return Replay(*heads, weights, 'bbox_head.', convert_mmdet, device)
 
 
 def benchmark_replay(golden: Golden, device: torch.device) -> Replay:
     """Heads of the benchmark generation with the recorded settings."""
-    cfg = settings(golden)
-    box = {
-        **BENCHMARK_BOX_HEAD,
-        'num_classes': cfg['num_fg_classes'],
-        'in_channels': cfg['feat_channels'],
-        'feat_channels': cfg['feat_channels'],
-    }
-    mask = {
-        **BENCHMARK_MASK_HEAD,
-        'in_channels': cfg['feat_channels'],
-        'mid_channels': cfg['mask_mid_channels'],
-    }
-    return Replay(box, mask, golden.state_dict(), 'rpn.head.', convert_benchmark, device)
+    heads = box_head(golden, BENCHMARK_BOX_HEAD), mask_head(golden, BENCHMARK_MASK_HEAD)
+    return Replay(*heads, golden.state_dict(), 'rpn.head.', convert_benchmark, device)
 
 
 def mmdet_shapes(
