@@ -31,11 +31,11 @@ class SceneSpec:
 
     height: int = 192
     width: int = 192
-    objects: tuple[int, int] = (3, 8)
+    objects: tuple[int, int] = (2, 7)
     weights: tuple[int, ...] = (24, 16, 14, 12, 10, 9, 8, 7)
     scales: tuple[int, int, int] = (25, 45, 30)
-    touching: int = 25
-    hiding: int = 35
+    touching: int = 20
+    hiding: int = 25
     keep_visible: int = 55
     empty: int = 2
     contrast: int = 75
