@@ -37,11 +37,11 @@ class ResumableRandomnessHook(Hook):
     def before_train(self, runner: Any) -> None:
         """Give the pipeline its own random stream and the sampler the seed of the resumed run."""
         loop, loader = runner.train_loop, runner.train_dataloader
-        for sampler in (loader.sampler, getattr(loader.batch_sampler, 'sampler', None)):
-            if getattr(sampler, 'seed', None) is not None:
-                sampler.seed = runner.seed
-            if hasattr(sampler, '_indices_of_rank'):  # an endless one: begin again, with this seed
-                sampler.indices = sampler._indices_of_rank()
+        sampler: Any = getattr(loader.batch_sampler, 'sampler', loader.sampler)
+        if getattr(sampler, 'seed', None) is not None:
+            sampler.seed = runner.seed
+        if hasattr(sampler, '_indices_of_rank'):  # an endless one: begin again, with this seed
+            sampler.indices = sampler._indices_of_rank()
         _own_streams(loader.dataset, self._epoch, runner.seed)
         if hasattr(loop, 'dataloader_iterator'):
             # An iteration-based loop has forked its workers before this hook runs: fork them again.

@@ -35,8 +35,17 @@ step() {
     fi
 }
 
-# last "[12/57]" of ninja, if any: "compiled 12 of 57 files"
-progress() { grep -oE '^ *\[[0-9]+/[0-9]+\]' | tail -n 1 | sed -E 's|.*\[([0-9]+)/([0-9]+)\]|compiled \1 of \2 files|' || true; }
+# how far the step is whose log comes in: "compiled 12 of 57 files", or the last thing pip began
+progress() {
+    local text files
+    text=$(cat)
+    files=$(grep -oE '^ *\[[0-9]+/[0-9]+\]' <<< "$text" | tail -n 1 | tr -dc '0-9/' || true)
+    if [[ -n $files ]]; then
+        echo "compiled ${files%/*} of ${files#*/} files"
+    else
+        grep -E '^ *(Collecting|Downloading|Building|Installing)' <<< "$text" | tail -n 1 | cut -c 1-70 || true
+    fi
+}
 
 # what to do about the failure whose log comes in
 advice() {
