@@ -62,40 +62,45 @@ class Detections:
         """Areas in square pixels that decide between small, medium and large.
 
         Args:
-            from_boxes: Width x height of the box instead of the pixels of the mask.
+            from_boxes: Width x height of the box, where there is one, instead of the pixels of the
+                mask.
 
         Returns:
             float64 array[N].
         """
-        if from_boxes:
-            return self.boxes[:, 2] * self.boxes[:, 3]
-        if self.given_areas is not None:
+        areas = self.boxes[:, 2] * self.boxes[:, 3]
+        rows = np.flatnonzero(np.isnan(areas)) if from_boxes else np.arange(len(self))
+        if not from_boxes and self.given_areas is not None:
             return self.given_areas
-        return pixel_counts(self.counts).astype(np.float64)
+        areas[rows] = pixel_counts([self.counts[i] for i in rows.tolist()])
+        return areas
 
-    def require(self, gt: GroundTruth, boxes: bool = False, masks: bool = False) -> None:
-        """Check that every detection has what an IoU type needs; boxes are made from masks.
+    def filled_boxes(self, gt: GroundTruth) -> np.ndarray:
+        """Boxes, made from the masks where there is none: float64 array[N, 4]."""
+        boxes = self.boxes.copy()
+        for i in np.flatnonzero(np.isnan(boxes[:, 0])).tolist():
+            rle = {'size': gt.sizes[self.image_ids[i]], 'counts': self.counts[i]}
+            boxes[i] = coco_mask.toBbox(rle)
+        return boxes
+
+    def require(self, boxes: bool = False, masks: bool = False) -> None:
+        """Check that every detection has what an IoU type needs.
+
+        Args:
+            boxes: A box, or a mask to make it from.
+            masks: A mask.
 
         Raises:
-            ValueError: A detection has no mask, or neither box nor mask.
+            ValueError: The first detection without.
         """
-        if masks:
-            for i, counts in enumerate(self.counts):
-                if counts is None:
-                    raise ValueError(
-                        f'results[{i}] (image {self.image_ids[i]}) has no segmentation: these '
-                        'results '
-                        'can only be scored as boxes, --iou-type bbox'
-                    )
-        if boxes:
-            for i in np.flatnonzero(np.isnan(self.boxes[:, 0])).tolist():
-                if self.counts[i] is None:
-                    raise ValueError(
-                        f'results[{i}] (image {self.image_ids[i]}) has neither bbox nor '
-                        'segmentation'
-                    )
-                rle = {'size': gt.sizes[self.image_ids[i]], 'counts': self.counts[i]}
-                self.boxes[i] = coco_mask.toBbox(rle)
+        boxless = np.isnan(self.boxes[:, 0])
+        for i, counts in enumerate(self.counts):
+            if counts is not None or not (masks or (boxes and boxless[i])):
+                continue
+            label = f'results[{i}] (image {self.image_ids[i]}) has no segmentation'
+            if boxless[i]:
+                raise ValueError(f'{label} and no bbox')
+            raise ValueError(f'{label}: these results can only be scored as boxes, --iou-type bbox')
 
 
 def load_results(

@@ -1,7 +1,7 @@
 """Score detections: the one road that files, models and videos take."""
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from mmengine.logging import print_log
@@ -67,7 +67,7 @@ def evaluate(
         )
     masks = any(t != 'bbox' for t in iou_types)
     gt.require(boxes='bbox' in iou_types, masks=masks)
-    dt.require(gt, boxes='bbox' in iou_types or box_areas, masks=masks)
+    dt.require(boxes='bbox' in iou_types, masks=masks)
     _tell_gaps(gt, dt)
     result = Evaluation()
     for iou_type in iou_types:
@@ -77,6 +77,8 @@ def evaluate(
         kept = admitted(gt, dt, scores, rules)
         chosen = dt.select(kept)
         areas = chosen.areas(from_boxes=iou_type == 'bbox' or box_areas)
+        if iou_type == 'bbox':
+            chosen = replace(chosen, boxes=chosen.filled_boxes(gt))
         with progress_bar(iou_type, len(gt.categories), show_progress) as step:
             table = BACKENDS[backend](gt, chosen, scores[kept], areas, iou_type, rules, step)
         for name, value in table.numbers(rules, gt).items():

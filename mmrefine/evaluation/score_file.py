@@ -167,7 +167,7 @@ def _write_tree(gt: Path, results: Path, folder: Path) -> Path:
     data = load_json(gt)
     truth = GroundTruth.from_dict(data, name=str(gt))
     dt = load_results(results, truth)
-    dt.require(truth, masks=True)
+    dt.require(masks=True)
     write_cityscapes_tree(dt, truth, _file_names(data, list(truth.sizes)), folder)
     return folder
 

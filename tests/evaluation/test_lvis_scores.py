@@ -1,0 +1,201 @@
+"""LVIS numbers equal those of the lvis package; AP* keeps its rules."""
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from evaluation.scenes import make_scene, reference_band, shaken, text_rle
+from locations import data_directory
+from pycocotools import mask as coco_mask
+
+from mmrefine.evaluation import GroundTruth, cocofy, evaluate, load_results, make_rules
+from mmrefine.evaluation.boundary import band_width
+
+NAMES = {
+    'AP': 'AP',
+    'AP50': 'AP50',
+    'AP75': 'AP75',
+    'APs': 'AP_s',
+    'APm': 'AP_m',
+    'APl': 'AP_l',
+    'APr': 'APr',
+    'APc': 'APc',
+    'APf': 'APf',
+}
+
+
+def lvis_numbers(
+    tmp_path: Path, truth: dict, results: list, iou_type: str, max_dets: int = 300
+) -> dict[str, float]:
+    """Numbers of the lvis package; `import mmrefine` supplies the np.float it still uses."""
+    from lvis import LVIS, LVISEval, LVISResults
+
+    logging.getLogger('lvis').setLevel(logging.ERROR)
+
+    class BoundaryEval(LVISEval):
+        def compute_iou(self, img_id: int, cat_id: int) -> np.ndarray | list:
+            ious = super().compute_iou(img_id, cat_id)
+            gts, dts = self._get_gt_dt(img_id, cat_id)
+            if len(gts) == 0 or len(dts) == 0:
+                return ious
+            order = np.argsort([-d['score'] for d in dts], kind='mergesort')
+            bands = [
+                [band_rle(part[i]['segmentation']) for i in indices]
+                for part, indices in ((dts, order), (gts, range(len(gts))))
+            ]
+            return np.minimum(ious, coco_mask.iou(*bands, [0] * len(gts)))
+
+    file = tmp_path / 'truth.json'
+    file.write_text(json.dumps(truth))
+    gt = LVIS(str(file))
+    dt = LVISResults(gt, json.loads(json.dumps(results)), max_dets)
+    kind = BoundaryEval if iou_type == 'boundary' else LVISEval
+    run = kind(gt, dt, 'bbox' if iou_type == 'bbox' else 'segm')
+    run.run()
+    return {NAMES[k]: v for k, v in run.get_results().items() if k in NAMES} | {
+        'AR': run.get_results()['AR@300']
+    }
+
+
+def band_rle(rle: dict) -> dict:
+    mask = coco_mask.decode(rle)
+    return coco_mask.encode(np.asfortranarray(reference_band(mask, band_width(mask.shape))))
+
+
+def compare(tmp_path: Path, truth: dict, results: list, iou_type: str, backend: str) -> None:
+    gt = GroundTruth.from_dict(truth, federated=True)
+    dt = load_results(results, gt)
+    numbers = evaluate(gt, dt, [iou_type], make_rules('lvis'), backend).numbers
+    expected = lvis_numbers(tmp_path, truth, results, iou_type)
+    expected['AR300'] = expected.pop('AR')
+    for name, value in expected.items():
+        assert numbers[f'{iou_type}_{name}'] == pytest.approx(value, abs=1e-9), name
+
+
+@pytest.mark.parametrize('backend', ['pycocotools', 'vernier'])
+@pytest.mark.parametrize('iou_type', ['bbox', 'segm', 'boundary'])
+@pytest.mark.parametrize('seed', [0, 1, 2])
+def test_equal_to_the_lvis_package(tmp_path: Path, seed: int, iou_type: str, backend: str) -> None:
+    truth, results = make_scene(seed, images=15, lvis=True)
+    compare(tmp_path, truth, results, iou_type, backend)
+
+
+@pytest.mark.parametrize('iou_type', ['segm', 'boundary'])
+def test_three_hundred_detections_an_image_count(tmp_path: Path, iou_type: str) -> None:
+    truth, results = make_scene(4, images=3, lvis=True)
+    many = [
+        dict(r, score=round(0.9 * r['score'] + 0.001 * i, 3)) for i in range(60) for r in results
+    ]
+    assert len(many) > 600
+    compare(tmp_path, truth, many, iou_type, 'pycocotools')
+
+
+def test_fixed_ap_caps_the_category_not_the_image(tmp_path: Path) -> None:
+    truth, results = make_scene(4, images=3, lvis=True)
+    many = [
+        dict(r, score=round(0.9 * r['score'] + 0.001 * i, 3)) for i in range(60) for r in results
+    ]
+    gt = GroundTruth.from_dict(truth, federated=True)
+    found = evaluate(gt, load_results(many, gt), ['segm'], make_rules('lvis-fixed')).numbers
+    expected = lvis_numbers(tmp_path, truth, many, 'segm', max_dets=-1)
+    for name, value in expected.items():
+        assert found[f'segm_{name}'] == pytest.approx(value, abs=1e-9), name
+    best: dict[int, list] = {}
+    for entry in sorted(many, key=lambda r: -r['score']):
+        best.setdefault(entry['category_id'], []).append(entry)
+    kept = [entry for rows in best.values() for entry in rows[:40]]
+    expected = lvis_numbers(tmp_path, truth, kept, 'segm', max_dets=-1)
+    rules = make_rules('lvis-fixed', max_dets=40)
+    capped = evaluate(gt, load_results(many, gt), ['segm'], rules).numbers
+    for name, value in expected.items():
+        assert capped[f'segm_{name}'] == pytest.approx(value, abs=1e-9), name
+
+
+def made_up_predictions(truth: dict, seed: int) -> list[dict]:
+    """Shaken ground truth and detections of absent categories for a real annotation file."""
+    rng = np.random.default_rng(seed)
+    gt = GroundTruth.from_dict(truth)
+    gt.require(masks=True)
+    results = []
+    for a in gt.annotations:
+        mask = shaken(rng, coco_mask.decode(a['segmentation']))
+        for category in (a['category_id'], int(rng.choice(list(gt.categories)))):
+            if mask.any():
+                entry = {'image_id': a['image_id'], 'category_id': category}
+                score = round(float(rng.uniform(0.01, 1)), 3)
+                results.append({**entry, 'score': score, 'segmentation': text_rle(mask)})
+    return results
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('iou_type', ['bbox', 'segm', 'boundary'])
+def test_equal_on_the_lvis_sample(tmp_path: Path, iou_type: str) -> None:
+    folder = data_directory()
+    for file in sorted((folder / 'lvis_v05_sample').glob('lvis_*.json')) if folder else []:
+        truth = json.loads(file.read_text())
+        results = made_up_predictions(truth, 0)
+        for backend in ('pycocotools', 'vernier'):
+            compare(tmp_path, truth, results, iou_type, backend)
+
+
+def lvis_file() -> dict:
+    return {
+        'images': [
+            {
+                'id': 1,
+                'height': 10,
+                'width': 10,
+                'neg_category_ids': [7, 9],
+                'not_exhaustive_category_ids': [5, 8],
+            }
+        ],
+        'categories': [
+            {'id': 5, 'name': 'baby', 'synset': 'person.n.01', 'frequency': 'f'},
+            {'id': 7, 'name': 'cow', 'synset': 'beef.n.01', 'frequency': 'c'},
+            {'id': 8, 'name': 'acorn', 'synset': 'acorn.n.01', 'frequency': 'r'},
+            {'id': 9, 'name': 'almond', 'synset': 'almond.n.02', 'frequency': 'r'},
+        ],
+        'annotations': [
+            {'id': i, 'image_id': 1, 'category_id': c, 'area': 4, 'bbox': [i, i, 2, 2]}
+            for i, c in enumerate((5, 8), 1)
+        ],
+    }
+
+
+def test_cocofied_annotations_keep_coco_classes_under_their_ids() -> None:
+    source = lvis_file()
+    found = cocofy(source)
+    assert [c['id'] for c in found['categories']][:12] == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13]
+    assert len(found['categories']) == 80 and found['categories'][-1]['name'] == 'toothbrush'
+    assert [a['category_id'] for a in found['annotations']] == [1]
+    assert found['images'][0]['neg_category_ids'] == [21]
+    assert found['images'][0]['not_exhaustive_category_ids'] == [1]
+    assert source == lvis_file()
+
+
+def test_cocofied_scores_ignore_what_was_not_looked_for() -> None:
+    gt = GroundTruth.from_dict(cocofy(lvis_file()), federated=True)
+    hit = {'image_id': 1, 'category_id': 1, 'bbox': [1, 1, 2, 2], 'score': 0.5}
+    rules = make_rules('coco-on-lvis')
+
+    def ap(*extra: dict) -> float:
+        dt = load_results([*extra, hit], gt)
+        return evaluate(gt, dt, ['bbox'], rules).numbers['bbox_AP']
+
+    assert ap() == pytest.approx(1)
+    # a dog: nobody looked for dogs; a second person: persons were not all annotated
+    assert ap({**hit, 'category_id': 18, 'score': 0.9}) == pytest.approx(1)
+    assert ap({**hit, 'bbox': [6, 6, 2, 2], 'score': 0.9}) == pytest.approx(1)
+
+
+def test_other_files_cannot_be_cocofied_or_federated() -> None:
+    truth, _ = make_scene(0)
+    with pytest.raises(ValueError, match='synset'):
+        cocofy(truth)
+    with pytest.raises(ValueError, match='neg_category_ids'):
+        GroundTruth.from_dict(truth, federated=True)
+    with pytest.raises(ValueError, match='without its LVIS fields'):
+        gt = GroundTruth.from_dict(truth)
+        evaluate(gt, load_results([], gt), ['segm'], make_rules('lvis'))
