@@ -3,6 +3,7 @@
 import ast
 import configparser
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -153,7 +154,9 @@ def test_public_names_are_exactly_the_registered_ones() -> None:
 def test_components_join_a_registry_whenever_the_package_is_imported(
     used: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nodes = {name: Registry(name, scope='toy', locations=['json']) for name in ('MODELS', 'METRICS')}
+    nodes = {
+        name: Registry(name, scope='toy', locations=['json']) for name in ('MODELS', 'METRICS')
+    }
     monkeypatch.setattr(registration, 'mmdet_registry', type('Registries', (), nodes))
     module = f'late_component_{used}'
     (tmp_path / f'{module}.py').write_text('import builtins; builtins.late_components += 1')
@@ -206,3 +209,9 @@ def test_unwritable_output_folder_is_named(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert f'cannot write to the output folder {tmp_path}/file/x' in done.stderr
     assert 'name another one with --work-dir' in done.stderr
+
+
+def test_links_of_the_readmes_lead_somewhere() -> None:
+    for page in [ROOT / 'README.md', *sorted((ROOT / 'configs').rglob('README.md'))]:
+        for target in re.findall(r'\]\((?!https?://|#)([^)#]+)', page.read_text()):
+            assert (page.parent / target).exists(), f'{page.relative_to(ROOT)}: {target}'
