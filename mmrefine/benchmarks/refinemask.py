@@ -103,8 +103,7 @@ def _head(classes: int, device: str) -> RefineMaskHead:
         num_classes=classes,
         loss_cfg=dict(type='RefineCrossEntropyLoss', stage_instance_loss_weight=STAGE_WEIGHTS),
     )
-    head.init_weights()
-    with torch.no_grad():  # logits of unit size, as after training
+    with torch.no_grad():  # not needed for speed: keeps probabilities away from 0 and 1
         for layer in [s.instance_logits for s in head.stages] + [head.final_instance_logits]:
             layer.weight.mul_(0.2)
         head.semantic_logits.weight.mul_(0.05)

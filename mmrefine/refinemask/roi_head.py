@@ -5,6 +5,7 @@ Paper: RefineMask (CVPR 2021). Origin: ``refine_roi_head.py`` of the authors' re
 Shapes: B images, N RoIs of the batch, S finest mask grid.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -168,13 +169,14 @@ class RefineRoIHead(StandardRoIHead):
         size = self.mask_head.stage_sizes[-1]
         if len(rois) == 0:
             return rois.new_zeros((0, 1, size, size))
-        dtype = getattr(torch, self.test_cfg.get('mask_dtype', 'float32'))
         chunk = self.test_cfg.get('mask_chunk', 100)
         fine_feat = x[self.fine_level]
-        reduced = dtype is not torch.float32
-        if reduced:
+        precision: AbstractContextManager = nullcontext()
+        if self.test_cfg.get('mask_dtype', 'float32') != 'float32':
+            dtype = getattr(torch, self.test_cfg.mask_dtype)
+            precision = torch.autocast(rois.device.type, dtype=dtype)
             fine_feat = fine_feat.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(rois.device.type, dtype=dtype, enabled=reduced or torch.is_autocast_enabled(rois.device.type)):
+        with precision:
             semantic = self.mask_head.semantic_path(fine_feat)
             fused = [
                 refined_logits(self.mask_head.refine(self._mask_features(x, r), semantic, r, c))

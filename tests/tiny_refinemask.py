@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from locations import ROOT
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
@@ -28,23 +29,24 @@ def tiny_head(kind: str = 'RefineMaskHead', **options: Any) -> nn.Module:
 
 def tiny_detector(kind: str = 'RefineMaskHead', classes: int = 3, **test_cfg: Any) -> nn.Module:
     """Mask R-CNN boxes on a quarter-width ResNet-18 with a narrow RefineMask head."""
-    model = Config.fromfile('configs/_base_/refinemask_compact.py').model
-    model.merge_from_dict(
+    config = Config.fromfile(ROOT / 'configs' / '_base_' / 'refinemask_compact.py')
+    config.merge_from_dict(
         {
-            'backbone.base_channels': 8,
-            'neck.in_channels': [8, 16, 32, 64],
-            'neck.out_channels': 16,
-            'rpn_head.in_channels': 16,
-            'rpn_head.feat_channels': 16,
-            'roi_head.bbox_roi_extractor.out_channels': 16,
-            'roi_head.bbox_head.in_channels': 16,
-            'roi_head.bbox_head.fc_out_channels': 32,
-            'roi_head.bbox_head.num_classes': classes,
-            'roi_head.mask_roi_extractor.out_channels': 16,
-            'test_cfg.rcnn.max_per_img': 6,
-            'test_cfg.rcnn.score_thr': 0.0,
+            'model.backbone.base_channels': 8,
+            'model.neck.in_channels': [8, 16, 32, 64],
+            'model.neck.out_channels': 16,
+            'model.rpn_head.in_channels': 16,
+            'model.rpn_head.feat_channels': 16,
+            'model.roi_head.bbox_roi_extractor.out_channels': 16,
+            'model.roi_head.bbox_head.in_channels': 16,
+            'model.roi_head.bbox_head.fc_out_channels': 32,
+            'model.roi_head.bbox_head.num_classes': classes,
+            'model.roi_head.mask_roi_extractor.out_channels': 16,
+            'model.test_cfg.rcnn.max_per_img': 6,
+            'model.test_cfg.rcnn.score_thr': 0.0,
         }
     )
+    model = config.model
     model.test_cfg.rcnn.update(test_cfg)
     model.roi_head.mask_head = ConfigDict(NARROW, type=kind)
     detector = MODELS.build(model)

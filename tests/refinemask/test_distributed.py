@@ -1,0 +1,27 @@
+"""Two processes, one of them without positives, end with equal gradients."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from locations import ROOT
+
+
+def test_gradients_are_shared(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = str(free.getsockname()[1])
+    path = os.pathsep.join([str(ROOT), str(ROOT / 'tests'), os.environ.get('PYTHONPATH', '')])
+    command = [sys.executable, str(ROOT / 'tests' / 'distributed_step.py')]
+    ranks = [
+        subprocess.Popen([*command, str(r), port, str(tmp_path)], env={**os.environ, 'PYTHONPATH': path})
+        for r in range(2)
+    ]
+    assert [rank.wait(timeout=300) for rank in ranks] == [0, 0]
+    first, second = (torch.load(tmp_path / f'{rank}.pth') for rank in range(2))
+    assert first == second
+    head = [name for name in first if 'mask_head' in name]
+    assert len(head) > 50 and all(first[name] > 0 for name in head if name.endswith('weight'))

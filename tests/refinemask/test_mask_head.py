@@ -1,0 +1,163 @@
+"""Mask heads: options, empty inputs, order of RoIs, precision, compilation."""
+
+import pytest
+import torch
+from tiny_refinemask import tiny_head
+
+KINDS = ['RefineMaskHead', 'SimpleRefineMaskHead']
+
+
+def inputs(count: int = 5, classes: int = 3) -> tuple[torch.Tensor, ...]:
+    """RoI features, fine map, RoIs, labels."""
+    generator = torch.Generator().manual_seed(0)
+    corner = torch.rand(count, 2, generator=generator) * 60
+    boxes = torch.cat([corner, corner + 4 + torch.rand(count, 2, generator=generator) * 40], 1)
+    rois = torch.cat([(torch.arange(count) % 2)[:, None].float(), boxes], 1)
+    feats = torch.randn(count, 16, 14, 14, generator=generator)
+    fine = torch.randn(2, 16, 24, 32, generator=generator)
+    return feats, fine, rois, torch.arange(count) % classes
+
+
+def total(outputs: tuple) -> torch.Tensor:
+    """A scalar that depends on everything a head returns."""
+    stages, semantic = outputs
+    return sum(x.square().mean() for x in [*stages, *([] if semantic is None else [semantic])])
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize(
+    'options',
+    [
+        {},
+        dict(stage_num_classes=[3, 3, 3, 1]),
+        dict(stage_num_classes=1),
+        dict(stage_num_classes=[1, None, 1, None]),
+        dict(stage_sup_size=[14, 28], loss_cfg=None),
+        dict(stage_sup_size=[14, 28, 56, 112, 224], conv_out_channels_instance=64),
+        dict(fusion_type='MultiBranchFusionAvg', dilations=[1, 2]),
+        dict(norm_cfg=dict(type='GN', num_groups=2)),
+        dict(conv_kernel_size_instance=5, conv_kernel_size_semantic=1),
+        dict(upsample_cfg=dict(type='nearest')),
+        dict(upsample_cfg=dict(type='deconv', scale_factor=2)),
+        dict(upsample_cfg=dict(type='pixel_shuffle')),
+        dict(with_cp=True),
+    ],
+    ids=str,
+)
+def test_options_build_run_and_train_every_parameter(kind: str, options: dict) -> None:
+    head = tiny_head(kind, **options)
+    head.init_weights()
+    stages, semantic = outputs = head(*inputs())
+    assert [tuple(x.shape) for x in stages] == [(5, 1, s, s) for s in head.stage_sizes]
+    assert (semantic is None) == (kind == 'SimpleRefineMaskHead')
+    total(outputs).backward()
+    without = [name for name, p in head.named_parameters() if p.grad is None]
+    assert not without
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_recomputation_changes_nothing(kind: str) -> None:
+    plain, thrifty = tiny_head(kind), tiny_head(kind, with_cp=True)
+    thrifty.load_state_dict(plain.state_dict())
+    for head in (plain, thrifty):
+        total(head(*inputs())).backward()
+    for a, b in zip(plain.parameters(), thrifty.parameters()):
+        torch.testing.assert_close(a.grad, b.grad)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('count', [0, 1])
+def test_few_rois(kind: str, count: int) -> None:
+    head = tiny_head(kind)
+    feats, fine, rois, labels = (x[:count] if i != 1 else x for i, x in enumerate(inputs()))
+    outputs = head(feats, fine, rois, labels)
+    assert [len(x) for x in outputs[0]] == [count] * 4
+    sum(x.sum() for x in outputs[0]).backward()
+    assert all(p.grad is not None for n, p in head.named_parameters() if 'semantic_logits' not in n)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_rois_may_come_in_any_order(kind: str) -> None:
+    head = tiny_head(kind)
+    feats, fine, rois, labels = inputs()
+    order = torch.tensor([3, 0, 4, 1, 2])
+    expected, _ = head(feats, fine, rois, labels)
+    actual, _ = head(feats[order], fine, rois[order], labels[order])
+    for a, b in zip(actual, expected):
+        torch.testing.assert_close(a, b[order])
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_batch_equals_single_images(kind: str) -> None:
+    head = tiny_head(kind)
+    feats, fine, rois, labels = inputs()
+    together, _ = head(feats, fine, rois, labels)
+    for image in range(2):
+        mine = rois[:, 0] == image
+        alone = rois[mine].clone()
+        alone[:, 0] = 0
+        single, _ = head(feats[mine], fine[image : image + 1], alone, labels[mine])
+        for a, b in zip(single, together):
+            torch.testing.assert_close(a, b[mine], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_degenerate_boxes_give_finite_logits(kind: str) -> None:
+    feats, fine, rois, labels = inputs()
+    rois[0, 3:] = rois[0, 1:3]  # no area
+    rois[1, 1:] = torch.tensor([900.0, 900.0, 960.0, 960.0])  # outside the image
+    stages, _ = tiny_head(kind)(feats, fine, rois, labels)
+    assert all(torch.isfinite(x).all() for x in stages)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_bf16_autocast_runs_forward_and_backward(kind: str) -> None:
+    head = tiny_head(kind)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        outputs = head(*inputs())
+    total(outputs).backward()
+    assert all(torch.isfinite(p.grad).all() for p in head.parameters())
+    for low, full in zip(outputs[0], head(*inputs())[0]):
+        assert (low.float() - full).abs().max() < 0.1 * full.abs().max()
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_forward_compiles_without_graph_breaks(kind: str) -> None:
+    head = tiny_head(kind).eval()
+    with torch.no_grad():
+        expected = head(*inputs())[0]
+        compiled = torch.compile(head, fullgraph=True, backend='eager')
+        actual = compiled(*inputs())[0]
+    for a, b in zip(actual, expected):
+        torch.testing.assert_close(a, b)
+
+
+def test_two_stage_list_has_matching_default_loss() -> None:
+    assert len(tiny_head(stage_sup_size=[14, 28]).loss_func.stage_weights) == 2
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(stage_sup_size=[14, 28, 60]), r'each double the one before, got \[14, 28, 60\]'),
+        (dict(stage_sup_size=[14]), 'at least two sizes'),
+        (dict(stage_num_classes=[5, 5, 5, 5]), 'does not fit num_classes=3'),
+        (dict(stage_num_classes=[3, 3]), '2 entries for 4 stages'),
+        (dict(conv_kernel_size_instance=2), 'must be odd.*got 2'),
+        (dict(conv_out_channels_instance=8), 'leaves -?[01] for features'),
+        (dict(dilations=[]), 'at least one branch'),
+        (dict(upsample_cfg=dict(type='bilinear', scale_factor=4)), 'must be 2.*got 4'),
+    ],
+    ids=lambda x: str(x)[:40],
+)
+def test_bad_settings_are_refused(kind: str, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        tiny_head(kind, **options)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_wrong_roi_grid_is_refused(kind: str) -> None:
+    feats, fine, rois, labels = inputs()
+    with pytest.raises(ValueError, match='7 wide, the first stage wants 14'):
+        tiny_head(kind)(feats[..., :7, :7], fine, rois, labels)
