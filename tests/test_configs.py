@@ -1,6 +1,7 @@
 """Every config loads, survives a dump, builds its model, and is named as its metafile says."""
 
 import ast
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -38,6 +39,15 @@ def test_config_loads_dumps_and_builds(path: Path, tmp_path: Path) -> None:
     with torch.device('meta'):
         model = MODELS.build(config.model)
     assert sum(weight.numel() for weight in model.parameters()) > 10_000
+
+
+def test_example_of_the_readme_builds(tmp_path: Path) -> None:
+    blocks = re.findall(r'```python\n(_base_.*?)```', (ROOT / 'README.md').read_text(), re.S)
+    assert len(blocks) == 1
+    (tmp_path / 'my_config.py').write_text(blocks[0])
+    with torch.device('meta'):
+        model = MODELS.build(Config.fromfile(tmp_path / 'my_config.py').model)
+    assert type(model.roi_head.mask_head).__name__ == 'RefineMaskHead'
 
 
 @pytest.mark.parametrize('path', FILES, ids=ids(FILES))
