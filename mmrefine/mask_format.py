@@ -13,8 +13,6 @@ are the same pixels in either format; RLE needs no memory of the size of the ima
 any detection may keep MMDetection's dense tensor of zero masks.
 """
 
-from functools import cache
-
 import numpy as np
 import torch
 from mmdet.models.roi_heads.mask_heads import (
@@ -34,8 +32,8 @@ from .masks import check_format, roi_masks_to_rle
 from .masks.rle import RLE
 
 
-class RLEMasks:
-    """Mixin for mask heads derived from ``FCNMaskHead``.
+class RLEMasks(FCNMaskHead):
+    """What goes before ``FCNMaskHead`` or a class derived from it, ``class X(RLEMasks, Base)``.
 
     ``rcnn_test_cfg.mask_format`` is ``'rle'`` where it is missing: who names such a head wants RLE.
     """
@@ -109,7 +107,7 @@ class RLEMasks:
 
 
 @MODELS.register_module()
-class RLEFCNMaskHead(RLEMasks, FCNMaskHead):
+class RLEFCNMaskHead(RLEMasks):
     """``FCNMaskHead`` (Mask R-CNN, Cascade Mask R-CNN, Mask Scoring R-CNN) with RLE output."""
 
 
@@ -133,10 +131,14 @@ class RLEDynamicMaskHead(RLEMasks, DynamicMaskHead):
     """``DynamicMaskHead`` (QueryInst) with RLE output."""
 
 
-@cache
-def rle_class(head: type[FCNMaskHead]) -> type[FCNMaskHead]:
-    """Derive the RLE-capable class of a mask head class."""
-    return type(f'RLE{head.__name__}', (RLEMasks, head), {})
+_CLASSES: dict[type, type] = {}
+
+
+def rle_class(head: type) -> type:
+    """Derive the RLE-capable class of a mask head class; the same one every time."""
+    if head not in _CLASSES:
+        _CLASSES[head] = type(f'RLE{head.__name__}', (RLEMasks, head), {})
+    return _CLASSES[head]
 
 
 def set_mask_format(model: nn.Module, mask_format: str) -> int:

@@ -5,7 +5,6 @@ Shapes:   N instances, Hm x Wm cells of the map, h x w output image.
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -64,16 +63,19 @@ def map_masks_to_rle(
     if n == 0:
         return []
     if isinstance(maps, Tensor):
-        map_size, outside = tuple(maps.shape[1:]), threshold - 1
+        cells, outside = (maps.shape[1], maps.shape[2]), threshold - 1
         tiles = _cut_maps(maps.detach().float(), threshold)
     else:
-        _check_crops(maps, offsets, map_size, outside, threshold)
+        if offsets is None or map_size is None:
+            raise ValueError('crops need offsets=[(x, y), ...] and map_size=(Hm, Wm)')
+        cells = map_size
+        _check_crops(maps, offsets, cells, outside, threshold)
         tiles = [
-            _frame(crop.detach().float(), int(x), int(y), map_size, outside)
+            _frame(crop.detach().float(), int(x), int(y), cells, outside)
             for crop, (x, y) in zip(maps, offsets)
         ]
     device = maps[0].device
-    resize = Resize(map_size, resized_size, align_corners, device)
+    resize = Resize(cells, resized_size, align_corners, device)
     windows = _windows(tiles, resize, image_size, boxes, device)
     budget, points = (size.get(device.type, size['cuda']) for size in (CHUNK, POINTS))
     parts = []
@@ -83,22 +85,19 @@ def map_masks_to_rle(
         )
         for part in batch.toggles(points):
             parts.append(Toggles(windows.new_tensor(chunk)[part.owner], part.x, part.y))
-    if not parts:
-        return toggles_to_rle(*np.zeros((2, 0), dtype=np.int64), n, image_size)
-    joined = Toggles.cat(parts)
-    keys = torch.stack([joined.x * image_size[0] + joined.y, joined.owner])
-    return toggles_to_rle(*keys.cpu().numpy(), n, image_size)
+    none = windows.new_zeros(0)
+    found = Toggles.cat([Toggles(none, none, none), *parts])
+    keys = torch.stack([found.x * image_size[0] + found.y, found.owner]).cpu().numpy()
+    return toggles_to_rle(keys[0], keys[1], n, image_size)
 
 
 def _check_crops(
     crops: Sequence[Tensor],
-    offsets: Tensor | Sequence[tuple[int, int]] | None,
-    map_size: tuple[int, int] | None,
+    offsets: Tensor | Sequence[tuple[int, int]],
+    map_size: tuple[int, int],
     outside: float,
     threshold: float,
 ) -> None:
-    if offsets is None or map_size is None:
-        raise ValueError('crops need offsets=[(x, y), ...] and map_size=(Hm, Wm)')
     if len(offsets) != len(crops):
         raise ValueError(f'{len(crops)} crops but {len(offsets)} offsets')
     if not outside < threshold:

@@ -144,7 +144,7 @@ def _pack(counts: np.ndarray, starts: np.ndarray) -> list[bytes]:
     text = np.empty(after[-1], dtype=np.uint8)
     for place, (run, character) in enumerate(characters):
         text[after[run] - length[run] + place] = character
-    text = text.tobytes()
+    joined = text.tobytes()
     ends = after[np.append(starts[1:], len(counts)) - 1]
     begins = np.append(0, ends[:-1])
-    return [text[a:b] for a, b in zip(begins.tolist(), ends.tolist())]
+    return [joined[a:b] for a, b in zip(begins.tolist(), ends.tolist())]

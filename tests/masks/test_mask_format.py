@@ -10,7 +10,7 @@ from mmdet.registry import HOOKS, MODELS, VISUALIZERS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.structures import InstanceData
-from stock_models import tiny_stock_model
+from tiny_stock_models import tiny_stock_model
 
 from mmrefine.mask_format import RLEMasks, set_mask_format
 from mmrefine.masks import encode, to_dense

@@ -1,0 +1,192 @@
+"""HTML of a report: one file, nothing to download, readable without JavaScript."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from .boundary_errors import COLOURS, NAMES
+from .report_panels import Panel
+
+MAIN = [
+    'bbox_AP',
+    'segm_AP',
+    'segm_AP50',
+    'segm_AP75',
+    'boundary_AP',
+    'boundary_AP50',
+    'boundary_AP75',
+    'boundary_AP_s',
+    'boundary_AP_m',
+    'boundary_AP_l',
+    'segm_APr',
+    'segm_APc',
+    'segm_APf',
+    'boundary_APr',
+    'boundary_APc',
+    'boundary_APf',
+]
+# The browser itself then refuses to fetch anything.
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+STYLE = """
+:root { color-scheme: light dark; --line: #8885; --soft: #8882; --good: #1a7f37; }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 1500px; padding: 1.5rem; }
+h1 { font-size: 1.5rem; margin: 0 0 .3rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .6rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid var(--line); }
+th:first-child { text-align: left; } thead th { vertical-align: bottom; }
+td.best { font-weight: 700; color: var(--good); }
+.note { opacity: .75; max-width: 75ch; }
+.key { display: inline-block; margin-right: 1.2rem; }
+.key i { display: inline-block; width: .9rem; height: .9rem; margin-right: .35rem; }
+article { border: 1px solid var(--line); border-radius: 8px; padding: 1rem; margin: 1rem 0; }
+article h3 { margin: 0 0 .4rem; font-size: 1rem; overflow-wrap: anywhere; }
+.row { display: flex; flex-wrap: wrap; gap: .8rem; margin-top: .8rem; }
+figure { margin: 0; } figcaption { font-size: .85rem; opacity: .8; }
+figure img { max-width: 100%; display: block; background: var(--soft); }
+select { font: inherit; }
+"""
+SCRIPT = """
+const list = document.getElementById('images');
+document.getElementById('order').addEventListener('change', event => {
+  const key = event.target.value;
+  [...list.children].sort((a, b) => b.dataset[key] - a.dataset[key])
+    .forEach(card => list.append(card));
+});
+"""
+
+
+@dataclass
+class Card:
+    """One image on the page.
+
+    Attributes:
+        title: File name or id.
+        drop, behind: See ``report_scores.Ranked``.
+        scores: Per result file its name, mask AP and boundary AP, 0-1.
+        rows: Rows of panels.
+        note: Said above the panels, e.g. that the picture is missing.
+    """
+
+    title: str
+    drop: float
+    behind: float
+    scores: list[tuple[str, float, float]]
+    rows: list[list[Panel]]
+    note: str = ''
+
+
+def render(
+    title: str,
+    facts: Sequence[str],
+    numbers: Sequence[tuple[str, dict[str, float]]],
+    categories: Sequence[tuple[str, Sequence[float]]],
+    cards: Sequence[Card],
+) -> str:
+    """Write the page.
+
+    Args:
+        title: Heading.
+        facts: Short sentences about the data.
+        numbers: Per result file its name and named numbers, 0-1 or -1.
+        categories: Per category its name and the boundary AP of every file.
+        cards: The images, worst first.
+
+    Returns:
+        A complete HTML document.
+    """
+    names = [name for name, _ in numbers]
+    several = len(names) > 1
+    parts = [
+        f'<h1>{escape(title)}</h1>',
+        f'<p class="note">{" ".join(escape(fact) for fact in facts)}</p>',
+        '<h2>Average precision (%)</h2>',
+        _ap_table(numbers),
+        '<details><summary>Boundary AP of every category</summary>',
+        _table(['category', *names], [[n, *map(_percent, v)] for n, v in categories]),
+        '</details>',
+        '<h2>Images whose boundaries cost most</h2>',
+        '<p class="note">Drop: mask AP minus boundary AP of an image, largest of all files.</p>',
+        '<p>' + ''.join(_key(kind) for kind in COLOURS) + '</p>',
+        _order(names) if several else '',
+        '<section id="images">',
+        *(_card(card, several) for card in cards),
+        '</section>',
+    ]
+    script = f'<script>{SCRIPT}</script>' if several else ''
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body>'
+        + '\n'.join(parts)
+        + f'{script}</body></html>\n'
+    )
+
+
+def _ap_table(numbers: Sequence[tuple[str, dict[str, float]]]) -> str:
+    shown = [key for key in MAIN if any(key in values for _, values in numbers)]
+    best = {key: max(values.get(key, -1.0) for _, values in numbers) for key in shown}
+    head = ''.join(f'<th scope="col">{key.replace("_", " ", 1)}</th>' for key in shown)
+    head += '<th scope="col">segm &minus; boundary</th>'
+    rows = []
+    for name, values in numbers:
+        cells = ''
+        for key in shown:
+            value = values.get(key, -1.0)
+            mark = ' class="best"' if len(numbers) > 1 and value == best[key] > 0 else ''
+            cells += f'<td{mark}>{_percent(value)}</td>'
+        cells += f'<td>{_percent(values["segm_AP"] - values["boundary_AP"])}</td>'
+        rows.append(f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>')
+    return (
+        '<div class="wide"><table id="ap"><thead><tr><th scope="col">results</th>'
+        f'{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    )
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    top = ''.join(f'<th scope="col">{escape(str(cell))}</th>' for cell in head)
+    body = ''
+    for first, *rest in rows:
+        cells = ''.join(f'<td>{cell}</td>' for cell in rest)
+        body += f'<tr><th scope="row">{escape(str(first))}</th>{cells}</tr>'
+    return (
+        f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    )
+
+
+def _key(kind: int) -> str:
+    colour = '#{:02x}{:02x}{:02x}'.format(*COLOURS[kind])
+    return f'<span class="key"><i style="background:{colour}"></i>{NAMES[kind]}</span>'
+
+
+def _order(names: Sequence[str]) -> str:
+    return (
+        '<p><label>Order: <select id="order">'
+        '<option value="drop">largest mask AP &minus; boundary AP</option>'
+        f'<option value="behind">boundary AP furthest below {escape(names[0])}</option>'
+        '</select></label></p>'
+    )
+
+
+def _card(card: Card, several: bool) -> str:
+    rows = ''
+    for row in card.rows:
+        figures = ''.join(
+            f'<figure><figcaption>{escape(p.title)}</figcaption>'
+            f'<img src="{p.source}" alt="{escape(p.alt)}"></figure>'
+            for p in row
+        )
+        rows += f'<div class="row">{figures}</div>'
+    head = ['', 'mask AP', 'boundary AP', 'drop']
+    scores = [[n, _percent(m), _percent(b), _percent(m - b)] for n, m, b in card.scores]
+    behind = f' data-behind="{card.behind:.6f}"' if several else ''
+    note = f'<p class="note">{escape(card.note)}</p>' if card.note else ''
+    return (
+        f'<article data-drop="{card.drop:.6f}"{behind}><h3>{escape(card.title)}</h3>'
+        f'{note}{_table(head, scores)}{rows}</article>'
+    )
+
+
+def _percent(value: float) -> str:
+    return '&ndash;' if value < 0 and value <= -1 else f'{100 * value:.1f}'

@@ -1,0 +1,193 @@
+"""The report page: numbers, order, pictures, and nothing from outside."""
+
+import base64
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from locations import ROOT
+from report_data import write_report_data
+from tiny_training import run
+
+from mmrefine.evaluation import GroundTruth, evaluate, load_results
+from mmrefine.visualization.report import write_report
+
+
+class Page(HTMLParser):
+    """Elements, texts of table cells, and every address on the page."""
+
+    VOID = frozenset({'meta', 'img', 'br', 'link', 'input'})
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.addresses: list[str] = []
+        self.images: list[dict] = []
+        self.cards: list[dict] = []
+        self.rows: list[list[str]] = []
+        self.titles: list[str] = []
+        self.feed(path.read_text())
+        assert not self.open, f'not closed: {self.open}'
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        if tag not in self.VOID:
+            self.open.append(tag)
+        values = dict(attrs)
+        self.addresses += [v for k, v in attrs if k in ('src', 'href', 'action', 'data', 'srcset')]
+        if tag == 'img':
+            self.images.append(values)
+        if tag == 'article':
+            self.cards.append(values)
+        if tag == 'tr':
+            self.rows.append([])
+        if tag in ('th', 'td'):
+            self.rows[-1].append('')
+        if tag == 'h3':
+            self.titles.append('')
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] in ('th', 'td'):
+            self.rows[-1][-1] += data
+        if self.open and self.open[-1] == 'h3':
+            self.titles[-1] += data
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path, Path]:
+    return write_report_data(tmp_path_factory.mktemp('report'))
+
+
+@pytest.fixture(scope='module')
+def page_path(data: tuple, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    gt, pictures, sharp, blunt = data
+    out = tmp_path_factory.mktemp('out') / 'report.html'
+    return write_report(gt, {'sharp': sharp, 'blunt': blunt}, out, pictures, worst=3)
+
+
+def test_the_page_is_one_file_that_fetches_nothing(page_path: Path) -> None:
+    page = Page(page_path)
+    assert page.addresses and all(a.startswith('data:image/jpeg;base64,') for a in page.addresses)
+    assert not re.search(r'https?://|url\(|@import', page_path.read_text())
+    assert "default-src 'none'" in page_path.read_text()
+    assert all(image['alt'] for image in page.images)
+
+
+def test_the_table_holds_the_numbers_of_the_metric(page_path: Path, data: tuple) -> None:
+    gt = GroundTruth.load(data[0])
+    page = Page(page_path)
+    head = next(row for row in page.rows if row[0] == 'results')
+    for name, path in (('sharp', data[2]), ('blunt', data[3])):
+        numbers = evaluate(gt, load_results(path, gt)).numbers
+        row = next(row for row in page.rows if row[0] == name)
+        shown = dict(zip(head, row))
+        for key in ('bbox AP', 'segm AP', 'segm AP75', 'boundary AP'):
+            assert shown[key] == f'{100 * numbers[key.replace(" ", "_")]:.1f}'
+        difference = numbers['segm_AP'] - numbers['boundary_AP']
+        assert shown['segm − boundary'] == f'{100 * difference:.1f}'
+    assert next(row for row in page.rows if row[0] == 'sharp')[1] == '100.0'
+
+
+def test_images_come_worst_first(page_path: Path) -> None:
+    page = Page(page_path)
+    drops = [float(card['data-drop']) for card in page.cards]
+    assert drops == sorted(drops, reverse=True) and drops[0] > 0
+    assert [float(card['data-behind']) for card in page.cards][0] > 0
+    # the deeper the points of a star, the more its blunt mask loses
+    assert set(page.titles[:3]) == {'2.png', '3.png', '4.png'}
+
+
+def test_pictures_show_masks_and_errors(page_path: Path) -> None:
+    page = Page(page_path)
+    decoded = [
+        cv2.imdecode(np.frombuffer(base64.b64decode(i['src'].split(',')[1]), np.uint8), 1)
+        for i in page.images
+    ]
+    # masks, errors and a closer look; for the ground truth or picture and for both files
+    assert len(decoded) == 9 * len(page.cards)
+    assert all(picture.std() > 5 for picture in decoded)
+    sharp, blunt = decoded[4], decoded[5]
+    orange_or_blue = [(np.ptp(p.astype(int), axis=2) > 90).sum() for p in (sharp, blunt)]
+    assert orange_or_blue[0] == 0 and orange_or_blue[1] > 100
+
+
+def test_names_from_files_are_escaped(page_path: Path) -> None:
+    text = page_path.read_text()
+    assert '<b>comet' not in text and 'star &amp; &lt;b&gt;comet' in text
+
+
+def test_one_file_without_pictures(data: tuple, tmp_path: Path) -> None:
+    page = Page(write_report(data[0], {'blunt': data[3]}, tmp_path / 'one.html', worst=99))
+    assert len(page.cards) == 5
+    assert 'id="order"' not in (tmp_path / 'one.html').read_text()
+
+
+def test_missing_pictures_are_told(data: tuple, tmp_path: Path) -> None:
+    (tmp_path / 'empty').mkdir()
+    cv2.imwrite(str(tmp_path / 'empty' / '4.png'), np.zeros((5, 6, 3), np.uint8))
+    write_report(data[0], {'blunt': data[3]}, tmp_path / 'one.html', tmp_path / 'empty', worst=5)
+    text = (tmp_path / 'one.html').read_text()
+    assert text.count('was not found or cannot be read') == 4
+    assert 'The picture is 6 x 5, the annotations say 96 x 96.' in text
+
+
+def test_images_without_predictions_or_objects(data: tuple, tmp_path: Path) -> None:
+    content = json.loads(data[0].read_text())
+    content['images'].append(dict(id=99, file_name='empty.png', height=50, width=50))
+    (tmp_path / 'gt.json').write_text(json.dumps(content))
+    few = [e for e in json.loads(data[3].read_text()) if e['image_id'] == 4]
+    (tmp_path / 'few.json').write_text(json.dumps(few))
+    (tmp_path / 'none.json').write_text('[]')
+    results = {'few': tmp_path / 'few.json', 'none': tmp_path / 'none.json'}
+    page = Page(write_report(tmp_path / 'gt.json', results, tmp_path / 'few.html', worst=99))
+    assert len(page.cards) == 5 and page.titles[0] == '4.png'
+    assert next(row for row in page.rows if row[0] == 'none')[2] == '0.0'
+
+
+def test_a_data_set_without_objects_has_no_images_to_show(data: tuple, tmp_path: Path) -> None:
+    content = json.loads(data[0].read_text())
+    content['annotations'] = []
+    (tmp_path / 'gt.json').write_text(json.dumps(content))
+    page = Page(write_report(tmp_path / 'gt.json', {'a': data[3]}, tmp_path / 'none.html'))
+    assert page.cards == []
+    assert next(row for row in page.rows if row[0] == 'a')[1] == '–'
+
+
+def test_the_command_writes_the_page(data: tuple, tmp_path: Path) -> None:
+    gt, pictures, sharp, blunt = data
+    out = tmp_path / 'page.html'
+    command = ['python', ROOT / 'tools' / 'report.py', '--gt', gt, '--images', pictures]
+    command += ['--results', f'a={sharp}', blunt, '--out', out, '--worst', 2]
+    run(*command, PYTHONPATH=str(ROOT))
+    assert {'a', 'blunt'} <= {row[0] for row in Page(out).rows}
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (dict(results={}), 'no result file'),
+        (dict(format='png'), "got 'png'"),
+        (dict(worst=0), 'worst must be at least 1'),
+        (dict(images='/nowhere'), '/nowhere is no folder'),
+    ],
+)
+def test_wrong_arguments_are_named(data: tuple, tmp_path: Path, change: dict, message: str) -> None:
+    usual = dict(gt=data[0], results={'a': data[2]}, out=tmp_path / 'x.html')
+    with pytest.raises(ValueError, match=message):
+        write_report(**{**usual, **change})
+    assert not (tmp_path / 'x.html').exists()
+
+
+def test_results_without_masks_are_refused(data: tuple, tmp_path: Path) -> None:
+    boxes = [dict(e) for e in json.loads(data[3].read_text())]
+    for entry in boxes:
+        del entry['segmentation']
+    (tmp_path / 'boxes.json').write_text(json.dumps(boxes))
+    with pytest.raises(ValueError, match='no segmentation'):
+        write_report(data[0], {'a': tmp_path / 'boxes.json'}, tmp_path / 'x.html')

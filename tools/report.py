@@ -1,0 +1,86 @@
+#!/usr/bin/env python
+"""Report on result files: python tools/report.py --gt GT.json --results A.json --out REPORT.html.
+
+The page holds an AP table, and for the images whose boundaries cost most the ground truth, the
+predictions of every file side by side, and the pixels they miss or add. It is one static file.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from mmrefine.evaluation.evaluate import BACKENDS
+from mmrefine.visualization.report import FORMATS, write_report
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add('--gt', required=True, help='annotation json')
+    add(
+        '--results',
+        required=True,
+        nargs='+',
+        metavar='[NAME=]FILE',
+        help='COCO result files with masks; the first is the one compared with',
+    )
+    add('--out', required=True, type=Path, help='the HTML file to write')
+    add('--images', help='folder of the pictures; default: draw on grey')
+    add('--format', default='coco', choices=FORMATS)
+    add('--worst', type=int, default=12, help='images to show')
+    add('--score-thr', type=float, default=0.3, help='lowest score drawn')
+    add('--max-dets', type=int, help='cap on detections; COCO 100, LVIS 300 an image')
+    add('--backend', default='pycocotools', choices=tuple(BACKENDS))
+    add('--title', default='Masks and their boundaries')
+    return parser.parse_args(argv)
+
+
+def named(results: list[str]) -> dict[str, str]:
+    """Split NAME=FILE; a file without a name is called by its own.
+
+    Raises:
+        ValueError: Two files have the same name.
+    """
+    files: dict[str, str] = {}
+    for text in results:
+        name, given, path = text.partition('=')
+        if not given or Path(text).exists():
+            name, path = Path(text).stem, text
+        if name in files:
+            raise ValueError(f'two result files are called {name!r}: name them, A={path}')
+        if not Path(path).is_file():
+            raise ValueError(f'{path} does not exist')
+        files[name] = path
+    return files
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the page; exit status 1 with one sentence if that is not possible."""
+    args = parse_args(argv)
+    try:
+        if not Path(args.gt).is_file():
+            raise ValueError(f'{args.gt} does not exist')
+        path = write_report(
+            args.gt,
+            named(args.results),
+            args.out,
+            args.images,
+            args.format,
+            args.worst,
+            args.score_thr,
+            args.max_dets,
+            args.backend,
+            args.title,
+        )
+    except (ValueError, OSError, ModuleNotFoundError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    print(path)
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
