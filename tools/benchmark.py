@@ -6,7 +6,7 @@ import importlib
 import json
 import pkgutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -16,9 +16,9 @@ from mmrefine import benchmarks
 from mmrefine.benchmarks import Row
 
 
-def available() -> dict[str, list[Callable[[str], list[Row]]]]:
+def available() -> dict[str, list[Callable[[str], Iterable[Row]]]]:
     """Benchmark identifiers and the functions that measure them."""
-    table: dict[str, list[Callable[[str], list[Row]]]] = {}
+    table: dict[str, list[Callable[[str], Iterable[Row]]]] = {}
     for module in pkgutil.iter_modules(benchmarks.__path__):
         found = importlib.import_module(f'{benchmarks.__name__}.{module.name}')
         for name, function in getattr(found, 'BENCHMARKS', {}).items():

@@ -4,7 +4,7 @@ The peer computes what the original computes, no slower: logits of all classes a
 kept; one pass over the whole map per chunk of 100 RoIs; boolean-mask writes; per-RoI, per-size target loops.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -132,22 +132,19 @@ def _chunked_ours(head: RefineMaskHead, inputs: tuple[Tensor, ...]) -> Tensor:
 
 
 @torch.no_grad()
-def mask_head(device: str) -> list[Row]:
+def mask_head(device: str) -> Iterator[Row]:
     """B1: mask head forward with test-time fusion, equal outputs."""
-    rows = []
     for count, classes in ((20, 80), (100, 80), (100, 1203), (300, 1203)):
         head, inputs = _head(classes, device), _inputs(count, classes, device)
-        rows.append(
-            compare(
-                'B1',
-                f'mask head, {count} RoIs, {classes} classes, P2 200x336, fp32',
-                lambda: _chunked_ours(head, inputs),
-                lambda: _chunked_peer(head, inputs),
-                device=device,
-                tolerance=2e-3,
-            )
+        yield compare(
+            'B1',
+            f'mask head, {count} RoIs, {classes} classes, P2 200x336, fp32',
+            lambda: _chunked_ours(head, inputs),
+            lambda: _chunked_peer(head, inputs),
+            device=device,
+            tolerance=2e-3,
         )
-    return [*rows, _reduced_precision(device)]
+    yield _reduced_precision(device)
 
 
 def _reduced_precision(device: str) -> Row:
@@ -196,37 +193,31 @@ def _original_targets(boxes: Tensor, inds: Tensor, masks: PolygonMasks | object,
     return [torch.from_numpy(c.astype(bool))[:, None] for c in crops]
 
 
-def targets(device: str) -> list[Row]:
+def targets(device: str) -> Iterator[Row]:
     """B5: mask targets of four sizes, bit-equal, and boundary extraction."""
     generator = np.random.default_rng(0)
     polygons = _polygons(20, generator)
     boxes, inds = _rois_of(polygons, 128, generator)
     sizes = (14, 28, 56, 112)
-    rows = []
     for name, masks in dict(polygons=polygons, bitmaps=polygons.to_bitmap()).items():
-        rows.append(
-            compare(
-                'B5',
-                f'targets of 128 RoIs x 4 sizes from {name}',
-                lambda: multi_size_targets(boxes, inds, masks, sizes),
-                lambda: _original_targets(boxes, inds, masks, sizes),
-                repeats=5,
-                memory=False,
-            )
+        yield compare(
+            'B5',
+            f'targets of 128 RoIs x 4 sizes from {name}',
+            lambda: multi_size_targets(boxes, inds, masks, sizes),
+            lambda: _original_targets(boxes, inds, masks, sizes),
+            repeats=5,
+            memory=False,
         )
     masks = multi_size_targets(boxes, inds, polygons, (56,))[0].to(device)
     for width in (1, 2):
-        rows.append(
-            compare(
-                'B5',
-                f'boundary maps of 128 masks 56x56, width {width}',
-                lambda: boundary_map(masks, width),
-                lambda: original_boundary(masks, width),
-                device=device,
-                repeats=9,
-            )
+        yield compare(
+            'B5',
+            f'boundary maps of 128 masks 56x56, width {width}',
+            lambda: boundary_map(masks, width),
+            lambda: original_boundary(masks, width),
+            device=device,
+            repeats=9,
         )
-    return rows
 
 
 BENCHMARKS = {'B1': mask_head, 'B5': targets}
