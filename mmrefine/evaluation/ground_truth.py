@@ -151,7 +151,7 @@ def load_json(path: str | Path) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        if not text[error.pos :].strip():
+        if not text[error.pos :].strip() or error.msg.startswith('Unterminated'):
             raise ValueError(
                 f'{path} ends in the middle of an entry (character {error.pos}): the file was '
                 'cut off, '

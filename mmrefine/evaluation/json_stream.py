@@ -21,7 +21,9 @@ def iterate_json_list(path: str | Path, chunk: int = CHUNK) -> Iterator[Any]:
             list.
     """
     with open(path, encoding='utf-8') as file:
-        text, more = _refill(file, '', 0, chunk)
+        text, more = '', True
+        while not text and more:
+            text, more = _refill(file, '', 0, chunk)
         if not text.startswith('['):
             what = 'is empty' if not text else f'begins with {text[0]!r}'
             raise ValueError(f'{path} {what}: expected a json list of results')

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from evaluation.scenes import blob, reference_band
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
-from evaluation.scenes import blob, reference_band
 
 from mmrefine.evaluation.boundary import (
     band_width,

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from evaluation.scenes import make_scene
 from locations import data_directory
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-from evaluation.scenes import make_scene
 
 from mmrefine.evaluation import GroundTruth, evaluate, load_results, make_rules
 
