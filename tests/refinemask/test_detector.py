@@ -204,3 +204,28 @@ def tiny_config() -> dict:
         bbox_head=dict(type='Shared2FCBBoxHead', in_channels=16, fc_out_channels=8, num_classes=3),
         mask_roi_extractor=extractor,
     )
+
+
+@pytest.mark.parametrize('classes', [1, 3])
+def test_class_counts(classes: int) -> None:
+    detector = tiny_detector(classes=classes)
+    data = sample(BOXES)
+    data.gt_instances.labels %= classes
+    total, _ = detector.parse_losses(detector.loss(images(1), [data]))
+    assert torch.isfinite(total)
+    with torch.no_grad():
+        result = detector.eval().predict(images(1), [sample(BOXES)])[0].pred_instances
+    assert len(result) and result.labels.max() < classes
+
+
+def test_any_extractor_and_fine_level() -> None:
+    detector = tiny_detector()
+    head = detector.roi_head
+    config = tiny_config()['mask_roi_extractor']
+    head.mask_roi_extractor = MODELS.build(dict(config, type='GenericRoIExtractor'))
+    head.fine_level, head.mask_head.semantic_stride = 1, 8
+    for stage in head.mask_head.stages:
+        stage.stride = 8
+    total, _ = detector.parse_losses(detector.loss(images(1), [sample(BOXES)]))
+    total.backward()
+    assert torch.isfinite(total)
