@@ -286,7 +286,12 @@ def tree_digest(folder: Path) -> str:
 
 @pytest.mark.parametrize(
     ('form', 'expected'),
-    [('coco', 'P0'), ('lvis', 'P1'), ('cityscapes', 'P2'), ('youtube-vis', 'P3')],
+    [
+        ('coco', 'b4fceb2921bcdf660ea478232fa2d2db8316b2c09fdbf7958aa2805d8ef3dda5'),
+        ('lvis', '73ffde0949b0bda0f5643b0f638528fb38806f88bdca8f523776fdb125d53af0'),
+        ('cityscapes', 'cda37fe447afbdf47c1ad8efcf2301f997fd3298e4719e6d3f57cd47a832571e'),
+        ('youtube-vis', 'bad70a1a75b9e239368726daed3181bf8ba3fda21b364d4625d062dd7ab495cc'),
+    ],
 )
 def test_files_are_the_same_on_every_machine(form, expected, tmp_path) -> None:
     make_shapes(tmp_path / 'set', form, 2, 1, SceneSpec(height=64, width=64), seed=11)

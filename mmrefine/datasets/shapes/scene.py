@@ -31,9 +31,9 @@ class SceneSpec:
 
     height: int = 192
     width: int = 192
-    objects: tuple[int, int] = (2, 7)
+    objects: tuple[int, int] = (2, 6)
     weights: tuple[int, ...] = (24, 16, 14, 12, 10, 9, 8, 7)
-    scales: tuple[int, int, int] = (25, 45, 30)
+    scales: tuple[int, int, int] = (20, 45, 35)
     touching: int = 20
     hiding: int = 25
     keep_visible: int = 55
@@ -85,7 +85,7 @@ def make_thing(dice: Dice, spec: SceneSpec, label: int | None = None) -> Thing:
     if label is None:
         label = dice.weighted(spec.weights)
     side = min(spec.height, spec.width) * UNIT
-    low, high = ((60, 100), (105, 185), (190, 390))[dice.weighted(spec.scales)]
+    low, high = ((75, 110), (120, 210), (210, 390))[dice.weighted(spec.scales)]
     radius = max(5 * UNIT, side * dice.between(low, high) // 1000)
     parts = list(MAKERS.values())[label](dice, radius)
     paint = class_paint(dice, label, spec.colour_spread)
