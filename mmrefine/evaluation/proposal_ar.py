@@ -1,9 +1,11 @@
-"""Average recall of class-agnostic proposals: boxes and segments, any number of proposals, by size, and the area under the curve.
+"""Average recall of class-agnostic proposals: boxes and segments, any number of proposals, by
+size, and the area under the curve.
 
 Paper:    protocol of DeepMask (https://arxiv.org/abs/1506.06204) on COCO's average recall
 Origin:   pycocotools ``COCOeval`` with ``useCats=0``; same numbers
-Changes:  images are matched as they arrive and only the rank at which each object was found is kept, so recall at every number of
-          proposals follows from one pass and nothing grows with the number of masks.
+Changes:  images are matched as they arrive and only the rank at which each object was found is
+          kept, so recall at every number of proposals follows from one pass and nothing grows with
+          the number of masks.
 
 Shapes:   D proposals and G objects of an image, T IoU thresholds, A area ranges.
 """
@@ -39,7 +41,8 @@ class ImageRanks:
     """What is kept of an image.
 
     Attributes:
-        ranks: int16 array[A, T, G], 0-based rank of the proposal that found the object, -1 if none did.
+        ranks: int16 array[A, T, G], 0-based rank of the proposal that found the object, -1 if none
+            did.
         counted: bool array[A, G], whether the object counts in the range (size, no crowd).
     """
 
@@ -63,8 +66,8 @@ def match_ranks(
 ) -> np.ndarray:
     """Greedy matching in the order of the proposals, as COCO defines it.
 
-    A proposal takes the free object of highest IoU (the later one of equals), uncounted objects only if no counted one fits.
-    Crowds can be taken again and again.
+    A proposal takes the free object of highest IoU (the later one of equals), uncounted objects
+    only if no counted one fits. Crowds can be taken again and again.
 
     Args:
         ious: array[D, G], best proposal first.
@@ -107,8 +110,10 @@ def image_ranks(
     """Match the proposals of one image.
 
     Args:
-        annotations: COCO annotations with ``bbox`` (x, y, w, h), ``area``, ``iscrowd`` and, for segments, ``segmentation`` as RLE.
-        proposals: Dicts with ``score`` and ``segmentation`` (RLE) or ``bbox``; without ``bbox`` the mask's tight box counts.
+        annotations: COCO annotations with ``bbox`` (x, y, w, h), ``area``, ``iscrowd`` and, for
+            segments, ``segmentation`` as RLE.
+        proposals: Dicts with ``score`` and ``segmentation`` (RLE) or ``bbox``; without ``bbox``
+            the mask's tight box counts.
         iou_type: ``segm`` or ``bbox``.
         thresholds: IoU thresholds.
         limit: Proposals considered.
@@ -144,8 +149,9 @@ def average_recall(state: ARState, numbers: Sequence[int]) -> dict[str, dict[int
         numbers: Numbers of proposals.
 
     Returns:
-        Range name -> number -> recall averaged over the IoU thresholds, and ``'auc'``: the normalised area under recall
-        against log10 of the number of proposals, by the trapezoids between 1, 10, 100 and 1000. -1 for a range without objects.
+        Range name -> number -> recall averaged over the IoU thresholds, and ``'auc'``: the
+        normalised area under recall against log10 of the number of proposals, by the trapezoids
+        between 1, 10, 100 and 1000. -1 for a range without objects.
     """
     nodes = (1, 10, 100, 1000)
     result: dict[str, dict[int | str, float]] = {}
@@ -153,7 +159,7 @@ def average_recall(state: ARState, numbers: Sequence[int]) -> dict[str, dict[int
         found = [image.ranks[a][:, image.counted[a]] for image in state.images]
         ranks = np.concatenate(found, axis=1) if found else np.zeros((1, 0))
         if ranks.shape[1] == 0:
-            result[name] = {n: -1.0 for n in numbers} | {'auc': -1.0}
+            result[name] = dict.fromkeys(numbers, -1.0) | {'auc': -1.0}
             continue
         recall = {n: float(((ranks >= 0) & (ranks < n)).mean(1).mean()) for n in {*numbers, *nodes}}
         heights = np.array([recall[n] for n in nodes])
@@ -164,17 +170,19 @@ def average_recall(state: ARState, numbers: Sequence[int]) -> dict[str, dict[int
 
 @METRICS.register_module()
 class ProposalARMetric(BaseMetric):
-    """AR of proposals from any model: DeepMask and SharpMask, an RPN (boxes), or a detector's masks.
+    """AR of proposals from any model: DeepMask and SharpMask, an RPN (boxes), or a detector's
+    masks.
 
-    Reports ``segm_AR@10``, ..., ``segm_AR_s@100``, ..., ``segm_AUC`` and the same for ``bbox``. Categories are not looked at; crowd
-    annotations are ignored.
+    Reports ``segm_AR@10``, ..., ``segm_AR_s@100``, ..., ``segm_AUC`` and the same for ``bbox``.
+    Categories are not looked at; crowd annotations are ignored.
 
     Args:
         ann_file: COCO annotation file. None reads ``instances`` of the data samples.
         iou_types: ``segm``, ``bbox`` or both.
         proposal_nums: Numbers of proposals, at most 1000.
         size_num: Number of proposals at which recall by object size is reported.
-        auc: Whether to report the area under the curve (it always uses 1, 10, 100 and 1000 proposals).
+        auc: Whether to report the area under the curve (it always uses 1, 10, 100 and 1000
+            proposals).
         boxes_from_masks: Score the tight box of each mask instead of the predicted box.
         max_images: Evaluate the first images by id only (5000 of val2014 in the papers).
         collect_device: As in mmengine.
@@ -236,8 +244,8 @@ class ProposalARMetric(BaseMetric):
             return [self._with_rle(a, size) for a in found]
         if 'instances' not in sample:
             raise KeyError(
-                "the data samples hold no 'instances': set ann_file of ProposalARMetric, or add 'instances' to the "
-                'meta_keys of the packing transform'
+                "the data samples hold no 'instances': set ann_file of ProposalARMetric, or add "
+                "'instances' to the meta_keys of the packing transform"
             )
         annotations = []
         for instance in sample['instances']:
@@ -274,7 +282,8 @@ class ProposalARMetric(BaseMetric):
         if 'segm' in self.iou_types or self.boxes_from_masks:
             if 'masks' not in predictions:
                 raise KeyError(
-                    f"image {sample.get('img_id')} has no predicted masks; for box proposals set iou_types='bbox'"
+                    f'image {sample.get("img_id")} has no predicted masks; '
+                    "for box proposals set iou_types='bbox'"
                 )
             masks = predictions['masks']
             chosen = (

@@ -48,7 +48,8 @@ class _Replay:
         return len(self.samples)
 
     def loss(self, kind: str) -> Tensor:
-        """Mask losses summed over the batch, or the mean of the score losses (as the originals backpropagate)."""
+        """Mask losses summed over the batch, or the mean of the score losses (as the originals
+        backpropagate)."""
         losses = self.model.loss(self.images, self.samples)
         if kind == 'mask':
             return losses['loss_mask']
@@ -75,7 +76,8 @@ class _Replay:
         return gradient.view(self.model.refine_head.channels, -1).sum(1)
 
     def tie_encoding_bias(self) -> None:
-        """Make the next step move all positions of a channel alike, as the port's transposed convolution does."""
+        """Make the next step move all positions of a channel alike, as the port's transposed
+        convolution does."""
         bias = self.model.refine_head.mask_encoding.bias
         summed = self.per_channel(bias.grad)
         bias.grad = summed.repeat_interleave(bias.numel() // summed.numel())

@@ -1,1 +1,2 @@
-"""DeepMask and SharpMask: proposals from sliding windows, and top-down refinement for every detector."""
+"""DeepMask and SharpMask: proposals from sliding windows, and top-down refinement for every
+detector."""

@@ -2,7 +2,8 @@
 
 Origin:   facebookresearch/deepmask (``model.t7``), foolwood/deepmask-pytorch (``DeepMask.pth.tar``)
 
-The tables are built from the architecture, so that every path of a file is accounted for by name and shape.
+The tables are built from the architecture, so that every path of a file is accounted for by name
+and shape.
 """
 
 import math
@@ -89,7 +90,8 @@ def port_names(sharpmask: bool) -> dict[str, str]:
 
 
 def torch7_names(sharpmask: bool) -> dict[str, str]:
-    """Path inside ``model`` of a Torch7 file -> our key (normalisation constants ``a`` and ``b`` as weight and bias)."""
+    """Path inside ``model`` of a Torch7 file -> our key (normalisation constants ``a`` and ``b``
+    as weight and bias)."""
     names = {}
     for ours, _, t7 in _convs():
         names[f'trunk.{t7}.weight'] = f'backbone.{ours}.weight'
@@ -110,7 +112,8 @@ def convert_port(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename and reshape a state dict of the PyTorch port (DeepMask or SharpMask).
 
     Args:
-        state: Its ``state_dict``, with or without the ``module.`` prefix; ``refs.*`` aliases are dropped.
+        state: Its ``state_dict``, with or without the ``module.`` prefix; ``refs.*`` aliases are
+            dropped.
 
     Raises:
         KeyError: Keys are missing or unknown, naming them.
@@ -204,7 +207,8 @@ def convert_torch7(flat: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for key, value in converted.items():
         if value.dim() != 2:
             continue
-        # linear layers of the training form become convolutions; only the encoder's spans more than one cell
+        # linear layers of the training form become convolutions; only the encoder's spans more
+        # than one cell
         inner = channels if key == 'mask_head.encoder.weight' else value.shape[1]
         grid = math.isqrt(value.shape[1] // inner)
         converted[key] = value.reshape(value.shape[0], inner, grid, grid)

@@ -1,10 +1,13 @@
 """The DeepMask head: one 512-vector per window, from it a coarse mask and an objectness score.
 
-Paper:    DeepMask, https://arxiv.org/abs/1506.06204; head "C" of SharpMask, https://arxiv.org/abs/1603.08695
+Paper:    DeepMask, https://arxiv.org/abs/1506.06204; head "C" of SharpMask,
+          https://arxiv.org/abs/1603.08695
 Origin:   facebookresearch/deepmask (DeepMask.lua), foolwood/deepmask-pytorch
-Changes:  linear layers are stored as 1x1 and 10x10 convolutions, so that patches and whole images share them.
+Changes:  linear layers are stored as 1x1 and 10x10 convolutions, so that patches and whole images
+          share them.
 
-Shapes:   B images, N windows, C trunk channels, D code channels, G grid side in stride-16 cells, S mask side.
+Shapes:   B images, N windows, C trunk channels, D code channels, G grid side in stride-16 cells, S
+          mask side.
 """
 
 from mmdet.registry import MODELS
@@ -27,7 +30,8 @@ class DeepMaskHead(BaseModule):
         score_channels: Hidden width of the score branch.
         dropout: Rate before and inside the score branch.
         score_floor: Value that the score branch's threshold puts in place of negative activations.
-            Parity: 1e-6 in the Torch7 code's training form and in the port; 0 (a ReLU) in its full-image form.
+            Parity: 1e-6 in the Torch7 code's training form and in the port; 0 (a ReLU) in its
+                full-image form.
         loss_mask: Loss on mask logits; must keep one value per pixel (``reduction='none'``).
         loss_score: Loss on score logits, one value per sample.
         score_weight: Factor of the score loss against the sum of mask losses (lambda of the paper).
@@ -81,7 +85,8 @@ class DeepMaskHead(BaseModule):
         return logits.unflatten(1, (self.mask_size, self.mask_size))
 
     def loss_masks(self, logits: Tensor, labels: Tensor, has_mask: Tensor) -> Tensor:
-        """Soft-margin mask loss: mean over the pixels of a patch, sum over the patches that have a mask.
+        """Soft-margin mask loss: mean over the pixels of a patch, sum over the patches that have a
+        mask.
 
         Args:
             logits: Tensor[B, s, s]; resized corner-aligned where the labels are larger.

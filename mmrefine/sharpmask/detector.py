@@ -1,9 +1,9 @@
-"""DeepMask and SharpMask: class-agnostic mask proposals from sliding windows.
+"""DeepMask: class-agnostic mask proposals from sliding windows.
 
 Paper:    https://arxiv.org/abs/1506.06204 (DeepMask), https://arxiv.org/abs/1603.08695 (SharpMask)
 Origin:   facebookresearch/deepmask, BSD with a patent grant; foolwood/deepmask-pytorch, MIT
-Changes:  mask head and refinement run on the selected windows only; masks leave as RLE chunk by chunk; windows are
-          decoded correctly unless the released code's index error is asked for.
+Changes:  mask head and refinement run on the selected windows only; masks leave as RLE chunk by
+          chunk; windows are decoded correctly unless the released code's index error is asked for.
 
 Shapes:   B images or patches, N windows, D code channels, S mask side.
 """
@@ -50,24 +50,23 @@ class DeepMask(BaseDetector):
 
     Training takes patches (``ObjectPatchDataset``), testing whole images at their own size.
 
-    ``test_cfg`` (all optional): ``log2_scales`` pyramid exponents; ``max_per_img`` proposals; ``mask_thr`` probability,
-    strict; ``paste`` rule (``official``, ``port``, ``grid``); ``size_rounding`` of levels (``half_up``, ``floor``);
-    ``index_quirk`` of the released code; ``mask_format`` (``dense``, ``rle``); ``chunk`` windows refined at once;
-    ``tile`` side in pixels of trunk tiles (None = whole level); ``trunk_dtype`` (``bfloat16``, ``float16``); ``nms``
-    an IoU threshold on the tight boxes (None = off, as published).
+    ``test_cfg`` (all optional): ``log2_scales`` pyramid exponents; ``max_per_img`` proposals;
+    ``mask_thr`` probability, strict; ``paste`` rule (``official``, ``port``, ``grid``);
+    ``size_rounding`` of levels (``half_up``, ``floor``); ``index_quirk`` of the released code;
+    ``mask_format`` (``dense``, ``rle``); ``chunk`` windows refined at once; ``tile`` side in
+    pixels of trunk tiles (None = whole level); ``trunk_dtype`` (``bfloat16``, ``float16``);
+    ``nms`` an IoU threshold on the tight boxes (None = off, as published).
 
     Args:
         backbone: Trunk returning maps from stride 2 or 4 to stride 16, finest first.
         mask_head: ``DeepMaskHead``.
-        train_cfg: ``context`` = stride-16 cells of image context around a training patch (default 1).
+        train_cfg: ``context`` = stride-16 cells of image context around a training patch (default
+            1).
         test_cfg: See above.
 
     Raises:
         ValueError: Unknown ``test_cfg`` key or value.
     """
-
-    # receptive-field radius of ResNet-50 up to stride 16 is 133 px; tiles start at multiples of 16
-    halo = 144
 
     def __init__(
         self,
@@ -90,7 +89,7 @@ class DeepMask(BaseDetector):
         unknown = set(test_cfg) - set(TEST_DEFAULTS)
         if unknown:
             raise ValueError(
-                f'unknown test_cfg keys {sorted(unknown)}; known: {sorted(TEST_DEFAULTS)}'
+                f'unknown test_cfg keys {sorted(unknown)}; known: {", ".join(TEST_DEFAULTS)}'
             )
         config = TEST_DEFAULTS | dict(test_cfg)
         choices = dict(
@@ -110,19 +109,22 @@ class DeepMask(BaseDetector):
         """Side of a window in pixels of the network input."""
         return self.mask_head.grid_size * STRIDE
 
-    # -- training -----------------------------------------------------------------------------------------------
+    # -- training
+    # -----------------------------------------------------------------------------------------------
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
         """Tensor[B, 3, H, W] -> trunk maps, finest first."""
         return tuple(self.backbone(batch_inputs))
 
     def patch_codes(self, batch_inputs: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Trunk maps (finest first) and codes Tensor[B, D, 1, 1] of patches with their context ring."""
+        """Trunk maps (finest first) and codes Tensor[B, D, 1, 1] of patches with their context
+        ring."""
         grid = self.mask_head.grid_size + 2 * self.context
         if batch_inputs.shape[-2:] != (grid * STRIDE,) * 2:
             raise ValueError(
-                f'patches must be {grid * STRIDE} px square (window {self.window} px and {self.context} cells of '
-                f'context on each side), got {tuple(batch_inputs.shape[-2:])}'
+                f'patches must be {grid * STRIDE} px square (window {self.window} px and '
+                f'{self.context} cells of context on each side), '
+                f'got {tuple(batch_inputs.shape[-2:])}'
             )
         features = self.extract_feat(batch_inputs)
         end = grid - self.context
@@ -136,8 +138,8 @@ class DeepMask(BaseDetector):
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
         """Mask and score losses of a batch of patches.
 
-        Each sample's ``gt_instances`` holds one entry: ``patch_masks`` uint8 Tensor[1, g, g], ``patch_scores`` Tensor[1],
-        and the flags ``has_mask`` and ``has_score``.
+        Each sample's ``gt_instances`` holds one entry: ``patch_masks`` uint8 Tensor[1, g, g],
+        ``patch_scores`` Tensor[1], and the flags ``has_mask`` and ``has_score``.
         """
         features, codes = self.patch_codes(batch_inputs)
         truth = InstanceData.cat([sample.gt_instances for sample in batch_data_samples])
@@ -155,7 +157,8 @@ class DeepMask(BaseDetector):
         features, codes = self.patch_codes(batch_inputs)
         return self.patch_masks(features, codes), self.mask_head.scores(codes).flatten()
 
-    # -- whole images -------------------------------------------------------------------------------------------
+    # -- whole images
+    # -------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def predict(
@@ -163,9 +166,9 @@ class DeepMask(BaseDetector):
     ) -> SampleList:
         """Propose masks, or judge patches when the samples carry patch labels.
 
-        ``pred_instances`` of an image: ``masks`` (BoolTensor[N, h, w] or N RLEs), tight ``bboxes`` Tensor[N, 4] in image
-        pixels, ``scores`` Tensor[N] (descending), ``labels`` (zeros). ``pred_instances`` of a patch: ``mask_logits``
-        Tensor[1, S, S] and ``scores``.
+        ``pred_instances`` of an image: ``masks`` (BoolTensor[N, h, w] or N RLEs), tight ``bboxes``
+        Tensor[N, 4] in image pixels, ``scores`` Tensor[N] (descending), ``labels`` (zeros).
+        ``pred_instances`` of a patch: ``mask_logits`` Tensor[1, S, S] and ``scores``.
         """
         if batch_data_samples and 'patch_masks' in batch_data_samples[0].get('gt_instances', {}):
             masks, scores = self._forward(batch_inputs)
@@ -189,7 +192,8 @@ class DeepMask(BaseDetector):
 
         Args:
             image: Tensor[1, 3, h, w].
-            output_size: ``(h, w)`` of the returned masks if the image was resized; default its own size.
+            output_size: ``(h, w)`` of the returned masks if the image was resized; default its own
+                size.
         """
         levels = [self._level(image, 2.0**e) for e in self.test_cfg['log2_scales']]
         windows = select_windows(levels, self.test_cfg['max_per_img'], self.test_cfg['index_quirk'])
@@ -208,6 +212,14 @@ class DeepMask(BaseDetector):
         return [self.mask_head.reduce(self.extract_feat(image)[-1])]
 
     map_strides: tuple[int, ...] = (STRIDE,)
+    # 3x3 convolutions behind the trunk's last map that the maps of a tile depend on
+    convs_after_trunk = 0
+
+    @property
+    def halo(self) -> int:
+        """Context in pixels that makes a tile's maps exact, a multiple of 16."""
+        radius = self.backbone.receptive_radius + self.convs_after_trunk * STRIDE
+        return -(-radius // STRIDE) * STRIDE
 
     def _level(self, image: Tensor, scale: float) -> Level:
         size = scaled_size(tuple(image.shape[-2:]), scale, self.test_cfg['size_rounding'])
@@ -223,7 +235,8 @@ class DeepMask(BaseDetector):
         return Level(scale, maps[0], scores, maps[1:])
 
     def _window_scores(self, reduced: Tensor, strip_cells: int = 1 << 14) -> Tensor:
-        # codes of all windows of a large level would be the largest tensor of the image: score them in strips
+        # codes of all windows of a large level would be the largest tensor of the image: score
+        # them in strips
         grid = self.mask_head.grid_size
         rows = reduced.shape[-2] - grid + 1
         step = max(strip_cells // reduced.shape[-1], 1)
@@ -326,83 +339,6 @@ class DeepMask(BaseDetector):
             ``masks`` (format of ``test_cfg``), ``bboxes`` as given, ``scores`` of the score branch.
         """
         return crop_boxes(self, image, boxes, mask_thr)
-
-
-@MODELS.register_module()
-class SharpMask(DeepMask):
-    """DeepMask with top-down refinement of the selected windows.
-
-    Args:
-        refine_head: ``TopDownRefineHead``.
-        freeze_coarse: Train the refinement only, as published: trunk and DeepMask head keep their weights, their
-            running statistics and their dropout off.
-        coarse: Return the DeepMask masks of the same weights instead of the refined ones.
-        **kwargs: As ``DeepMask``.
-    """
-
-    # three 3x3 convolutions of a horizontal branch at stride 16 see 48 px more than the trunk
-    halo = 192
-    map_strides = (STRIDE, STRIDE, 8, 4, 2)
-
-    def __init__(
-        self,
-        *args: Any,
-        refine_head: ConfigType,
-        freeze_coarse: bool = True,
-        coarse: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(*args, **kwargs)
-        self.refine_head = MODELS.build(refine_head)
-        self.freeze_coarse = freeze_coarse
-        self.coarse = coarse
-        if freeze_coarse:
-            for module in self._frozen():
-                module.requires_grad_(False)
-
-    def _frozen(self) -> tuple[nn.Module, nn.Module]:
-        return self.backbone, self.mask_head
-
-    def train(self, mode: bool = True) -> 'SharpMask':
-        """Set the mode; frozen parts stay in evaluation mode."""
-        super().train(mode)
-        if self.freeze_coarse:
-            for module in self._frozen():
-                module.eval()
-        return self
-
-    def patch_codes(self, batch_inputs: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        """As in DeepMask; without a graph when the coarse part is frozen."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_coarse):
-            return super().patch_codes(batch_inputs)
-
-    def patch_masks(self, features: Sequence[Tensor], codes: Tensor) -> Tensor:
-        """Refined mask logits Tensor[B, S, S] of patches."""
-        if self.coarse:
-            return super().patch_masks(features, codes)
-        return self.refine_head.forward_patch(features[::-1], codes.flatten(1), self.context)
-
-    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
-        """As in DeepMask; a frozen score branch contributes no loss."""
-        losses = super().loss(batch_inputs, batch_data_samples)
-        if self.freeze_coarse:
-            losses['score_monitor'] = losses.pop('loss_score').detach()
-        return losses
-
-    def _level_maps(self, image: Tensor) -> list[Tensor]:
-        features = self.extract_feat(image)
-        reduced = self.mask_head.reduce(features[-1])
-        if self.coarse:
-            return [reduced, *(reduced[:, :0] for _ in self.map_strides[1:])]
-        return [reduced, *self.refine_head.horizontal_maps(features[::-1])]
-
-    def window_masks(self, level: Level, codes: Tensor, cells: Tensor) -> Tensor:
-        """Refined (or coarse) mask logits Tensor[N, S, S] of windows of one level."""
-        if self.coarse:
-            return super().window_masks(level, codes, cells)
-        return self.refine_head.forward_windows(
-            level.horizontals, codes, cells, torch.zeros_like(cells[:, 0])
-        )
 
 
 def _convert_foreign_keys(module: nn.Module, state_dict: dict, prefix: str, *_: Any) -> None:

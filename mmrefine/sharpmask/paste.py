@@ -1,7 +1,8 @@
 """From window masks to masks of the image.
 
-Every rule of placing a square window mask into the image is separable: a pixel is ``rows @ mask @ columns``. So one
-routine serves all rules, works on the visible part only, and never builds a map of the whole image.
+Every rule of placing a square window mask into the image is separable: a pixel is ``rows @ mask @
+columns``. So one routine serves all rules, works on the visible part only, and never builds a map
+of the whole image.
 
 Shapes:   N windows, S side of the window mask, h x w image, L visible rows or columns of a chunk.
 """
@@ -30,7 +31,8 @@ class Crops:
     Attributes:
         masks: BoolTensor[N, Lh, Lw]; false beyond the visible part.
         offsets: LongTensor[N, 2], image column and row of each crop's first pixel.
-        boxes: Tensor[N, 4], tight box (x1, y1, x2, y2) in image pixels, exclusive; zeros for empty masks.
+        boxes: Tensor[N, 4], tight box (x1, y1, x2, y2) in image pixels, exclusive; zeros for empty
+            masks.
     """
 
     masks: Tensor
@@ -39,7 +41,8 @@ class Crops:
 
 
 def _hat(coordinates: Tensor, size: int) -> Tensor:
-    """Bilinear weights of source cells 0..size-1 at fractional coordinates, zero beyond the map: [..., size]."""
+    """Bilinear weights of source cells 0..size-1 at fractional coordinates, zero beyond the map:
+    [..., size]."""
     cells = torch.arange(size, device=coordinates.device)
     return (1 - (coordinates[..., None] - cells).abs()).clamp(min=0)
 
@@ -51,7 +54,8 @@ def corner_aligned(source: int, target: int, device: torch.device | str = 'cpu')
 
 
 def half_pixel(source: int, target: int, device: torch.device | str = 'cpu') -> Tensor:
-    """Matrix Tensor[target, source] of bilinear resizing with pixel centres aligned, edges repeated."""
+    """Matrix Tensor[target, source] of bilinear resizing with pixel centres aligned, edges
+    repeated."""
     centres = (torch.arange(target, device=device) + 0.5) * (source / target) - 0.5
     return _hat(centres.clamp(0, source - 1), source)
 
@@ -75,7 +79,8 @@ class _Axis:
 
 
 def _visible(first: Tensor, size: int, image: int) -> tuple[Tensor, Tensor, Tensor]:
-    """First visible pixel, pixel grid [N, L] and its validity, for windows covering [first, first + size)."""
+    """First visible pixel, pixel grid [N, L] and its validity, for windows covering [first, first
+    + size)."""
     length = max(min(size, image), 1)
     starts = first.clamp(0, max(image - length, 0))
     pixels = starts[:, None] + torch.arange(length, device=first.device)
@@ -95,8 +100,8 @@ def _official_axis(cells: Tensor, scale: float, image: int, side: int, source: i
 
 
 def _port_axis(cells: Tensor, scale: float, image: int, side: int, source: int) -> _Axis:
-    # Parity: the port resizes probabilities twice, the second time by one warp that maps the scaled image's
-    # extent h * s onto h - 1
+    # Parity: the port resizes probabilities twice, the second time by one warp that maps the
+    # scaled image's extent h * s onto h - 1
     factor = max(image - 1, 1) / (image * scale)
     corner = 16 * cells.double() - side / 2
     size = int((side + 1) * factor) + 2
@@ -139,7 +144,8 @@ def _tight_boxes(masks: Tensor, offsets: Tensor) -> Tensor:
 def window_chunks(
     scale: tuple[float, float], image_size: tuple[int, int], side: int, count: int
 ) -> Iterator[slice]:
-    """Split ``count`` windows of one scale so that the crops of a chunk stay near ``CHUNK_PIXELS``."""
+    """Split ``count`` windows of one scale so that the crops of a chunk stay near
+    ``CHUNK_PIXELS``."""
     area = 1
     for s, extent in zip(scale, image_size):
         area *= max(min(int(side / s) + 2, extent), 1)
@@ -166,8 +172,9 @@ def paste_windows(
         image_size: ``(h, w)``.
         threshold: Foreground probability, strict.
         side: Window side in pixels of the network input.
-        rule: ``official`` = integer size and position, logits resized corner-aligned (averaged when shrinking);
-            ``port`` = two resamplings of probabilities; ``grid`` = one sample per pixel centre of the exact window.
+        rule: ``official`` = integer size and position, logits resized corner-aligned (averaged
+            when shrinking); ``port`` = two resamplings of probabilities; ``grid`` = one sample per
+            pixel centre of the exact window.
 
     Returns:
         The crops of the chunk.

@@ -2,8 +2,9 @@
 
 Paper:    DeepMask, https://arxiv.org/abs/1506.06204
 Origin:   facebookresearch/deepmask (DataSampler.lua)
-Changes:  every draw follows from (seed, index); categories without a usable object are left out instead of searched for ever;
-          crowds are no positives unless asked for; mask and score samples may share a batch.
+Changes:  every draw follows from (seed, index); categories without a usable object are left out
+          instead of searched for ever; crowds are no positives unless asked for; mask and score
+          samples may share a batch.
 """
 
 import warnings
@@ -31,7 +32,8 @@ from .patch_geometry import (
 
 MODES = ('mixed', 'alternate')
 _NEGATIVE_TRIES = 100
-# multiples of this fraction are spread evenly in every stride, so each rank sees both kinds of samples
+# multiples of this fraction are spread evenly in every stride, so each rank sees both kinds of
+# samples
 _GOLDEN_FRACTION = 0.6180339887498949
 
 
@@ -52,8 +54,9 @@ def segmentation_area(segmentation: list | Mapping[str, Any]) -> float:
 class ObjectPatchDataset(Dataset):
     """Endless, reproducible patches with mask or score labels.
 
-    A *mask* sample frames one object (category uniform, then object uniform) with jitter. A *score* sample is, with equal
-    chance, an object in canonical framing or a window away from all objects of similar scale.
+    A *mask* sample frames one object (category uniform, then object uniform) with jitter. A
+    *score* sample is, with equal chance, an object in canonical framing or a window away from all
+    objects of similar scale.
 
     Args:
         dataset: mmdet detection data set (config or object) whose instances have ``mask``.
@@ -62,7 +65,8 @@ class ObjectPatchDataset(Dataset):
         patch: Window side in network pixels.
         context: Pixels of context around the window, both sides together.
         score_share: Share of score samples.
-        mode: ``mixed`` draws the kind per sample, ``alternate`` per batch of ``batch_size`` (published).
+        mode: ``mixed`` draws the kind per sample, ``alternate`` per batch of ``batch_size``
+            (published).
         batch_size: Global batch size, needed by ``alternate``.
         min_area: Smallest mask area in image pixels of mask samples.
         min_side: Smallest box side in image pixels of mask samples.
@@ -99,7 +103,7 @@ class ObjectPatchDataset(Dataset):
             raise ValueError("mode='alternate' needs batch_size, the batch size over all ranks")
         if not 0 <= score_share <= 1 or length < 1:
             raise ValueError(
-                f'need 0 <= score_share <= 1 and length >= 1, got {score_share}, {length}'
+                f'need 0 <= score_share <= 1, length >= 1; got {score_share}, {length}'
             )
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, Mapping) else dataset
         if hasattr(self.dataset, 'full_init'):
@@ -125,7 +129,7 @@ class ObjectPatchDataset(Dataset):
             for j, instance in enumerate(self.dataset.get_data_info(i)['instances']):
                 if 'mask' not in instance:
                     raise ValueError(
-                        f'image {i} has objects without masks; patches need instance masks in the annotations'
+                        f'image {i} has objects without masks; patches need instance masks'
                     )
                 x1, y1, x2, y2 = instance['bbox']
                 if x2 <= x1 or y2 <= y1:
@@ -227,8 +231,8 @@ class ObjectPatchDataset(Dataset):
 class ConsecutiveSampler(Sampler):
     """Consecutive indices that never repeat over epochs, interleaved over ranks.
 
-    For data sets whose items are draws: epoch e yields ``e * len .. (e + 1) * len - 1``, so index // global batch size
-    numbers the batches alike on all ranks.
+    For data sets whose items are draws: epoch e yields ``e * len .. (e + 1) * len - 1``, so index
+    // global batch size numbers the batches alike on all ranks.
 
     Args:
         dataset: The data set.

@@ -2,9 +2,11 @@
 
 Paper:    DeepMask, https://arxiv.org/abs/1506.06204
 Origin:   facebookresearch/deepmask (DataSampler.lua)
-Changes:  negatives compare positions in one frame; the released code's mixed frames and the port's lost scale are options.
+Changes:  negatives compare positions in one frame; the released code's mixed frames and the port's
+          lost scale are options.
 
-Units:    boxes are (x, y, width, height) in image pixels; a scale key k stands for the image scaled by 2**k.
+Units:    boxes are (x, y, width, height) in image pixels; a scale key k stands for the image
+          scaled by 2**k.
 """
 
 from typing import Literal
@@ -32,7 +34,8 @@ def object_size(patch: int) -> int:
 
 
 def scale_keys(boxes: np.ndarray, canonical: float) -> np.ndarray:
-    """Discrete scale key of each object: scaled by 2**key its longer side lies in (canonical, canonical * 2**.25].
+    """Discrete scale key of each object: scaled by 2**key its longer side lies in (canonical,
+    canonical * 2**.25].
 
     Args:
         boxes: array[N, 4].
@@ -57,7 +60,8 @@ def jittered_crops(
 
     Args:
         boxes: array[N, 4].
-        draws: array[N, 3] in [-1, 1]: log2 scale, horizontal and vertical shift, relative to the jitter's range.
+        draws: array[N, 3] in [-1, 1]: log2 scale, horizontal and vertical shift, relative to the
+            jitter's range.
         canonical: Canonical object length in network pixels.
         side: Side of the crop in network pixels.
 
@@ -95,8 +99,9 @@ def far_from_objects(
         candidates: array[M, 3]: x and y in the image scaled by 2**key, and the key.
         boxes: array[N, 4] of the objects.
         canonical: Canonical object length in pixels.
-        rule: ``one_frame`` measures in the candidate's scale. Parity: ``official`` compares the candidate in its own scale
-            with centres in theirs; ``port`` moreover forgets objects of key 0.
+        rule: ``one_frame`` measures in the candidate's scale. Parity: ``official`` compares the
+            candidate in its own scale with centres in theirs; ``port`` moreover forgets objects of
+            key 0.
 
     Returns:
         bool array[M].

@@ -1,6 +1,7 @@
 """Cut, label and pack training patches.
 
-Origin:   foolwood/deepmask-pytorch (corner-aligned sampling of image and mask), after facebookresearch/deepmask
+Origin:   foolwood/deepmask-pytorch (corner-aligned sampling of image and mask), after
+          facebookresearch/deepmask
 """
 
 from typing import Any
@@ -57,8 +58,10 @@ def decode_segmentation(segmentation: list | dict, height: int, width: int) -> n
 class CropObjectPatch(BaseTransform):
     """Cut the patch that ``ObjectPatchDataset`` chose, and rasterise its label.
 
-    Required: ``img``, ``patch_crop`` (x, y, side, side), ``patch_segmentation`` (COCO form or None), ``patch_draw`` in [0, 1).
-    Modified: ``img`` becomes array[size + context, size + context, 3]. Added: ``patch_mask`` uint8 array[label, label].
+    Required: ``img``, ``patch_crop`` (x, y, side, side), ``patch_segmentation`` (COCO form or
+        None), ``patch_draw`` in [0, 1).
+    Modified: ``img`` becomes array[size + context, size + context, 3]. Added: ``patch_mask`` uint8
+        array[label, label].
 
     Args:
         size: Window side in network pixels.
@@ -93,7 +96,8 @@ class CropObjectPatch(BaseTransform):
         return results
 
     def label(self, mask: np.ndarray, crop: np.ndarray) -> np.ndarray:
-        """Label uint8 array[label, label] of a full-image mask array[h, w] for a crop with context."""
+        """Label uint8 array[label, label] of a full-image mask array[h, w] for a crop with
+        context."""
         window = inner_box(crop, self.size / (self.size + self.context))
         soft = warp_square(mask.astype(np.float32), window, self.label_size, 0.0)
         return (soft > 0.5).astype(np.uint8)
@@ -103,8 +107,8 @@ class CropObjectPatch(BaseTransform):
 class PackPatchInputs(BaseTransform):
     """Pack a patch as the model reads it: ``inputs`` uint8 Tensor[3, P, P] and a ``DetDataSample``.
 
-    ``gt_instances`` has one entry with ``patch_masks`` uint8 Tensor[1, g, g], ``patch_scores`` Tensor[1], ``has_mask`` and
-    ``has_score`` BoolTensor[1].
+    ``gt_instances`` has one entry with ``patch_masks`` uint8 Tensor[1, g, g], ``patch_scores``
+    Tensor[1], ``has_mask`` and ``has_score`` BoolTensor[1].
     """
 
     def transform(self, results: dict) -> dict[str, Any]:

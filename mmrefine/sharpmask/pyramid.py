@@ -1,10 +1,11 @@
 """Sliding windows over an image pyramid with bounded memory.
 
 Origin:   facebookresearch/deepmask (InferDeepMask.lua)
-Changes:  levels are resized from the normalised image; the trunk may run on tiles with an exact halo; codes are kept for
-          the selected windows only.
+Changes:  levels are resized from the normalised image; the trunk may run on tiles with an exact
+          halo; codes are kept for the selected windows only.
 
-Shapes:   h x w image, H x W padded level, R x Q windows of a level, N selected windows, D code channels.
+Shapes:   h x w image, H x W padded level, R x Q windows of a level, N selected windows, D code
+          channels.
 """
 
 import math
@@ -26,7 +27,8 @@ class Level:
         scale: Nominal scale of the level.
         reduced: Tensor[1, C, H/16, W/16], input of the encoder.
         scores: Tensor[R, Q], score logits of the windows.
-        horizontals: Maps of the refinement's horizontal branches, coarsest first; empty without refinement.
+        horizontals: Maps of the refinement's horizontal branches, coarsest first; empty without
+            refinement.
     """
 
     scale: float
@@ -82,7 +84,8 @@ def level_image(image: Tensor, size: tuple[int, int], margin: int, fill: Tensor)
 
 
 def _spans(size: int, tile: int, halo: int) -> Iterator[tuple[int, int, int, int]]:
-    # (input begin, input end, core begin, core end); a last core shorter than the halo joins the one before
+    # (input begin, input end, core begin, core end); a last core shorter than the halo joins the
+    # one before
     count = max(1, math.ceil(size / tile) if size > tile + halo else 1)
     step = math.ceil(size / count / STRIDE) * STRIDE
     for begin in range(0, size, step):
@@ -97,7 +100,8 @@ def tiled_maps(
     tile: int | None,
     halo: int,
 ) -> list[Tensor]:
-    """Run a convolutional network tile by tile; equal to one run where the halo covers its receptive field.
+    """Run a convolutional network tile by tile; equal to one run where the halo covers its
+    receptive field.
 
     Args:
         network: Maps Tensor[1, 3, H, W] to maps of the given strides.
@@ -137,8 +141,8 @@ def select_windows(levels: Sequence[Level], count: int, index_quirk: bool = Fals
     Args:
         levels: Pyramid levels with their score maps.
         count: Largest number of windows.
-        index_quirk: Parity: the Torch7 code reads 1-based flat indices as 0-based rows, so that it returns the
-            window one row up and one column right of the scored one.
+        index_quirk: Parity: the Torch7 code reads 1-based flat indices as 0-based rows, so that it
+            returns the window one row up and one column right of the scored one.
     """
     flat = torch.cat([level.scores.flatten() for level in levels])
     scores, index = flat.topk(min(count, flat.numel()))

@@ -4,7 +4,8 @@ Paper:    SharpMask, https://arxiv.org/abs/1603.08695
 Origin:   facebookresearch/deepmask (SharpMask.lua)
 Changes:  windows of a whole image are gathered from shared maps; chunks bound the memory.
 
-Shapes:   B images, N windows, K mask channels, F feature channels, s side of a map in its own stride.
+Shapes:   B images, N windows, K mask channels, F feature channels, s side of a map in its own
+          stride.
 """
 
 from collections.abc import Sequence
@@ -59,7 +60,8 @@ class RefineStage(nn.Module):
         self.vertical = ConvStack((channels, channels, out_channels), conv_cfg)
 
     def merge(self, horizontal: Tensor, mask: Tensor) -> Tensor:
-        """Tensor[N, K', s, s], Tensor[N, K, s, s] -> Tensor[N, K', 2s, 2s] (2s = s without upsampling)."""
+        """Tensor[N, K', s, s], Tensor[N, K, s, s] -> Tensor[N, K', 2s, 2s] (2s = s without
+        upsampling)."""
         merged = F.relu(horizontal + self.vertical(mask))
         if self.upsample == 'none':
             return merged

@@ -1,10 +1,11 @@
 """Read binary files of Torch7 (``.t7``) without running anything they contain.
 
 Origin:   the binary serialisation of torch/torch7 (File.lua), described from the format alone
-Changes:  sizes are checked against what is left of the file before anything is allocated, tensors are views of the
-          file, code is skipped, reference cycles and deep nesting are refused.
+Changes:  sizes are checked against what is left of the file before anything is allocated, tensors
+          are views of the file, code is skipped, reference cycles and deep nesting are refused.
 
-Layout:   little-endian; every value starts with an int32 tag, tables and objects carry an id for back-references.
+Layout:   little-endian; every value starts with an int32 tag, tables and objects carry an id for
+          back-references.
 """
 
 import math
@@ -179,8 +180,8 @@ class _Reader:
 def load_torch7(path: str | Path) -> Any:
     """Read the first value of a Torch7 file.
 
-    Tables become dicts (Lua indices stay 1-based ints), tensors read-only arrays that are views of the mapped file,
-    other objects ``Torch7Object``, functions ``Torch7Function``.
+    Tables become dicts (Lua indices stay 1-based ints), tensors read-only arrays that are views of
+    the mapped file, other objects ``Torch7Object``, functions ``Torch7Function``.
 
     Args:
         path: A file written by ``torch.save`` of Torch7 in its default binary form.

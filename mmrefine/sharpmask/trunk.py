@@ -1,8 +1,10 @@
 """Mirror-padded convolutions and a ResNet that also returns its stem.
 
-Paper:    SharpMask, https://arxiv.org/abs/1603.08695 (trunk as in DeepMask, https://arxiv.org/abs/1506.06204)
+Paper:    SharpMask, https://arxiv.org/abs/1603.08695 (trunk as in DeepMask,
+          https://arxiv.org/abs/1506.06204)
 Origin:   facebookresearch/deepmask (Torch7)
-Changes:  padding is a property of the convolution, so a stock ``ResNet`` takes it through ``conv_cfg``.
+Changes:  padding is a property of the convolution, so a stock ``ResNet`` takes it through
+          ``conv_cfg``.
 
 Shapes:   B images, C channels, H rows, W columns.
 """
@@ -13,6 +15,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from mmdet.models.backbones import ResNet
+from mmdet.models.backbones.resnet import Bottleneck
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
@@ -22,8 +25,8 @@ _PAD_MODES = ('symmetric', 'reflect')
 
 @lru_cache(maxsize=512)
 def _mirror_index(size: int, pad: int, mode: PadMode) -> tuple[int, ...]:
-    # 'symmetric' repeats the edge (cba|abc), 'reflect' does not (cb|abc); both continue periodically, so that a map
-    # narrower than the pad (down to one cell) is defined as well
+    # 'symmetric' repeats the edge (cba|abc), 'reflect' does not (cb|abc); both continue
+    # periodically, so that a map narrower than the pad (down to one cell) is defined as well
     period = 2 * size if mode == 'symmetric' else max(2 * size - 2, 1)
     last = period - 1 if mode == 'symmetric' else period
     folded = (i % period for i in range(-pad, size + pad))
@@ -63,12 +66,14 @@ def mirror_pad(x: Tensor, pad: int, mode: PadMode = 'symmetric', grad: bool = Tr
 
 @MODELS.register_module()
 class MirrorPadConv2d(nn.Conv2d):
-    """Convolution whose zero padding is replaced by mirror padding; weights and keys are those of ``nn.Conv2d``.
+    """Convolution whose zero padding is replaced by mirror padding; weights and keys are those of
+    ``nn.Conv2d``.
 
     Usable as ``conv_cfg`` wherever mmdet builds convolutions. 1x1 convolutions are unaffected.
 
     Args:
-        pad_mode: ``symmetric`` (edge repeated, the Torch7 code) or ``reflect`` (its PyTorch port for 1-px pads).
+        pad_mode: ``symmetric`` (edge repeated, the Torch7 code) or ``reflect`` (its PyTorch port
+            for 1-px pads).
         wide_pad_mode: Mode for pads wider than one cell; None means ``pad_mode``.
         pad_grad: Whether the gradient of the padding ring reaches the mirrored cells.
             Parity: the Torch7 code drops it (False).
@@ -141,6 +146,19 @@ class StemResNet(ResNet):
             if i in self.out_indices:
                 outputs.append(x)
         return tuple(outputs)
+
+    @property
+    def receptive_radius(self) -> int:
+        """Pixels on each side of a cell's centre that its value depends on, in the last map."""
+        radius, step = (3, 2) if not self.deep_stem else (5, 2)
+        radius, step = radius + step, 2 * step  # max-pooling
+        convs = 1 if self.block is Bottleneck else 2
+        for blocks, stride, dilation in zip(self.stage_blocks, self.strides, self.dilations):
+            # the first 3x3 of a stage still reads the finer map
+            radius += step * dilation
+            step *= stride
+            radius += step * dilation * (blocks * convs - 1)
+        return radius
 
     def train(self, mode: bool = True) -> 'StemResNet':
         """Set the mode as the stock class does, and return self like every other module."""

@@ -1,0 +1,4 @@
+# The refinement as neck of a point-based detector, in place of FPN.
+_base_ = 'mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py'
+custom_imports = dict(imports=['mmrefine'], allow_failed_imports=False)
+model = dict(neck=dict(type='TopDownRefineNeck'))

@@ -1,0 +1,4 @@
+# The refinement as neck of a two-stage detector, in place of FPN.
+_base_ = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'
+custom_imports = dict(imports=['mmrefine'], allow_failed_imports=False)
+model = dict(neck=dict(type='TopDownRefineNeck'))

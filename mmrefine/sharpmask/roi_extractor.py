@@ -1,0 +1,106 @@
+"""RoI features of several pyramid levels, each twice as fine as the one before.
+
+Shapes:   N RoIs, C channels, b base size.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from mmcv import ops
+from mmdet.models.roi_heads.roi_extractors import BaseRoIExtractor
+from mmdet.registry import MODELS
+from mmdet.utils import ConfigType, OptMultiConfig
+from torch import Tensor, nn
+
+
+@MODELS.register_module()
+class PyramidRoIExtractor(BaseRoIExtractor):
+    """Pool every RoI from every level, coarsest first, on grids of b, 2b, 4b, ... cells.
+
+    The result is a list; stock RoI heads pass it on to the mask head unchanged.
+
+    Args:
+        out_channels: C.
+        featmap_strides: Strides of the maps, finest first.
+        base_size: b, grid side on the coarsest map.
+        roi_layer: RoI operator; its ``output_size`` follows from ``base_size``.
+        level_choice: ``absolute`` pools the given maps from coarsest to finest. ``relative`` starts
+            at the level that FPN assigns to the RoI and goes finer until the finest map, which
+            small RoIs then use more than once: coarse maps say little about them.
+        finest_scale: RoI side in pixels below which FPN assigns the finest map.
+
+    Raises:
+        ValueError: Unknown ``level_choice``, or a size below one.
+    """
+
+    def __init__(
+        self,
+        out_channels: int = 256,
+        featmap_strides: Sequence[int] = (4, 8, 16, 32),
+        base_size: int = 7,
+        roi_layer: ConfigType = dict(type='RoIAlign', sampling_ratio=0),
+        level_choice: str = 'absolute',
+        finest_scale: int = 56,
+        init_cfg: OptMultiConfig = None,
+    ) -> None:
+        if level_choice not in ('absolute', 'relative'):
+            raise ValueError(f"level_choice must be 'absolute' or 'relative', got {level_choice!r}")
+        if base_size < 1:
+            raise ValueError(f'base_size must be at least 1, got {base_size}')
+        self.base_size, self.level_choice = base_size, level_choice
+        self.finest_scale = finest_scale
+        super().__init__(roi_layer, out_channels, list(featmap_strides), init_cfg)
+
+    def build_roi_layers(self, layer_cfg: ConfigType, featmap_strides: list[int]) -> nn.ModuleList:
+        """One operator per grid and map: the i-th list serves the i-th grid."""
+        cfg = {k: v for k, v in layer_cfg.items() if k not in ('type', 'output_size')}
+        layer = getattr(ops, layer_cfg['type'])
+        return nn.ModuleList(
+            nn.ModuleList(
+                layer(output_size=self.base_size << i, spatial_scale=1 / stride, **cfg)
+                for stride in featmap_strides
+            )
+            for i in range(len(featmap_strides))
+        )
+
+    def map_levels(self, rois: Tensor) -> Tensor:
+        """FPN level LongTensor[N] of RoIs Tensor[N, 5], 0 = finest map."""
+        sizes = (rois[:, 3:] - rois[:, 1:3]).clamp(min=0).prod(1).sqrt()
+        levels = torch.log2(sizes / self.finest_scale + 1e-6).floor()
+        return levels.clamp(0, self.num_inputs - 1).long()
+
+    def forward(
+        self, feats: Sequence[Tensor], rois: Tensor, roi_scale_factor: float | None = None
+    ) -> list[Tensor]:
+        """Pool the RoIs.
+
+        Args:
+            feats: Maps Tensor[B, C, h_i, w_i], finest first.
+            rois: Tensor[N, 5] (image, x1, y1, x2, y2) in pixels of the network input.
+            roi_scale_factor: Enlarges the RoIs about their centres.
+
+        Returns:
+            Tensor[N, C, b * 2**i, b * 2**i] for i = 0, 1, ..., coarsest map first.
+        """
+        rois = rois.float()
+        if roi_scale_factor is not None:
+            rois = self.roi_rescale(rois, roi_scale_factor)
+        count = self.num_inputs
+        if self.level_choice == 'absolute':
+            return [
+                self.roi_layers[i][count - 1 - i](feats[count - 1 - i], rois) for i in range(count)
+            ]
+        own = self.map_levels(rois)
+        return [self._pool_assigned(feats, rois, (own - i).clamp(min=0), i) for i in range(count)]
+
+    def _pool_assigned(
+        self, feats: Sequence[Tensor], rois: Tensor, levels: Tensor, grid: int
+    ) -> Tensor:
+        side = self.base_size << grid
+        pooled = feats[0].new_zeros(len(rois), self.out_channels, side, side)
+        for level, feature in enumerate(feats):
+            chosen = (levels == level).nonzero().flatten()
+            # also with no RoI: every map then has a (zero) gradient on every rank
+            part = self.roi_layers[grid][level](feature, rois[chosen])
+            pooled = pooled.index_add(0, chosen, part.to(pooled.dtype))
+        return pooled
