@@ -10,10 +10,14 @@ import math
 
 import torch
 import torch.nn.functional as F
+from mmcv.cnn import build_norm_layer
 from mmcv.ops import DeformConv2d
 from mmcv.utils import ext_loader
+from mmdet.utils import OptConfigType
 from mmengine.model import BaseModule
 from torch import Tensor, nn
+
+from mmrefine.points.head import GROUP_NORM
 
 _kernels = ext_loader.load_ext(
     '_ext',
@@ -31,20 +35,22 @@ class FeatureAlign(BaseModule):
     at 0: an untrained layer is a plain 3x3 convolution.
 
     Args:
-        channels: Channels C, in and out; divisible by 4 (deformable groups) and, with the norm, 32.
+        channels: Channels C, in and out; divisible by 4, the number of deformable groups.
         bias: Add a bias after the deformable convolution (benchmark generation).
-        norm: Group norm before the ReLU. Parity: the original switches it off together with the
-            norm of the towers; its checkpoints hold the unused parameters anyway.
+        norm_cfg: Norm before the ReLU, the one of the towers. Without it the original's checkpoints
+            hold the unused parameters anyway.
     """
 
-    def __init__(self, channels: int, bias: bool = False, norm: bool = True) -> None:
+    def __init__(
+        self, channels: int, bias: bool = False, norm_cfg: OptConfigType = GROUP_NORM
+    ) -> None:
         super().__init__()
         self.conv_offset = nn.Conv2d(4, 2 * KERNEL**2 * GROUPS, 1, bias=False)
         self.conv_adaption = DeformConv2d(
             channels, channels, KERNEL, padding=1, deform_groups=GROUPS
         )
         self.adaption_bias = nn.Parameter(torch.zeros(channels)) if bias else None
-        self.norm = nn.GroupNorm(32, channels) if norm else None
+        self.norm = build_norm_layer(norm_cfg, channels)[1] if norm_cfg else None
 
     def init_weights(self) -> None:
         """N(0, 0.01) for the convolution, 0 for the offsets."""

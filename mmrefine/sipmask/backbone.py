@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from mmcv.ops import DeformConv2dPack
 from mmdet.models.backbones import ResNet
 from mmdet.registry import MODELS
 from torch import nn
@@ -29,6 +30,16 @@ class IntervalDCNResNet(ResNet):
         """One stage; see the base class."""
         kwargs['block'] = _EveryNthDeformable(kwargs['block'], self.dcn_interval)
         return super().make_res_layer(**kwargs)
+
+    def init_weights(self) -> None:
+        """As the base class, but sampling starts on the regular grid when training from scratch."""
+        super().init_weights()
+        steps = self.init_cfg if isinstance(self.init_cfg, list) else [self.init_cfg or {}]
+        if any(step.get('type') == 'Pretrained' for step in steps):
+            return
+        for module in self.modules():
+            if isinstance(module, DeformConv2dPack):
+                module.init_offset()
 
 
 class _EveryNthDeformable:

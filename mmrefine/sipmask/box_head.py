@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
-from mmdet.utils import ConfigType, InstanceList, MultiConfig
+from mmdet.utils import ConfigType, InstanceList, MultiConfig, OptConfigType
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
@@ -31,6 +31,7 @@ from mmrefine.points import (
     fast_class_nms,
     flatten_levels,
 )
+from mmrefine.points.head import GROUP_NORM
 
 from .align import FeatureAlign
 from .scales import image_scale
@@ -66,8 +67,8 @@ class SipMaskBBoxHead(PointHead):
         num_feature_levels: Pyramid levels whose box-tower features go to the mask head.
         stacked_convs: Convolutions of the box tower; the class tower has one less, since the
             alignment is its last.
-        norm_cfg: Norm of the towers; None also drops the norm of the alignment, as the original.
         align_bias: Bias after the alignment's convolution (benchmark generation).
+        norm_cfg: Norm of the towers and of the alignment, None for neither.
         **kwargs: See ``PointHead``.
 
     Prediction settings (``test_cfg``): ``nms_pre`` best points (or pairs) per level, ``score_thr``
@@ -86,6 +87,7 @@ class SipMaskBBoxHead(PointHead):
         num_feature_levels: int = 3,
         stacked_convs: int = 4,
         align_bias: bool = False,
+        norm_cfg: OptConfigType = GROUP_NORM,
         init_cfg: MultiConfig | None = None,
         **kwargs: Any,
     ) -> None:
@@ -99,14 +101,14 @@ class SipMaskBBoxHead(PointHead):
             num_classes,
             num_cls_convs=stacked_convs - 1,
             num_reg_convs=stacked_convs,
+            norm_cfg=norm_cfg,
             init_cfg=init_cfg or self.default_init(small),
             **kwargs,
         )
         self.num_bases = num_bases
         self.num_cells = num_cells
         self.num_feature_levels = num_feature_levels
-        with_norm = kwargs.get('norm_cfg', True) is not None
-        self.feat_align = FeatureAlign(self.feat_channels, bias=align_bias, norm=with_norm)
+        self.feat_align = FeatureAlign(self.feat_channels, align_bias, norm_cfg)
         self.conv_coeff = nn.Conv2d(self.feat_channels, num_bases * num_cells**2, 3, padding=1)
 
     def forward(self, x: Sequence[Tensor]) -> SipMaskOutputs:
