@@ -1,12 +1,14 @@
 """FCOS head whose proposals carry an embedding and a margin.
 
-Papers:  EmbedMask, https://arxiv.org/abs/1912.01954 (v1, v2); IJCAI 2021, doi 10.24963/ijcai.2021/175 (v3).
-Origin:  yinghdb/EmbedMask 3b4d9fb (v1), 28427b6 (v2), e9465cb (v3), MIT; yinghdb/AdelaiDet 94a9b7c (adet),
-         2-clause BSD for non-commercial use. No code was taken.
-Changes: nothing loops over objects; images without objects, or with crowds only, are ordinary images.
+Papers:  EmbedMask, https://arxiv.org/abs/1912.01954 (v1, v2); IJCAI 2021, doi
+         10.24963/ijcai.2021/175 (v3).
+Origin:  yinghdb/EmbedMask 3b4d9fb (v1), 28427b6 (v2), e9465cb (v3), MIT; yinghdb/AdelaiDet 94a9b7c
+         (adet), 2-clause BSD for non-commercial use. No code was taken.
+Changes: nothing loops over objects; images without objects, or with crowds only, are ordinary
+         images.
 
-Shapes:  B images, P points of all levels (finest first), G objects of one image, D embedding dimensions,
-         M margin dimensions, C channels.
+Shapes:  B images, P points of all levels (finest first), G objects of one image, D embedding
+         dimensions, M margin dimensions, C channels.
 """
 
 from collections.abc import Sequence
@@ -60,13 +62,14 @@ class EmbedMaskBBoxHead(ProposalLayers, PointHead):
         in_channels: Channels of the pyramid.
         proposal: Settings of the proposal branch, see ``ProposalLayers.build_proposal_layers``.
         prior_distance: Embedding distance at which a fresh margin gives probability 1/2.
-        sample_in_mask: A point learns an object only if it lies on the object's mask (v1-v3). The author's
+        sample_in_mask: A point learns an object only if it lies on the object's mask (v1-v3). The
+            author's
             remark: this costs box AP and gains mask AP.
-        center: Middle of the central square of positive points: of the ``'box'``, or of the ``'mask'``
-            (adet), the mean of its pixel positions.
-        inclusive_boxes: Parity: v1-v3 end boxes at their last pixel (x2 = x + w - 1): areas and overlaps count
-            pixels, and one pixel is added to results. Ground truth must come that way, from the transform
-            ``InclusiveBoxes``.
+        center: Middle of the central square of positive points: of the ``'box'``, or of the
+            ``'mask'`` (adet), the mean of its pixel positions.
+        inclusive_boxes: Parity: v1-v3 end boxes at their last pixel (x2 = x + w - 1): areas and
+            overlaps count pixels, and one pixel is added to results. Ground truth must come that
+            way, from the transform ``InclusiveBoxes``.
         init_cfg: Defaults to N(0, 0.01), class prior 0.01, margin prior by ``prior_distance``.
         kwargs: See ``PointHead``.
 
@@ -122,8 +125,8 @@ class EmbedMaskBBoxHead(ProposalLayers, PointHead):
 
         Args:
             x: Pyramid.
-            objects: One per image: ``bboxes`` Tensor[G, 4] in pixels of the network input, ``labels``
-                LongTensor[G], ``masks`` BoolTensor[G, H, W] on the padded input.
+            objects: One per image: ``bboxes`` Tensor[G, 4] in pixels of the network input,
+                ``labels`` LongTensor[G], ``masks`` BoolTensor[G, H, W] on the padded input.
             metas: Not needed here; other box heads need them.
         """
         maps = self(x)
@@ -141,7 +144,7 @@ class EmbedMaskBBoxHead(ProposalLayers, PointHead):
         return losses, proposals
 
     def export_boxes(self, boxes: Tensor, meta: dict, rescale: bool) -> Tensor:
-        """Boxes of this head as exclusive ones, Tensor[N, 4] of the network input or original image."""
+        """Boxes of this head Tensor[N, 4] as exclusive ones, of the network or original image."""
         if rescale:
             boxes = boxes / boxes.new_tensor(tuple(meta['scale_factor'])[:2]).repeat(2)
         if self.inclusive_boxes:
@@ -167,7 +170,7 @@ class EmbedMaskBBoxHead(ProposalLayers, PointHead):
         return paired_iou(boxes, learned, self.pixel_offset)
 
     def predict_instances(self, x: Sequence[Tensor], metas: list[dict]) -> InstanceList:
-        """Detections of a batch, see ``select_detections``; boxes in pixels of the network input."""
+        """Detections of a batch, see ``select_detections``; boxes in network pixels."""
         maps = self(x)
         grid = self.grid(maps.class_logits)
         outputs = self.flatten_outputs(maps.class_logits, maps.ltrb_stride, maps.center_logits)

@@ -1,6 +1,7 @@
 """Load the weights of all four original generations.
 
-Origin: yinghdb/EmbedMask (maskrcnn-benchmark names; v1, v2, v3), yinghdb/AdelaiDet (detectron2 names; adet).
+Origin: yinghdb/EmbedMask (maskrcnn-benchmark names; v1, v2, v3), yinghdb/AdelaiDet (detectron2
+        names; adet).
 """
 
 import re
@@ -171,7 +172,7 @@ CONVERTERS: list[Converter] = [
 
 
 def upgrade_official_keys(state_dict: dict[str, Tensor], prefix: str, *_: Any) -> None:
-    """Rename an author's file in place when a detector loads it; other state dicts stay as they are."""
+    """Rename an author's file in place when a detector loads it; leave others as they are."""
     if prefix:
         return
     plain = {key.removeprefix('module.'): value for key, value in state_dict.items()}

@@ -1,6 +1,8 @@
-"""From predictions of all points to the few detections of an image, each with its embedding and margin.
+"""From predictions of all points to the few detections of an image, each with its embedding and
+margin.
 
-Shapes: P points of all levels, K classes, D embedding dimensions, M margin dimensions, N detections.
+Shapes: P points of all levels, K classes, D embedding dimensions, M margin dimensions, N
+        detections.
 """
 
 from typing import NamedTuple
@@ -44,14 +46,15 @@ def select_detections(
         points: Predictions of the image.
         counts: Points per level.
         image_size: (height, width) of the image without padding, pixels of the network input.
-        cfg: ``nms_pre`` candidates per level (1000), ``score_thr`` (0.05), ``nms.iou_threshold`` (0.6),
-            ``max_per_img`` (100); ``filter_by_product`` compares score times factor with the threshold
-            instead of the score alone; ``sqrt_score`` reports the root of the product;
+        cfg: ``nms_pre`` candidates per level (1000), ``score_thr`` (0.05), ``nms.iou_threshold``
+            (0.6), ``max_per_img`` (100); ``filter_by_product`` compares score times factor with the
+            threshold instead of the score alone; ``sqrt_score`` reports the root of the product;
             ``clip_before_nms`` (True).
         offset: 1 counts pixels in overlaps and limits boxes to the last pixel, as v1-v3 do.
 
     Returns:
-        ``bboxes`` Tensor[N, 4] (clipped), ``scores``, ``labels``, ``embeds``, ``margins``, best score first.
+        ``bboxes`` Tensor[N, 4] (clipped), ``scores``, ``labels``, ``embeds``, ``margins``, best
+        score first.
     """
     per_level = []
     start = 0

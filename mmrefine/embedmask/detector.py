@@ -20,12 +20,12 @@ from .checkpoint import upgrade_official_keys
 class EmbedMask(SingleStageInstanceSegmentor):
     """Single-stage instance segmentation by clustering pixels around proposals.
 
-    The box head gives detections with an embedding and a margin each, the mask head gives every pixel an
-    embedding; a detection's mask are the pixels whose embedding is close to its own. Checkpoints of all four
-    original generations load as they are.
+    The box head gives detections with an embedding and a margin each, the mask head gives every
+    pixel an embedding; a detection's mask are the pixels whose embedding is close to its own.
+    Checkpoints of all four original generations load as they are.
 
-    Arguments are those of ``SingleStageInstanceSegmentor``. ``test_cfg.keep_embeds=True`` adds ``embeds`` and
-    ``margins`` to the results.
+    Arguments are those of ``SingleStageInstanceSegmentor``. ``test_cfg.keep_embeds=True`` adds
+    ``embeds`` and ``margins`` to the results.
     """
 
     def __init__(self, *args, **kwargs) -> None:
@@ -42,7 +42,7 @@ class EmbedMask(SingleStageInstanceSegmentor):
         return losses
 
     def _objects(self, samples: SampleList, finest: tuple[int, int]) -> InstanceList:
-        """Objects of every image, with masks rasterised once, on the area that the feature cells cover."""
+        """Objects of every image; masks are rasterised once, on the area the cells cover."""
         gt_instances, _, metas = unpack_gt_instances(samples)
         stride = self.mask_head.stride
         canvas = (finest[0] * stride, finest[1] * stride)
@@ -65,7 +65,8 @@ class EmbedMask(SingleStageInstanceSegmentor):
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
     ) -> SampleList:
-        """Add ``pred_instances`` with ``bboxes``, ``scores``, ``labels`` and ``masks`` to the samples.
+        """Add ``pred_instances`` with ``bboxes``, ``scores``, ``labels`` and ``masks`` to the
+        samples.
 
         Args:
             batch_inputs: Tensor[B, 3, H, W].

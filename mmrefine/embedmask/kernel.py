@@ -60,8 +60,8 @@ def mask_exponent(pixels: Tensor, embeds: Tensor, margins: Tensor) -> Tensor:
     dims = pixels.shape[0]
     if embeds.shape[1] != dims or margins.shape[1] not in (1, dims):
         raise ValueError(
-            f'{dims} pixel dimensions, {embeds.shape[1]} proposal dimensions and {margins.shape[1]} '
-            'margins: the first two must be equal, the margins as many or 1'
+            f'{dims} pixel dimensions, {embeds.shape[1]} proposal dimensions and '
+            f'{margins.shape[1]} margins: the first two must be equal, the margins as many or 1'
         )
     with full_precision(pixels.device):
         flat = pixels.float().flatten(1)

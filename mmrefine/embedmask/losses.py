@@ -2,8 +2,8 @@
 
 Paper:   EmbedMask, https://arxiv.org/abs/1912.01954, sections 3.3-3.4; Lovász hinge:
          https://arxiv.org/abs/1705.08790.
-Changes: all instances at once; only cells that have a positive error are sorted; the logit comes from the
-         exponent of the mask kernel, so that its gradient is finite everywhere.
+Changes: all instances at once; only cells that have a positive error are sorted; the logit comes
+         from the exponent of the mask kernel, so that its gradient is finite everywhere.
 
 Shapes:  K instances, N cells of the map, S cells with a positive error, J proposals, D dimensions.
 """
@@ -103,8 +103,9 @@ def lovasz_weights(
 ) -> Tensor:
     """Slope of the Lovász extension of the Jaccard loss at every error.
 
-    With the errors of one instance in descending order, n foreground cells and J_k = 1 - (n - P_k) / (n + B_k)
-    after k cells, of which P_k are foreground and B_k background, cell k weighs J_k - J_(k-1).
+    With the errors of one instance in descending order, n foreground cells and J_k = 1 - (n - P_k)
+    / (n + B_k) after k cells, of which P_k are foreground and B_k background, cell k weighs J_k -
+    J_(k-1).
 
     Args:
         errors: Tensor[S], positive.
@@ -115,7 +116,8 @@ def lovasz_weights(
     Returns:
         Tensor[S] in the order of ``errors``.
     """
-    # The bits of positive floats order like the floats: one integer key sorts by instance, then by falling error.
+    # The bits of positive floats order like the floats: one integer key sorts by instance, then by
+    # falling error.
     falling = 0x7FFFFFFF - errors.float().contiguous().view(torch.int32).long()
     order = torch.argsort((instance << 32) | falling)
     # Instances stay in place, so ``instance`` describes the sorted cells too.
@@ -131,7 +133,7 @@ def lovasz_weights(
 
 
 def dice_from_exponent(exponent: Tensor, targets: Tensor, valid: Tensor | None = None) -> Tensor:
-    """1 - Dice of every instance, with squared sums: Tensor[K, N], BoolTensor[K, N] -> Tensor[K]."""
+    """1 - Dice with squared sums: Tensor[K, N], BoolTensor[K, N] -> Tensor[K]."""
     probability = torch.exp(-exponent.clamp(min=0))
     if valid is not None:
         probability, targets = probability * valid, targets & valid
@@ -158,7 +160,7 @@ def smooth_loss(embeds: Tensor, margins: Tensor, groups: Tensor, num_groups: int
 
 
 def group_means(values: Tensor, groups: Tensor, num_groups: int) -> Tensor:
-    """Mean of the rows of each group: Tensor[J, D], LongTensor[J] -> Tensor[G, D]; empty groups give 0."""
+    """Mean row of each group, 0 if empty: Tensor[J, D], LongTensor[J] -> Tensor[G, D]."""
     sums = values.new_zeros(num_groups, values.shape[1]).index_add(0, groups, values)
     counts = torch.bincount(groups, minlength=num_groups).clamp(min=1)
     return sums / counts[:, None]

@@ -1,12 +1,15 @@
 """Pixel embeddings, and the masks that proposals cut out of them.
 
-Papers:  EmbedMask, https://arxiv.org/abs/1912.01954 (v1, v2); IJCAI 2021, doi 10.24963/ijcai.2021/175 (v3).
-Origin:  yinghdb/EmbedMask 3b4d9fb (v1), 28427b6 (v2), e9465cb (v3), MIT; yinghdb/AdelaiDet 94a9b7c (adet),
-         2-clause BSD for non-commercial use. No code was taken.
-Changes: one matrix product per image for all masks; the loss needs no probability, so it has no NaN.
+Papers:  EmbedMask, https://arxiv.org/abs/1912.01954 (v1, v2); IJCAI 2021, doi
+         10.24963/ijcai.2021/175 (v3).
+Origin:  yinghdb/EmbedMask 3b4d9fb (v1), 28427b6 (v2), e9465cb (v3), MIT; yinghdb/AdelaiDet 94a9b7c
+         (adet), 2-clause BSD for non-commercial use. No code was taken.
+Changes: one matrix product per image for all masks; the loss needs no probability, so it has no
+         NaN.
 
-Shapes:  B images, G objects of one image, K chosen proposals, D embedding dimensions, M margin dimensions,
-         h x w cells of the finest level (stride 8), 2h x 2w cells of the mask map (stride 4).
+Shapes:  B images, G objects of one image, K chosen proposals, D embedding dimensions, M margin
+         dimensions, h x w cells of the finest level (stride 8), 2h x 2w cells of the mask map
+         (stride 4).
 """
 
 from collections.abc import Sequence
@@ -36,13 +39,13 @@ class EmbedMaskHead(BaseModule):
         feat_channels: Channels of the branch.
         embed_dim: D, as in the box head.
         coord_embed: The first two dimensions are the position in the image / 100 plus a correction.
-        branch: ``'finest'`` is a tower on the finest level (v1-v3); ``'merged'`` adds the two next levels to
-            it first (adet; the mask branch of CondInst).
+        branch: ``'finest'`` is a tower on the finest level (v1-v3); ``'merged'`` adds the two next
+            levels to it first (adet; the mask branch of CondInst).
         num_convs: Convolutions of the tower.
         norm_cfg: Norm of the branch; default GN with 32 groups on the finest level, BN when merged.
-        stride: Pixels per cell of the finest level.
-        enlarge: Doubling of the map: ``'bilinear'`` interpolates the embeddings (v1-v3), ``'aligned'`` the
-            probabilities, with aligned corners (adet).
+        stride: Pixels per cell of the finest level; masks have half of it.
+        enlarge: Doubling of the map: ``'bilinear'`` interpolates the embeddings (v1-v3),
+            ``'aligned'`` the probabilities, with aligned corners (adet).
         loss: Settings of ``EmbedMaskLoss``.
         loss_semantic: Focal loss of an auxiliary per-pixel classification (adet); None: none.
         output: Settings of ``MaskOutput``.
@@ -75,7 +78,8 @@ class EmbedMaskHead(BaseModule):
     ) -> None:
         if branch not in ('finest', 'merged') or enlarge not in ('bilinear', 'aligned'):
             raise ValueError(
-                f"branch must be 'finest' or 'merged', enlarge 'bilinear' or 'aligned'; got {branch!r}, {enlarge!r}"
+                "branch must be 'finest' or 'merged', enlarge 'bilinear' or 'aligned'; "
+                f'got {branch!r}, {enlarge!r}'
             )
         if loss_semantic is not None and not num_classes:
             raise ValueError('loss_semantic needs num_classes')
@@ -87,8 +91,8 @@ class EmbedMaskHead(BaseModule):
         self.num_classes, self.coord_embed = num_classes, coord_embed
         self.branch, self.stride, self.enlarge = branch, stride, enlarge
         self.train_cfg, self.test_cfg = train_cfg, test_cfg or {}
-        self.mask_loss = EmbedMaskLoss(**(loss or {}))
-        self.output = MaskOutput(aligned=enlarge == 'aligned', **(output or {}))
+        self.mask_loss = EmbedMaskLoss(stride=stride // 2, **(loss or {}))
+        self.output = MaskOutput(enlarge == 'aligned', stride=stride // 2, **(output or {}))
         if branch == 'merged':
             self._build_merged(in_channels, feat_channels, num_convs, norm_cfg or dict(type='BN'))
         else:
@@ -170,7 +174,7 @@ class EmbedMaskHead(BaseModule):
         return losses
 
     def training_map(self, pixels: Tensor) -> Tensor:
-        """Embeddings the kernel is evaluated on: doubled, unless the probabilities are doubled later."""
+        """Embeddings the kernel takes: doubled, unless probabilities are doubled later."""
         return double(pixels) if self.enlarge == 'bilinear' else pixels
 
     def _semantic_loss(self, finest: Tensor, objects: InstanceList) -> Tensor:
@@ -195,8 +199,8 @@ class EmbedMaskHead(BaseModule):
 
         Args:
             x: Pyramid.
-            results: One per image: ``embeds`` Tensor[N, D], ``margins`` Tensor[N, M], ``bboxes`` Tensor[N, 4]
-                in pixels of the network input.
+            results: One per image: ``embeds`` Tensor[N, D], ``margins`` Tensor[N, M], ``bboxes``
+                Tensor[N, 4] in pixels of the network input.
             metas: One per image: ``img_shape`` and ``ori_shape``, (height, width).
             position: Factor of the coordinates.
             rescale: Masks of the original image rather than of the network input.

@@ -1,7 +1,8 @@
 """Which proposals learn which masks, and how their losses are averaged.
 
-Shapes: B images, P points, G objects of one image, K chosen proposals, D embedding dimensions, h x w cells of
-the embedding map, N cells of the mask map (stride 4).
+Shapes: B images, P points, G objects of one image, K chosen proposals, D embedding dimensions, h x
+        w cells of
+the embedding map, N cells of the mask map (half its stride).
 """
 
 import math
@@ -16,8 +17,6 @@ from .kernel import box_regions, mask_exponent, padded_boxes
 from .losses import dice_from_exponent, group_means, lovasz_from_exponent, smooth_loss
 from .proposal import Proposals
 from .targets import best_of_group, dilated_targets, overlapping_of_group, sampled_targets
-
-MASK_STRIDE = 4
 
 
 class Chosen(NamedTuple):
@@ -41,18 +40,23 @@ class EmbedMaskLoss:
 
     Args:
         kind: ``'lovasz'`` hinge or ``'dice'``.
-        select: Proposals of an object: its ``'best'`` overlapping one (v2, v3); the ``'mean'`` over those with
-            an IoU above ``min_overlap`` (v1); or ``'all'`` (adet).
+        select: Proposals of an object: its ``'best'`` overlapping one (v2, v3); the ``'mean'`` over
+            those with an IoU above ``min_overlap`` (v1); or ``'all'`` (adet).
         min_overlap: For ``'mean'``; an object without such a proposal takes its best one.
-        max_proposals: Largest number of proposals of a batch, a random choice if there are more; None: no limit.
-        box_padding: Count only cells inside the object's box, grown by this share and one cell (v1, v2: 0.1).
-            None (v3, adet) counts all cells, those of the padding too.
+        max_proposals: Largest number of proposals of a batch, a random choice if there are more;
+            None: no limit.
+        box_padding: Count only cells inside the object's box, grown by this share and one cell (v1,
+            v2: 0.1). None (v3, adet) counts all cells, those of the padding too.
         targets: ``'dilated'`` (v1-v3) or ``'sampled'`` (adet), see the functions of these names.
-        average: ``'sampled'``: over the objects with a proposal, then over images (v2, v3); ``'objects'``: over
-            all objects, then over images (v1); ``'batch'``: over all proposals of the batch (adet).
-        min_probability: Probabilities are kept in [min, 1 - min]; cells below get no gradient. 0: no limit.
+        average: ``'sampled'``: over the objects with a proposal, then over images (v2, v3);
+            ``'objects'``: over all objects, then over images (v1); ``'batch'``: over all proposals
+            of the batch (adet).
+        min_probability: Probabilities are kept in [min, 1 - min]; cells below get no gradient. 0:
+            no limit.
         loss_weight: Factor of ``loss_mask``.
-        smooth_weight: Factor of ``loss_smooth``, which draws the proposals of an object together (v1: 0.1).
+        stride: Pixels per cell of the mask map.
+        smooth_weight: Factor of ``loss_smooth``, which draws the proposals of an object together
+            (v1: 0.1).
 
     Raises:
         ValueError: For unknown settings.
@@ -70,6 +74,7 @@ class EmbedMaskLoss:
         min_probability: float = 1e-9,
         loss_weight: float = 0.5,
         smooth_weight: float = 0.0,
+        stride: int = 4,
     ) -> None:
         for name, value, choices in (
             ('kind', kind, ('lovasz', 'dice')),
@@ -87,6 +92,7 @@ class EmbedMaskLoss:
         self.low = max(min_probability, 1e-6)
         self.high = -math.log(min_probability) if min_probability else None
         self.loss_weight, self.smooth_weight = loss_weight, smooth_weight
+        self.stride = stride
 
     def __call__(
         self, pixels: Tensor, objects: InstanceList, proposals: Proposals, aligned: bool = False
@@ -94,7 +100,8 @@ class EmbedMaskLoss:
         """``loss_mask``, and ``loss_smooth`` if it has a weight.
 
         Args:
-            pixels: Tensor[B, D, h, w], embeddings on the mask map, or with ``aligned`` on half its size.
+            pixels: Tensor[B, D, h, w], embeddings on the mask map, or with ``aligned`` on half its
+                size.
             objects: One per image: ``bboxes``, ``masks`` BoolTensor[G, H, W] that fills the map.
             proposals: From the box head.
             aligned: Double the probabilities with aligned corners.
@@ -174,10 +181,10 @@ class EmbedMaskLoss:
         if aligned:
             exponent = _doubled_exponent(exponent)
         size = exponent.shape[1:]
-        targets = self.make_targets(masks)[chosen.gt_index].flatten(1)
+        targets = self.make_targets(masks, self.stride)[chosen.gt_index].flatten(1)
         valid = None
         if self.box_padding is not None:
-            grown = padded_boxes(boxes[chosen.gt_index] / MASK_STRIDE, size, self.box_padding)
+            grown = padded_boxes(boxes[chosen.gt_index] / self.stride, size, self.box_padding)
             valid = box_regions(grown, size).flatten(1)
         if self.kind == 'dice':
             return dice_from_exponent(exponent.flatten(1), targets, valid)
@@ -185,6 +192,6 @@ class EmbedMaskLoss:
 
 
 def _doubled_exponent(exponent: Tensor) -> Tensor:
-    """Double the probabilities with aligned corners and return to exponents: [K, h, w] -> [K, 2h, 2w]."""
-    probability = aligned_bilinear(torch.exp(-exponent.clamp(min=0))[None], 2)[0]
+    """Double the probabilities, corners aligned: exponents [K, h, w] -> [K, 2h, 2w]."""
+    probability = aligned_bilinear(torch.exp(-exponent.clamp(min=0))[:, None], 2)[:, 0]
     return -torch.log(probability.clamp(min=torch.finfo(torch.float32).tiny))

@@ -19,7 +19,6 @@ from ..points import (
     PointGrid,
     PointTargets,
     assign_points,
-    encode_ltrb,
     flatten_levels,
     make_grid,
     paired_iou,
@@ -34,10 +33,12 @@ from .proposal import ProposalLayers, Proposals
 class EmbeddedHead(ProposalLayers, BaseModule):
     """Let the box head of another detector carry proposals.
 
-    The head keeps its layers, its assignment, its losses and its box coder. Embeddings and margins come from
-    its regression tower; which proposals learn a mask is decided by FCOS assignment on its points.
+    The head keeps its layers, its assignment, its losses and its box coder. Embeddings and margins
+    come from its regression tower; which proposals learn a mask is decided by FCOS assignment on
+    its points.
 
-    Works with heads that have one prior per cell, a regression tower ``reg_convs`` shared by the levels, and
+    Works with heads that have one prior per cell, a regression tower ``reg_convs`` shared by the
+    levels, and
     sigmoid classes: ATSS, GFL, FCOS, RetinaNet with one anchor, and the like.
 
     Args:
@@ -76,8 +77,8 @@ class EmbeddedHead(ProposalLayers, BaseModule):
         self.tower = self._regression_tower(self.head)
         if self.head.num_base_priors != 1:
             raise ValueError(
-                f'{type(self.head).__name__} has {self.head.num_base_priors} priors per cell; embeddings need one: '
-                'set one scale and one ratio in its anchor_generator'
+                f'{type(self.head).__name__} has {self.head.num_base_priors} priors per cell, but '
+                'a cell has one embedding: set one scale and one ratio in its anchor_generator'
             )
         self.strides = tuple(
             s[0] if isinstance(s, (tuple, list)) else s for s in self.head.prior_generator.strides
@@ -193,7 +194,7 @@ class EmbeddedHead(ProposalLayers, BaseModule):
         return torch.cat(boxes, dim=1)
 
     def predict_instances(self, x: Sequence[Tensor], metas: list[dict]) -> InstanceList:
-        """Detections of a batch, see ``select_detections``; boxes in pixels of the network input."""
+        """Detections of a batch, see ``select_detections``; boxes in network pixels."""
         outputs, embeds, margins = self(x)
         scores = flatten_levels(outputs[0]).float().sigmoid()
         factors = torch.ones_like(scores[..., 0])

@@ -1,6 +1,7 @@
 """From embeddings of detections to binary masks of the image.
 
-Shapes: N detections, D embedding dimensions, h x w cells of the embedding map, Hm x Wm cells of the mask map.
+Shapes: N detections, D embedding dimensions, h x w cells of the embedding map, Hm x Wm cells of the
+        mask map.
 """
 
 import math
@@ -14,7 +15,6 @@ from torch import Tensor
 from ..masks import encode, map_masks_to_rle
 from .kernel import box_regions, haloed_boxes, mask_exponent
 
-MASK_STRIDE = 4
 FORMATS = ('dense', 'rle')
 # log-probability that the v3 original writes outside the box
 LOG_OUTSIDE = -10.0
@@ -26,12 +26,14 @@ class MaskOutput:
     """Turns detections into masks; a callable without weights.
 
     Args:
-        aligned: Double the probabilities with aligned corners, enlarge to the network input the same way, and
-            resize that to the original image (adet). Otherwise the map is resized to the image at once.
+        aligned: Double the probabilities with aligned corners, enlarge to the network input the
+            same way, and resize that to the original image (adet). Otherwise the map is resized to
+            the image at once.
         box_halo: Cells that a mask may reach beyond its box; None: anywhere (adet).
-        truncate_boxes: Parity: v3 cuts box corners in cells down to integers before adding its halo of 2, so
-            masks leak up to 12 pixels out of their boxes.
+        truncate_boxes: Parity: v3 cuts box corners in cells down to integers before adding its halo
+            of 2, so masks leak up to 12 pixels out of their boxes.
         log_space: Parity: v3 resizes logarithms of probabilities instead of probabilities.
+        stride: Pixels per cell of the mask map.
     """
 
     def __init__(
@@ -40,9 +42,11 @@ class MaskOutput:
         box_halo: int | None = 1,
         truncate_boxes: bool = False,
         log_space: bool = False,
+        stride: int = 4,
     ) -> None:
         self.aligned, self.box_halo = aligned, box_halo
         self.truncate_boxes, self.log_space = truncate_boxes, log_space
+        self.stride = stride
 
     def __call__(
         self,
@@ -56,8 +60,10 @@ class MaskOutput:
         """Masks of one image.
 
         Args:
-            pixels: Tensor[D, h, w], embeddings on the mask map, or with ``aligned`` on half its size.
-            results: ``embeds``, ``margins``, and ``bboxes`` Tensor[N, 4] in pixels of the network input.
+            pixels: Tensor[D, h, w], embeddings on the mask map, or with ``aligned`` on half its
+                size.
+            results: ``embeds``, ``margins``, and ``bboxes`` Tensor[N, 4] in pixels of the network
+                input.
             network_size: (height, width) of the resized image without padding.
             image_size: (height, width) of the masks.
             threshold: Probability that a pixel must exceed.
@@ -80,7 +86,7 @@ class MaskOutput:
         if self.log_space:
             threshold = math.log(threshold)
         if mask_format == 'rle' and not self.aligned:
-            size = resized_size(maps.shape[1:], network_size, image_size)
+            size = resized_size(maps.shape[1:], self.stride, network_size, image_size)
             return map_masks_to_rle(maps, size, image_size, threshold)
         per_chunk = max(1, CHUNK // max(1, math.prod(image_size)))
         dense = (
@@ -92,7 +98,8 @@ class MaskOutput:
         return torch.cat(list(dense))
 
     def soft_maps(self, pixels: Tensor, embeds: Tensor, margins: Tensor, boxes: Tensor) -> Tensor:
-        """Probabilities, or their logarithms with ``log_space``, on the mask map: Tensor[N, Hm, Wm].
+        """Probabilities, or their logarithms with ``log_space``, on the mask map: Tensor[N, Hm,
+        Wm].
 
         Args:
             pixels: Tensor[D, h, w].
@@ -103,11 +110,11 @@ class MaskOutput:
         exponent = mask_exponent(pixels, embeds, margins).clamp_(min=0)
         soft = exponent.neg_() if self.log_space else exponent.neg_().exp_()
         if self.aligned:
-            soft = aligned_bilinear(soft[None], 2)[0]
+            soft = aligned_bilinear(soft[:, None], 2)[:, 0]
         if self.box_halo is None:
             return soft
         size = soft.shape[1:]
-        boxes = haloed_boxes(boxes / MASK_STRIDE, size, self.box_halo, self.truncate_boxes)
+        boxes = haloed_boxes(boxes / self.stride, size, self.box_halo, self.truncate_boxes)
         outside = LOG_OUTSIDE if self.log_space else 0.0
         return torch.where(box_regions(boxes, size), soft, outside)
 
@@ -116,20 +123,23 @@ class MaskOutput:
     ) -> Tensor:
         """Tensor[N, Hm, Wm] -> Tensor[N, height, width]."""
         if self.aligned:
-            maps = aligned_bilinear(maps[None], MASK_STRIDE)
+            maps = aligned_bilinear(maps[None], self.stride)
             maps = maps[..., : network_size[0], : network_size[1]]
             return F.interpolate(maps, size=image_size, mode='bilinear', align_corners=False)[0]
-        size = resized_size(maps.shape[1:], network_size, image_size)
+        size = resized_size(maps.shape[1:], self.stride, network_size, image_size)
         large = F.interpolate(maps[None], size=size, mode='bilinear', align_corners=False)[0]
         return large[:, : image_size[0], : image_size[1]]
 
 
 def resized_size(
-    map_size: tuple[int, int], network_size: tuple[int, int], image_size: tuple[int, int]
+    map_size: tuple[int, int],
+    stride: int,
+    network_size: tuple[int, int],
+    image_size: tuple[int, int],
 ) -> tuple[int, int]:
     """Size of the whole mask map, padding included, in pixels of the output image, rounded up."""
     height, width = (
-        math.ceil(MASK_STRIDE * cells * new / old)
+        math.ceil(stride * cells * new / old)
         for cells, old, new in zip(map_size, network_size, image_size)
     )
     return height, width

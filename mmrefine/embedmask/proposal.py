@@ -2,7 +2,8 @@
 
 Paper: EmbedMask, https://arxiv.org/abs/1912.01954, sections 3.2-3.3.
 
-Shapes: B images, P points of all levels, C channels, D embedding dimensions, M margin dimensions (1 or D).
+Shapes: B images, P points of all levels, C channels, D embedding dimensions, M margin dimensions (1
+        or D).
 """
 
 import math
@@ -75,14 +76,18 @@ class ProposalLayers:
             channels: Channels of the regression feature.
             strides: Pixels per cell of every level.
             embed_dim: D.
-            coord_embed: The first two dimensions are the position in the image / 100 plus a correction.
-            learn_position_scale: Multiply that position by one learned number, shared with the pixels.
-            margin_source: ``'feature'`` predicts margins from the regression feature, ``'box'`` (v1) from
-                the four predicted distances, without gradient to them.
+            coord_embed: The first two dimensions are the position in the image / 100 plus a
+                correction.
+            learn_position_scale: Multiply that position by one learned number, shared with the
+                pixels.
+            margin_source: ``'feature'`` predicts margins from the regression feature, ``'box'``
+                (v1) from the four predicted distances, without gradient to them.
             margin_dims: ``'each'`` dimension has a margin, or ``'one'`` for all.
-            reduce_channels: Width of a 1x1 convolution before embedding and margin (AdelaiDet); None: none.
+            reduce_channels: Width of a 1x1 convolution before embedding and margin (AdelaiDet);
+                None: none.
             box_unit: Pixels that make 1 when margins come from the box.
-            fixed_margin: Embedding distance of probability 1/2, for margins that are not learned; None: learned.
+            fixed_margin: Embedding distance of probability 1/2, for margins that are not learned;
+                None: learned.
 
         Raises:
             ValueError: For unknown or contradictory settings.
@@ -94,7 +99,7 @@ class ProposalLayers:
             )
         if embed_dim < (3 if coord_embed else 1):
             raise ValueError(
-                f'embed_dim {embed_dim} is too small: coordinates take two, at least one must remain'
+                f'embed_dim {embed_dim} is too small: coordinates take two, one must remain'
             )
         if margin_source == 'box' and margin_dims == 'each':
             raise ValueError("margins from the box are one number: set margin_dims='one'")

@@ -1,35 +1,37 @@
 """What the mask branch learns from, and which proposals it learns with.
 
-Shapes: G objects of one image, P positive points, H x W pixels of the padded input, h x w cells of the map.
+Shapes: G objects of one image, P positive points, H x W pixels of the padded input, h x w cells of
+        the map.
 """
 
 import torch
 from torch import Tensor
 
 
-def dilated_targets(masks: Tensor) -> Tensor:
-    """Foreground of the stride-4 map as v1-v3 define it: a cell counts if any of its four central pixels does.
+def dilated_targets(masks: Tensor, stride: int = 4) -> Tensor:
+    """Foreground of the mask map as v1-v3 define it: any of a cell's four central pixels.
 
-    Equals bilinear scaling by 1/4 followed by ``> 0``.
+    Equals bilinear scaling by 1 / stride followed by ``> 0``.
 
     Args:
-        masks: Tensor[G, H, W] 0 or 1; H and W multiples of 4.
+        masks: Tensor[G, H, W] 0 or 1; H and W multiples of the stride.
+        stride: Pixels per cell, even.
 
     Returns:
-        BoolTensor[G, H / 4, W / 4].
+        BoolTensor[G, H / stride, W / stride].
     """
-    masks = masks > 0
-    near, far = masks[:, 1::4], masks[:, 2::4]
-    rows = near | far
-    return rows[..., 1::4] | rows[..., 2::4]
+    # ``masks > 0`` would widen every pixel of a boolean mask to eight bytes
+    before, after = stride // 2 - 1, stride // 2
+    rows = masks[:, before::stride].bool() | masks[:, after::stride].bool()
+    return rows[..., before::stride] | rows[..., after::stride]
 
 
-def sampled_targets(masks: Tensor) -> Tensor:
-    """Foreground of the stride-4 map as AdelaiDet defines it: the pixel right below the middle of each cell.
+def sampled_targets(masks: Tensor, stride: int = 4) -> Tensor:
+    """Foreground of the mask map as AdelaiDet defines it: the pixel right below a cell's middle.
 
-    Tensor[G, H, W] 0 or 1 -> BoolTensor[G, H / 4, W / 4].
+    Tensor[G, H, W] 0 or 1 -> BoolTensor[G, H / stride, W / stride].
     """
-    return masks[:, 2::4, 2::4] > 0
+    return masks[:, stride // 2 :: stride, stride // 2 :: stride].bool()
 
 
 def semantic_targets(masks: Tensor, labels: Tensor, background: int, stride: int = 8) -> Tensor:
@@ -46,15 +48,16 @@ def semantic_targets(masks: Tensor, labels: Tensor, background: int, stride: int
     """
     areas = masks.flatten(1).sum(dim=1)
     order = torch.argsort(areas, stable=True)
-    cells = masks[:, stride // 2 :: stride, stride // 2 :: stride] > 0
-    # The first object in ascending order of area that covers the cell; the appended row is the background.
+    cells = masks[:, stride // 2 :: stride, stride // 2 :: stride].bool()
+    # The first object in ascending order of area that covers the cell; the appended row is the
+    # background.
     ordered = torch.cat((cells[order], cells.new_ones(1, *cells.shape[1:])))
     first = ordered.int().argmax(dim=0)
     return torch.cat((labels[order], labels.new_full((1,), background)))[first]
 
 
 def mask_centroids(masks: Tensor) -> Tensor:
-    """Mean pixel index (x, y) of every mask: Tensor[G, H, W] -> Tensor[G, 2]; empty masks give (0, 0)."""
+    """Mean pixel index (x, y) of every mask: Tensor[G, H, W] -> Tensor[G, 2]; (0, 0) if empty."""
     weights = masks.float()
     columns, rows = weights.sum(dim=1), weights.sum(dim=2)
     area = columns.sum(dim=1).clamp(min=1)
@@ -86,7 +89,7 @@ def best_of_group(scores: Tensor, groups: Tensor, num_groups: int) -> Tensor:
 def overlapping_of_group(
     scores: Tensor, groups: Tensor, num_groups: int, threshold: float
 ) -> Tensor:
-    """Mark the scores above a threshold, or, in a group without any, its highest ones: BoolTensor[P]."""
+    """Mark scores above a threshold, or the highest of a group without any: BoolTensor[P]."""
     top = scores.new_full((num_groups,), -torch.inf).scatter_reduce(0, groups, scores, 'amax')
     limit = top[groups]
     return torch.where(limit > threshold, scores > threshold, scores == limit)

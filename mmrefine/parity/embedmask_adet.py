@@ -53,7 +53,7 @@ def check_adet_loss(golden: Golden, report: Report, device: torch.device) -> Non
 def _check_adet_positives(
     golden: Golden, report: Report, heads: Heads, x: list[Tensor], proposals: Proposals
 ) -> None:
-    """The recording lists positives level by level, then image by image; objects count through the batch."""
+    """Recorded level by level, then image by image; objects are counted through the batch."""
     grid = heads.bbox.grid(x)
     image, point = (proposals.gt_index >= 0).nonzero(as_tuple=True)
     counts = [0]

@@ -143,7 +143,7 @@ def features(golden: Golden, device: torch.device, grad: bool = False) -> list[T
 
 
 def objects_of(golden: Golden, device: torch.device, first_label: int) -> list[InstanceData]:
-    """Recorded objects, masks padded to the canvas; boxes are as the generation's data pipeline gives them."""
+    """Recorded objects, masks padded to the canvas; boxes as the generation counts them."""
     height, width = golden.json('meta')['padded_hw']
     objects = []
     while f'in/gt_boxes_{len(objects)}' in golden:

@@ -94,7 +94,8 @@ def _lovasz_gradient(golden: Golden, report: Report, name: str, gradient: Tensor
     gradient = gradient.masked_fill(broken, 0)
     recorded = recorded.masked_fill(broken, 0)
     if name == 'extreme':
-        # equal errors share their weights in an arbitrary order: compare what each value gets in all
+        # equal errors share their weights in an arbitrary order: compare what each value gets in
+        # all
         gradient, recorded = (
             gradient.flatten(1).sort(dim=1).values,
             recorded.flatten(1).sort(dim=1).values,
@@ -144,7 +145,8 @@ def _kernel(golden: Golden, report: Report, device: torch.device) -> None:
         'mp_prob_fixed_margin', torch.exp(-fixed), golden['out/mp_prob_fixed_margin'], **MAP
     )
     size, boxes = tuple(pixels.shape[1:]), golden.tensor('in/mp_boxes', device)
-    # the recorded operator fills a window 2 cells beyond truncated boxes in every generation; v1 and v2 mask it later
+    # the recorded operator fills a window 2 cells beyond truncated boxes in every generation; v1
+    # and v2 mask it later
     inside = box_regions(haloed_boxes(boxes, size, 2, truncate=True), size)
     if golden.json('meta')['variant'] == 'v3':
         maps = torch.where(inside, -exponent, -10.0)

@@ -90,7 +90,9 @@ def test_regions_hold_exactly_the_cells_between_the_sides(boxes):
 @given(st.lists(st.tuples(corner, corner, corner, corner), min_size=1, max_size=4))
 def test_grown_boxes_contain_the_part_of_the_box_on_the_map(boxes):
     tensor = torch.tensor(boxes, dtype=torch.float32)
-    tensor = torch.cat((tensor[:, :2].minimum(tensor[:, 2:]), tensor[:, :2].maximum(tensor[:, 2:])), 1)
+    tensor = torch.cat(
+        (tensor[:, :2].minimum(tensor[:, 2:]), tensor[:, :2].maximum(tensor[:, 2:])), 1
+    )
     plain = box_regions(tensor, (7, 11))
     assert (box_regions(haloed_boxes(tensor, (7, 11), 1, truncate=False), (7, 11)) >= plain).all()
     assert (box_regions(haloed_boxes(tensor, (7, 11), 2, truncate=True), (7, 11)) >= plain).all()

@@ -61,7 +61,8 @@ def test_best_is_the_first_highest_of_its_group(pairs):
     scores = torch.tensor([s for s, _ in pairs])
     groups = torch.tensor([g for _, g in pairs], dtype=torch.long)
     expected = [
-        i == max((j for j in range(len(pairs)) if pairs[j][1] == g), key=lambda j: (pairs[j][0], -j))
+        i
+        == max((j for j in range(len(pairs)) if pairs[j][1] == g), key=lambda j: (pairs[j][0], -j))
         for i, (_, g) in enumerate(pairs)
     ]
     assert best_of_group(scores, groups, 4).tolist() == expected
