@@ -1,6 +1,7 @@
 """OpenMMLab's command line ``mim``, run for real on a data set of rectangles."""
 
 import functools
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 from locations import ROOT
-from tiny_training import losses, run, write_config
+from mmdet.apis import inference_detector, init_detector
+from tiny_training import SIZE, losses, run, write_config
 
 
 def mim(*arguments: object, folder: Path) -> str:
@@ -30,6 +32,9 @@ def test_mim_trains_and_tests_by_the_name_of_this_package(tmp_path: Path) -> Non
     checkpoint = trained(tmp_path, 'mmrefine', config)
     arguments = ('--checkpoint', checkpoint, '--gpus', 0, '--work-dir', tmp_path / 'test')
     assert 'segm_mAP' in mim('test', 'mmrefine', config, *arguments, folder=tmp_path)
+    detector = init_detector(str(config), str(checkpoint), device='cpu')
+    result = inference_detector(detector, str(tmp_path / 'data' / 'images' / '0.png'))
+    assert result.pred_instances.masks.shape[1:] == (SIZE, SIZE)
 
 
 @pytest.mark.slow
@@ -42,22 +47,16 @@ def test_mim_trains_and_tests_by_the_name_of_mmdet(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_mim_finds_a_config_of_this_package_by_name(tmp_path: Path) -> None:
-    data = write_config(tmp_path).parent / 'data'
-    metainfo = "{'classes': ('box', 'bar')}"
-    options = ['train_cfg.max_iters=2', 'train_dataloader.batch_size=2']
-    for loader in ('train', 'val', 'test'):
-        options += [
-            f'{loader}_dataloader.dataset.data_root={data}/',
-            f'{loader}_dataloader.dataset.ann_file=annotations.json',
-            f'{loader}_dataloader.dataset.data_prefix.img=images/',
-            f'{loader}_dataloader.dataset.metainfo={metainfo}',
-        ]
-    options += [
-        f'{loader}_evaluator.ann_file={data}/annotations.json' for loader in ('val', 'test')
-    ]
+    shapes = tmp_path / 'shapes'
+    run(sys.executable, ROOT / 'tools' / 'make_shapes.py', shapes, '--num', 8, '--size', 96)
     work_dir = tmp_path / 'work_dir'
-    arguments = ('--gpus', 0, '--work-dir', work_dir, '--cfg-options', *options)
-    printed = mim('train', 'mmrefine', 'refinemask_tiny_shapes', *arguments, folder=tmp_path)
+    options = ('--cfg-options', 'train_cfg.max_iters=2', 'train_cfg.val_interval=2')
+    printed = run(
+        *('mim', 'train', 'mmrefine', 'refinemask_tiny_shapes.py', '--gpus', 0),
+        *('--work-dir', work_dir, *options),
+        folder=tmp_path,
+        MMREFINE_SHAPES=str(shapes),
+    )
     assert 'segm_mAP' in printed
     assert (work_dir / 'refinemask_tiny_shapes.py').exists()
 
