@@ -160,7 +160,10 @@ def test_pictures_are_the_same_on_every_machine() -> None:
         image, masks, labels = make_picture(Dice(0, 0, index), SceneSpec(height=96, width=128))
         digest.update(image.tobytes() + np.packbits(masks).tobytes() + bytes(labels))
     # Raise VERSION in make.py when this changes.
-    assert digest.hexdigest() == 'f58bc4ca74c18894dd4b9db396772a6d6be7a9d4d62be91400599e89ed0296cc'def test_masks_are_disjoint_not_empty_and_partly_hidden() -> None:
+    assert digest.hexdigest() == 'f58bc4ca74c18894dd4b9db396772a6d6be7a9d4d62be91400599e89ed0296cc'
+
+
+def test_masks_are_disjoint_not_empty_and_partly_hidden() -> None:
     hidden = touching = 0
     for index in range(40):
         image, masks, labels = make_picture(Dice(5, 0, index), SceneSpec())
