@@ -1,7 +1,7 @@
 """Recognise and convert checkpoints of the original implementations.
 
-Each paper's folder owns a table of ``Converter``s; this module finds the one that fits a file, and checks
-the result against a model, naming every key that does not fit.
+Each paper's folder owns a table of ``Converter``s; this module finds the one that fits a file, and
+checks the result against a model, naming every key that does not fit.
 """
 
 import importlib
@@ -33,7 +33,8 @@ class Converter:
         name: Generation, e.g. ``sipmask-benchmark``.
         recognise: Tells from the keys (and shapes) whether a state dict is of this generation.
         convert: Renames and adjusts; must not change its argument.
-        class_keys: Regular expressions (full match, converted names) of layers whose size follows the number of classes.
+        class_keys: Regular expressions (full match, converted names) of layers whose size follows
+            the number of classes.
         suffixes: File types only this converter reads, with ``read``.
         read: Reads such a file into a flat mapping of names to tensors.
     """
@@ -63,8 +64,9 @@ def converters() -> list[Converter]:
 def read_checkpoint(path: str | Path) -> StateDict:
     """Read the weights of a checkpoint file without executing anything it contains.
 
-    Accepts mmcv/mmengine files (``state_dict``), maskrcnn-benchmark and AdelaiDet files (``model``), plain state
-    dicts, and the file types that a converter reads itself. A leading ``module.`` is removed.
+    Accepts mmcv/mmengine files (``state_dict``), maskrcnn-benchmark and AdelaiDet files
+    (``model``), plain state dicts, and the file types that a converter reads itself. A leading
+    ``module.`` is removed.
 
     Raises:
         CheckpointError: The file is truncated, no checkpoint, or needs code to be executed.
@@ -80,12 +82,15 @@ def read_checkpoint(path: str | Path) -> StateDict:
         content = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:  # torch reports damage and refused globals by many types
         raise CheckpointError(
-            f'cannot read {path}: {type(error).__name__}: {error}. The file is damaged, or holds objects that only '
+            f'cannot read {path}: {type(error).__name__}: {error}. The file is damaged, or holds '
+            'objects that only '
             'executing it would restore; save its state_dict alone with the program that wrote it.'
         ) from error
     state_dict = _weights(content)
     if not state_dict:
-        raise CheckpointError(f'{path} holds no weights: expected state_dict, model, or tensors by name')
+        raise CheckpointError(
+            f'{path} holds no weights: expected state_dict, model, or tensors by name'
+        )
     return {key.removeprefix('module.'): value for key, value in state_dict.items()}
 
 
@@ -110,15 +115,23 @@ def recognise(state_dict: Mapping[str, Tensor]) -> Converter:
     known = ', '.join(c.name for c in fitting or converters())
     example = ', '.join(list(state_dict)[:3])
     if fitting:
-        raise CheckpointError(f'the keys ({example}, ...) fit several kinds: {known}; name one with --kind')
-    raise CheckpointError(f'the keys ({example}, ...) belong to no known checkpoint; known: {known}')
+        raise CheckpointError(
+            f'the keys ({example}, ...) fit several kinds: {known}; name one with --kind'
+        )
+    raise CheckpointError(
+        f'the keys ({example}, ...) belong to no known checkpoint; known: {known}'
+    )
 
 
 def mismatches(model: nn.Module, state_dict: Mapping[str, Tensor]) -> list[str]:
     """Sentences naming every missing, unexpected or wrongly shaped entry; empty if all fit."""
     expected = model.state_dict()
-    sentences = [f'missing {key} {tuple(expected[key].shape)}' for key in expected if key not in state_dict]
-    sentences += [f'unexpected {key} {tuple(v.shape)}' for key, v in state_dict.items() if key not in expected]
+    sentences = [
+        f'missing {key} {tuple(expected[key].shape)}' for key in expected if key not in state_dict
+    ]
+    sentences += [
+        f'unexpected {key} {tuple(v.shape)}' for key, v in state_dict.items() if key not in expected
+    ]
     sentences += [
         f'{key} has shape {tuple(value.shape)}, the model wants {tuple(expected[key].shape)}'
         for key, value in state_dict.items()
@@ -127,7 +140,9 @@ def mismatches(model: nn.Module, state_dict: Mapping[str, Tensor]) -> list[str]:
     return sentences
 
 
-def check_fit(model: nn.Module, state_dict: Mapping[str, Tensor], skipped: Iterable[str] = ()) -> None:
+def check_fit(
+    model: nn.Module, state_dict: Mapping[str, Tensor], skipped: Iterable[str] = ()
+) -> None:
     """Refuse a state dict that does not load strictly.
 
     Args:
@@ -137,7 +152,11 @@ def check_fit(model: nn.Module, state_dict: Mapping[str, Tensor], skipped: Itera
         CheckpointError: Naming each entry that does not fit.
     """
     skipped = set(skipped)
-    wrong = [s for s in mismatches(model, state_dict) if not any(s.startswith(f'missing {k} ') for k in skipped)]
+    wrong = [
+        s
+        for s in mismatches(model, state_dict)
+        if not any(s.startswith(f'missing {k} ') for k in skipped)
+    ]
     if wrong:
         shown = '\n  '.join(wrong[:30])
         more = f'\n  ... and {len(wrong) - 30} more' if len(wrong) > 30 else ''
@@ -180,7 +199,9 @@ def convert(
         skipped = [
             key
             for key, value in converted.items()
-            if converter.depends_on_classes(key) and key in expected and expected[key].shape != value.shape
+            if converter.depends_on_classes(key)
+            and key in expected
+            and expected[key].shape != value.shape
         ]
     converted = {key: value for key, value in converted.items() if key not in skipped}
     check_fit(model, converted, skipped)

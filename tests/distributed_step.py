@@ -1,4 +1,5 @@
-"""One training step of a tiny RefineMask on one of two ranks: python distributed_step.py RANK PORT FOLDER."""
+"""One training step of a tiny RefineMask on one of two ranks: python distributed_step.py RANK PORT
+FOLDER."""
 
 import os
 import sys

@@ -13,10 +13,17 @@ def golden_directories() -> list[Path]:
 
 
 def golden_files(prefix: str) -> list[Path]:
-    """Recordings whose name begins with ``prefix``; a complete recording replaces the small one of its name."""
+    """Recordings whose name begins with ``prefix``; a complete recording replaces the small one of
+    its name."""
     found: dict[str, Path] = {}
     for directory in golden_directories():
-        found.update({path.name: path for path in sorted(directory.glob(f'{prefix}*')) if path.suffix != '.md'})
+        found.update(
+            {
+                path.name: path
+                for path in sorted(directory.glob(f'{prefix}*'))
+                if path.suffix != '.md'
+            }
+        )
     return list(found.values())
 
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env python
-"""Measure the package against the original formulations: python tools/benchmark.py B1 B5 --json OUT."""
+"""Measure the package against the original formulations: python tools/benchmark.py B1 B5 --json
+OUT."""
 
 import argparse
 import importlib

@@ -1,14 +1,15 @@
 #!/usr/bin/env python
-"""Convert a checkpoint of an original implementation: python tools/convert_checkpoint.py IN OUT --config CFG."""
+"""Convert a checkpoint of an original implementation: python tools/convert_checkpoint.py IN OUT
+--config CFG."""
 
 import argparse
 import sys
 
+from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 import mmrefine  # noqa: F401  (registers the components)
-from mmdet.registry import MODELS
 from mmrefine.checkpoint import CheckpointError, convert, read_checkpoint, write_checkpoint
 
 

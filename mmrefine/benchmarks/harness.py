@@ -46,7 +46,8 @@ def _seconds(function: Callable[[], Any], device: str) -> float:
         end.record()
         torch.cuda.synchronize()
         return start.elapsed_time(end) / 1e3
-    # processor time of the whole process: unlike the wall clock it does not count what other programs do
+    # processor time of the whole process: unlike the wall clock it does not count what other
+    # programs do
     begin = time.process_time()
     function()
     return time.process_time() - begin
@@ -108,7 +109,8 @@ def compare(
     Args:
         benchmark: Identifier, e.g. ``B1``.
         case: Description of sizes and variant.
-        ours: The package's formulation; returns tensors, numbers, or nested lists and dicts of them.
+        ours: The package's formulation; returns tensors, numbers, or nested lists and dicts of
+            them.
         peer: The original's formulation of the same computation, returning the same structure.
         device: ``cpu`` or ``cuda``.
         tolerance: Largest absolute difference that still counts as equal.

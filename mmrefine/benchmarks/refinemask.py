@@ -1,7 +1,8 @@
 """RefineMask's mask head and targets against the original formulation, with the same weights.
 
-The peer computes what the original computes, no slower: logits of all classes at every stage, of which one is
-kept; one pass over the whole map per chunk of 100 RoIs; boolean-mask writes; per-RoI, per-size target loops.
+The peer computes what the original computes, no slower: logits of all classes at every stage, of
+which one is kept; one pass over the whole map per chunk of 100 RoIs; boolean-mask writes; per-RoI,
+per-size target loops.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -47,7 +48,8 @@ def _upsample(x: Tensor) -> Tensor:
 def original_forward(
     head: RefineMaskHead, roi_feats: Tensor, fine_feat: Tensor, rois: Tensor, labels: Tensor
 ) -> list[Tensor]:
-    """Stage logits in the original's order of operations; arguments as in ``RefineMaskHead.forward``."""
+    """Stage logits in the original's order of operations; arguments as in
+    ``RefineMaskHead.forward``."""
     x = roi_feats
     for conv in head.instance_convs:
         x = conv(x)
@@ -178,14 +180,20 @@ def _polygons(count: int, generator: np.random.Generator) -> PolygonMasks:
     return PolygonMasks(masks, 800, 1344)
 
 
-def _rois_of(masks: PolygonMasks, count: int, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+def _rois_of(
+    masks: PolygonMasks, count: int, generator: np.random.Generator
+) -> tuple[Tensor, Tensor]:
     owners = generator.integers(len(masks), size=count)
-    boxes = np.stack([[*m[0].reshape(-1, 2).min(0), *m[0].reshape(-1, 2).max(0)] for m in masks.masks])
+    boxes = np.stack(
+        [[*m[0].reshape(-1, 2).min(0), *m[0].reshape(-1, 2).max(0)] for m in masks.masks]
+    )
     boxes = boxes[owners] + generator.normal(0, 5, (count, 4))
     return torch.from_numpy(boxes).float(), torch.from_numpy(owners)
 
 
-def _original_targets(boxes: Tensor, inds: Tensor, masks: PolygonMasks | object, sizes: Sequence[int]) -> list:
+def _original_targets(
+    boxes: Tensor, inds: Tensor, masks: PolygonMasks | object, sizes: Sequence[int]
+) -> list:
     limit = np.float32([masks.width, masks.height] * 2)
     clipped = np.clip(boxes.numpy(), np.float32(0), limit)
     crop: Callable = masks.crop_and_resize

@@ -8,9 +8,10 @@ from torch import Tensor
 def boundary_map(masks: Tensor, width: int) -> Tensor:
     """Mark the pixels on both sides of a mask edge.
 
-    A pixel belongs to the boundary if more than 10 % of the ``(2 width + 1)²`` window around it has the other label.
-    Outside the grid is background, hence foreground touching the border is boundary. RefineMask (CVPR 2021,
-    section 3.3) states this as a thresholded Laplacian; counting is equivalent.
+    A pixel belongs to the boundary if more than 10 % of the ``(2 width + 1)²`` window around it has
+    the other label. Outside the grid is background, hence foreground touching the border is
+    boundary. RefineMask (CVPR 2021, section 3.3) states this as a thresholded Laplacian; counting
+    is equivalent.
 
     Args:
         masks: BoolTensor[..., H, W].
@@ -23,8 +24,8 @@ def boundary_map(masks: Tensor, width: int) -> Tensor:
         raise ValueError(f'boundary width must be at least 1 pixel, got {width}')
     side = 2 * width + 1
     height, width_px = masks.shape[-2:]
-    # box filter as two one-dimensional sums of shifted views, in the smallest integers that hold the count:
-    # a quarter of the memory traffic of floats, and several times faster than pooling
+    # box filter as two one-dimensional sums of shifted views, in the smallest integers that hold
+    # the count: a quarter of the memory traffic of floats, and several times faster than pooling
     padded = F.pad(masks.to(torch.uint8 if side <= 15 else torch.int32), (width,) * 4)
     rows = padded[..., :width_px].clone()
     for shift in range(1, side):
@@ -44,8 +45,9 @@ def resize_band(band: Tensor, size: int) -> Tensor:
         size: Side of the finer grid.
 
     Returns:
-        BoolTensor[N, 1, size, size], true where the bilinearly resized map (align_corners=True) reaches one half. Values
-        come as close as 4e-5 to one half on a 112 grid, so half precision cannot decide them: this is fp32.
+        BoolTensor[N, 1, size, size], true where the bilinearly resized map (align_corners=True)
+        reaches one half. Values come as close as 4e-5 to one half on a 112 grid, so half precision
+        cannot decide them: this is fp32.
     """
     resized = F.interpolate(band.float(), size=(size, size), mode='bilinear', align_corners=True)
     return resized >= 0.5

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 class ClassLogits(nn.Conv2d):
     """1x1 convolution to class-wise logits that evaluates only the class asked for.
 
-    A RoI needs the logits of a single class. Gathering that class's weight row before the product gives the same
-    numbers as computing all classes and picking one, at ``1 / num_classes`` of the time and memory. The
-    parameters are those of ``Conv2d(in_channels, num_classes, 1)``, so checkpoints fit either way.
+    A RoI needs the logits of a single class. Gathering that class's weight row before the product
+    gives the same numbers as computing all classes and picking one, at ``1 / num_classes`` of the
+    time and memory. The parameters are those of ``Conv2d(in_channels, num_classes, 1)``, so
+    checkpoints fit either way.
 
     Args:
         in_channels: Width of the features.

@@ -1,7 +1,9 @@
-"""RoI pooling that a compiler can see: mmcv's compiled kernels registered as ``torch.library`` operators.
+"""RoI pooling that a compiler can see: mmcv's compiled kernels registered as ``torch.library``
+operators.
 
-``mmcv.ops.roi_align`` is opaque to ``torch.compile``. Here the same kernels are called through one custom operator with shape and
-gradient rules, in fp32 whatever autocast says (fp16 resolves RoI coordinates no better than 0.5 pixels).
+``mmcv.ops.roi_align`` is opaque to ``torch.compile``. Here the same kernels are called through one
+custom operator with shape and gradient rules, in fp32 whatever autocast says (fp16 resolves RoI
+coordinates no better than 0.5 pixels).
 """
 
 import torch
@@ -45,7 +47,12 @@ def _(
 
 @torch.library.custom_op('mmrefine::roi_align_backward', mutates_args=())
 def _roi_align_backward(
-    grad: Tensor, rois: Tensor, shape: list[int], size: int, spatial_scale: float, sampling_ratio: int
+    grad: Tensor,
+    rois: Tensor,
+    shape: list[int],
+    size: int,
+    spatial_scale: float,
+    sampling_ratio: int,
 ) -> Tensor:
     grad_features = grad.new_zeros(shape)
     if grad.numel():
@@ -68,7 +75,12 @@ def _roi_align_backward(
 
 @_roi_align_backward.register_fake
 def _(
-    grad: Tensor, rois: Tensor, shape: list[int], size: int, spatial_scale: float, sampling_ratio: int
+    grad: Tensor,
+    rois: Tensor,
+    shape: list[int],
+    size: int,
+    spatial_scale: float,
+    sampling_ratio: int,
 ) -> Tensor:
     return grad.new_empty(shape)
 
@@ -108,8 +120,9 @@ def roi_align(
 def point_roi_align(features: Tensor, rois: Tensor, size: int, stride: int) -> Tensor:
     """Sample each bin of a RoI once, at its centre, with zeros outside the map.
 
-    This is PointRend's SimpleRoIAlign. It equals RoIAlign with one sample per bin, except that RoIAlign repeats
-    border cells half a cell outwards; a ring of zeros around the map removes that difference. RoIs may come in any order.
+    This is PointRend's SimpleRoIAlign. It equals RoIAlign with one sample per bin, except that
+    RoIAlign repeats border cells half a cell outwards; a ring of zeros around the map removes that
+    difference. RoIs may come in any order.
 
     Args:
         features: Tensor[B, C, H, W].
@@ -121,4 +134,6 @@ def point_roi_align(features: Tensor, rois: Tensor, size: int, stride: int) -> T
         Tensor[N, C, size, size] in fp32.
     """
     shift = rois.new_tensor([0, stride, stride, stride, stride], dtype=torch.float32)
-    return roi_align(F.pad(features, (1, 1, 1, 1)), rois.float() + shift, size, 1 / stride, sampling_ratio=1)
+    return roi_align(
+        F.pad(features, (1, 1, 1, 1)), rois.float() + shift, size, 1 / stride, sampling_ratio=1
+    )

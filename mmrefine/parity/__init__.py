@@ -1,9 +1,9 @@
 """Proof that the package computes what the original code computes.
 
-Every recorded file ("golden file") holds weights, inputs and outputs of an original implementation together with
-the settings that produced them. One module per system knows how to replay its files; ``run_directory`` picks
-the reader by the system prefix of the file name and by the keys inside, and reports error, tolerance and verdict
-of every quantity.
+Every recorded file ("golden file") holds weights, inputs and outputs of an original implementation
+together with the settings that produced them. One module per system knows how to replay its files;
+``run_directory`` picks the reader by the system prefix of the file name and by the keys inside, and
+reports error, tolerance and verdict of every quantity.
 """
 
 from .golden import Golden, load_golden

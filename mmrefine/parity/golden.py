@@ -15,9 +15,9 @@ from torch import Tensor
 class Golden(Mapping[str, Any]):
     """A recorded file as a mapping from array names to NumPy arrays.
 
-    Boolean arrays stored as ``X@packed`` and ``X@shape`` appear as ``X``. Text arrays named ``meta/...`` appear as
-    the parsed JSON. Recordings that are no ``.npz`` (``.json``, ``.t7``) have no arrays, only a path;
-    a ``.json`` file holding a mapping appears as that mapping.
+    Boolean arrays stored as ``X@packed`` and ``X@shape`` appear as ``X``. Text arrays named
+    ``meta/...`` appear as the parsed JSON. Recordings that are no ``.npz`` (``.json``, ``.t7``)
+    have no arrays, only a path; a ``.json`` file holding a mapping appears as that mapping.
 
     Attributes:
         path: The file.

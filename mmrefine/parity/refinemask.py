@@ -1,4 +1,5 @@
-"""Replays recordings of the original RefineMask (tolerances: table of the recording's description)."""
+"""Replays recordings of the original RefineMask (tolerances: table of the recording's
+description)."""
 
 import json
 from typing import Any
@@ -69,7 +70,8 @@ class _Run:
 
 
 def _check_recorded(golden: Golden, report: Report, ours: dict[str, Tensor]) -> None:
-    """Compare logits and features with what was recorded of them (small recordings leave some out)."""
+    """Compare logits and features with what was recorded of them (small recordings leave some
+    out)."""
     for name, value in ours.items():
         if name in golden:
             report.close(name.removeprefix('out/'), value, golden[name], atol=1e-3)
@@ -168,7 +170,9 @@ def _check_regions(
     for i, region in enumerate(regions):
         if region is not None:
             reference = golden[f'out/train/bar_region_stage{i}']
-            report.exact(f'training: region of stage {i}', region.reshape(reference.shape), reference)
+            report.exact(
+                f'training: region of stage {i}', region.reshape(reference.shape), reference
+            )
 
 
 def _check_gradients(
@@ -190,7 +194,9 @@ def _check_gradients(
     for name, value in inputs.items():
         if f'out/train/grad_in_{name}' in golden:
             reference = golden[f'out/train/grad_in_{name}']
-            report.close(f'gradients: input {name}', value().reshape(reference.shape), reference, rtol=1e-3)
+            report.close(
+                f'gradients: input {name}', value().reshape(reference.shape), reference, rtol=1e-3
+            )
     norms = [0.0 if f.grad is None else float(f.grad.double().norm()) for f in fpn]
     report.close('gradients: inputs, l2', norms, golden['out/train/grad_in_l2'], rtol=1e-3)
 
@@ -209,7 +215,9 @@ def _check_inference(golden: Golden, report: Report, device: torch.device) -> No
     for i, stage in enumerate(logits[2:], start=2):
         boundary = boundary_map(binarise(fused), 1)
         inside = golden[f'out/infer/non_boundary_stage{i - 1}']
-        report.exact(f'inference: non-boundary, stage {i - 1}', ~boundary.reshape(inside.shape), inside)
+        report.exact(
+            f'inference: non-boundary, stage {i - 1}', ~boundary.reshape(inside.shape), inside
+        )
         keep = golden[f'out/infer/keep_previous_stage{i}']
         kept = ~resize_band(boundary, stage.shape[-1])
         report.exact(f'inference: kept pixels, stage {i}', kept.reshape(keep.shape), keep)
@@ -223,7 +231,10 @@ def _check_inference(golden: Golden, report: Report, device: torch.device) -> No
         masks = roi_masks(fused.sigmoid()[:, 0], boxes / scale, size, mask_format=mask_format)
         reference = golden['out/infer/masks']
         report.exact(
-            f'inference: masks, {mask_format}', to_dense(masks, size), reference, max_share=PIXEL_SHARE
+            f'inference: masks, {mask_format}',
+            to_dense(masks, size),
+            reference,
+            max_share=PIXEL_SHARE,
         )
 
 
@@ -247,7 +258,9 @@ def check_refinement(golden: Golden, report: Report, device: torch.device) -> No
             boundary = boundary_map(masks, width)
             # 0 background, 1 boundary, 2 interior foreground
             blocks = torch.where(boundary, 1, masks.long() * 2)
-            report.exact(f'blocks {side}, width {width}', blocks.reshape(golden[name].shape), golden[name])
+            report.exact(
+                f'blocks {side}, width {width}', blocks.reshape(golden[name].shape), golden[name]
+            )
             for kind, band in dict(boundary=boundary, nonboundary=~boundary).items():
                 reference = golden[f'out/{kind}_up2_{side}_w{width}']
                 ours = resize_band(band, 2 * masks.shape[-1]).reshape(reference.shape)
@@ -267,7 +280,9 @@ def _check_loss_alone(golden: Golden, report: Report, device: torch.device) -> N
     loss = BARCrossEntropyLoss([0.25, 0.5, 0.75, 1.0])
     loss(logits, targets).backward()
     for i, x in enumerate(logits):
-        report.close(f'loss: gradient of stage {i}', x.grad, golden[f'out/loss/grad_pred{i}'], rtol=1e-3)
+        report.close(
+            f'loss: gradient of stage {i}', x.grad, golden[f'out/loss/grad_pred{i}'], rtol=1e-3
+        )
     empty = [torch.full_like(x, -5.0) for x in logits]
     nothing = [torch.zeros_like(t) for t in targets]
     terms = torch.stack(loss.stage_losses(empty, nothing))

@@ -1,4 +1,5 @@
-"""Replays whole RefineMask detectors: the recorded MMDetection 2.3 configuration, translated, in MMDetection 3.3."""
+"""Replays whole RefineMask detectors: the recorded MMDetection 2.3 configuration, translated, in
+MMDetection 3.3."""
 
 import copy
 import json
@@ -45,7 +46,9 @@ def _build(golden: Golden, device: torch.device) -> nn.Module:
     return detector.to(device)
 
 
-def _sample(image_hw: tuple[int, int], img_shape: np.ndarray, ori_hw: np.ndarray, scale: tuple) -> DetDataSample:
+def _sample(
+    image_hw: tuple[int, int], img_shape: np.ndarray, ori_hw: np.ndarray, scale: tuple
+) -> DetDataSample:
     return DetDataSample(
         metainfo=dict(
             img_shape=tuple(int(n) for n in img_shape),
@@ -57,7 +60,9 @@ def _sample(image_hw: tuple[int, int], img_shape: np.ndarray, ori_hw: np.ndarray
     )
 
 
-def _check_training(golden: Golden, report: Report, detector: nn.Module, device: torch.device) -> None:
+def _check_training(
+    golden: Golden, report: Report, detector: nn.Module, device: torch.device
+) -> None:
     images = golden.tensor('in/img', device)
     hw = (images.shape[-2], images.shape[-1])
     samples = []
@@ -77,7 +82,9 @@ def _check_training(golden: Golden, report: Report, detector: nn.Module, device:
         if name.startswith('loss_') or name == 'acc':
             ours = losses[name]
             ours = sum(ours) if isinstance(ours, list) else ours
-            report.close(f'training: {name}', ours.reshape(()), golden[f'out/train/{name}'], rtol=1e-5)
+            report.close(
+                f'training: {name}', ours.reshape(()), golden[f'out/train/{name}'], rtol=1e-5
+            )
     total, _ = detector.parse_losses(losses)
     report.close('training: total', total, golden['out/train/loss'], rtol=1e-5)
     total.backward()

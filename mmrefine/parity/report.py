@@ -44,7 +44,8 @@ class Report:
 
     Args:
         scale: Factor on every floating-point tolerance (devices other than the recorded one).
-        max_share: Share of elements of a map compared by ``exact`` that may differ; 0 on the recorded device.
+        max_share: Share of elements of a map compared by ``exact`` that may differ; 0 on the
+            recorded device.
     """
 
     scale: float = 1.0
@@ -60,7 +61,9 @@ class Report:
         passed = bool(np.isfinite(error) and error <= tolerance)
         self.rows.append(Row(quantity, float(error), float(tolerance), passed, unit))
 
-    def _pair(self, quantity: str, ours: Any, reference: Any) -> tuple[np.ndarray, np.ndarray] | None:
+    def _pair(
+        self, quantity: str, ours: Any, reference: Any
+    ) -> tuple[np.ndarray, np.ndarray] | None:
         ours, reference = _array(ours), _array(reference)
         if ours.shape != reference.shape:
             name = f'{quantity} (shape {ours.shape}, recorded {reference.shape})'
@@ -79,11 +82,13 @@ class Report:
     ) -> None:
         """Compare numbers.
 
-        With ``rtol`` alone the error is relative to the largest recorded magnitude, so that a gradient tensor is
-        judged as a whole; otherwise it is absolute and ``atol + rtol * max`` is allowed.
+        With ``rtol`` alone the error is relative to the largest recorded magnitude, so that a
+        gradient tensor is judged as a whole; otherwise it is absolute and ``atol + rtol * max`` is
+        allowed.
 
         Args:
-            max_share: Judge instead the share of elements beyond the tolerance (maps whose pixels may flip).
+            max_share: Judge instead the share of elements beyond the tolerance (maps whose pixels
+                may flip).
         """
         pair = self._pair(quantity, ours, reference)
         if pair is None:
@@ -102,7 +107,9 @@ class Report:
         atol, rtol = atol * self.scale, rtol * self.scale
         if max_share is not None:
             share = float((difference > atol + rtol * magnitude).mean())
-            self._add(f'{quantity} (beyond {atol + rtol * magnitude:.1e})', share, max_share, 'share')
+            self._add(
+                f'{quantity} (beyond {atol + rtol * magnitude:.1e})', share, max_share, 'share'
+            )
         elif atol:
             self._add(quantity, float(difference.max()), atol + rtol * magnitude, 'abs')
         else:

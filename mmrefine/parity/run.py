@@ -81,7 +81,8 @@ def _print(path: Path, kind: str, report: Report, verbose: bool) -> None:
         if verbose or not row.passed:
             mark = 'ok  ' if row.passed else 'FAIL'
             print(
-                f'  {mark} {row.quantity:<52} error {row.error:9.2e}  tolerance {row.tolerance:8.1e} {row.unit}'
+                f'  {mark} {row.quantity:<52} error {row.error:9.2e}  tolerance '
+                f'{row.tolerance:8.1e} {row.unit}'
             )
 
 
@@ -89,8 +90,8 @@ def run_directory(directory: str | Path, device: str = 'cpu', verbose: bool = Tr
     """Replay every recorded file of a directory and print a summary.
 
     Returns:
-        0 if all agree, 1 if any fails (an unknown or unreadable file fails), else 2 if any system is not
-        implemented.
+        0 if all agree, 1 if any fails (an unknown or unreadable file fails), else 2 if any system
+        is not implemented.
 
     Raises:
         FileNotFoundError: There is no such directory or it holds no recorded file.

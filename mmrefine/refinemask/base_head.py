@@ -37,7 +37,8 @@ def plan_classes(
     """Number of classes of each stage.
 
     Args:
-        stage_num_classes: One number for all stages or one per stage; 1 is class-agnostic, None follows ``num_classes``.
+        stage_num_classes: One number for all stages or one per stage; 1 is class-agnostic, None
+            follows ``num_classes``.
         num_classes: Classes of the detector; by default the largest entry of ``stage_num_classes``.
         stages: Number of predictions.
 
@@ -48,7 +49,8 @@ def plan_classes(
         stage_num_classes = [stage_num_classes] * stages
     if len(stage_num_classes) != stages:
         raise ValueError(
-            f'stage_num_classes has {len(stage_num_classes)} entries for {stages} stages: give one per stage, or one number'
+            f'stage_num_classes has {len(stage_num_classes)} entries for {stages} stages: give '
+            'one per stage, or one number'
         )
     if num_classes is None:
         num_classes = max((k for k in stage_num_classes if k is not None), default=80)
@@ -56,7 +58,8 @@ def plan_classes(
     wrong = [k for k in plan if k not in (1, num_classes)]
     if wrong:
         raise ValueError(
-            f'stage_num_classes {list(stage_num_classes)} does not fit num_classes={num_classes} of the box head: '
+            f'stage_num_classes {list(stage_num_classes)} does not fit num_classes={num_classes} '
+            'of the box head: '
             f'each entry must be {num_classes} (or None) or 1 (class-agnostic)'
         )
     return plan, num_classes
@@ -114,7 +117,8 @@ class MultiStageMaskHead(BaseModule):
         sizes = tuple(stage_sup_size)
         if len(sizes) < 2 or any(b != 2 * a for a, b in zip(sizes, sizes[1:])):
             raise ValueError(
-                f'stage_sup_size must list at least two sizes, each double the one before, got {list(sizes)}'
+                'stage_sup_size must list at least two sizes, each double the one before, got '
+                f'{list(sizes)}'
             )
         self.stage_sizes = sizes
         self.semantic_stride = semantic_out_stride
@@ -161,7 +165,9 @@ class MultiStageMaskHead(BaseModule):
         semantic = fine_feat
         for conv in self.semantic_convs:
             semantic = conv(semantic)
-        return SemanticMaps([s.semantic_map(semantic) for s in self.stages], self.foreground(semantic))
+        return SemanticMaps(
+            [s.semantic_map(semantic) for s in self.stages], self.foreground(semantic)
+        )
 
     def foreground(self, semantic: Tensor) -> Tensor | None:
         """Foreground logits of the images, if the head predicts them."""
@@ -181,11 +187,13 @@ class MultiStageMaskHead(BaseModule):
         Args:
             roi_feats: Tensor[N, C, S_0, S_0].
             fine_feat: Tensor[B, C, H, W], the finest feature map of the whole images.
-            rois: Tensor[N, 5] of (image index, x1, y1, x2, y2) in pixels of the network input, in any order.
+            rois: Tensor[N, 5] of (image index, x1, y1, x2, y2) in pixels of the network input, in
+                any order.
             labels: LongTensor[N], class of each RoI.
 
         Returns:
-            Logits Tensor[N, 1, S_i, S_i] per stage (before fusion), and the foreground logits Tensor[B, 1, H, W] or None.
+            Logits Tensor[N, 1, S_i, S_i] per stage (before fusion), and the foreground logits
+            Tensor[B, 1, H, W] or None.
         """
         semantic = self.semantic_path(fine_feat)
         return self.refine(roi_feats, semantic, rois, labels), semantic.logits
@@ -198,7 +206,8 @@ class MultiStageMaskHead(BaseModule):
         """
         if roi_feats.shape[-1] != self.stage_sizes[0]:
             raise ValueError(
-                f'RoI features are {roi_feats.shape[-1]} wide, the first stage wants {self.stage_sizes[0]}: '
+                f'RoI features are {roi_feats.shape[-1]} wide, the first stage wants '
+                f'{self.stage_sizes[0]}: '
                 'set output_size of the mask RoI extractor to stage_sup_size[0]'
             )
         for conv in self.instance_convs:
@@ -231,13 +240,15 @@ class MultiStageMaskHead(BaseModule):
         """Targets and losses of a batch.
 
         Args:
-            stage_logits: Tensor[N, 1, S_i, S_i] per stage, RoIs in the order of ``sampling_results``.
+            stage_logits: Tensor[N, 1, S_i, S_i] per stage, RoIs in the order of
+                ``sampling_results``.
             semantic_logits: Tensor[B, 1, H, W] or None.
             sampling_results: Per image.
             batch_gt_instances: Per image, with ``masks``.
 
         Returns:
-            ``loss_mask`` (dict of losses, here ``loss_instance``) and ``mask_targets`` (list per stage).
+            ``loss_mask`` (dict of losses, here ``loss_instance``) and ``mask_targets`` (list per
+            stage).
         """
         targets = self.get_targets(sampling_results, batch_gt_instances)
         loss = self.loss_func(stage_logits, targets)

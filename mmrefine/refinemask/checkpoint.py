@@ -1,7 +1,7 @@
 """Released RefineMask checkpoints.
 
-Parameter names here are those of the authors' files and of MMDetection, so they load by identity. Nothing is
-dropped or renamed; the reader only learns which model a file is for.
+Parameter names here are those of the authors' files and of MMDetection, so they load by identity.
+Nothing is dropped or renamed; the reader only learns which model a file is for.
 """
 
 from collections.abc import Mapping

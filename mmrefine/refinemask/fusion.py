@@ -1,6 +1,7 @@
 """Fusion blocks: dilated branches summed and merged, at constant width.
 
-Paper: RefineMask (CVPR 2021), section 3.2. Origin: ``refine_mask_head.py`` of the authors' repository.
+Paper: RefineMask (CVPR 2021), section 3.2. Origin: ``refine_mask_head.py`` of the authors'
+repository.
 """
 
 from collections.abc import Sequence
@@ -13,13 +14,15 @@ from torch import Tensor
 
 @MODELS.register_module()
 class MultiBranchFusion(BaseModule):
-    """Sum 3x3 convolutions of several dilations and merge them by a 1x1 convolution without activation.
+    """Sum 3x3 convolutions of several dilations and merge them by a 1x1 convolution without
+    activation.
 
     Args:
         channels: Width of input and output.
         dilations: One branch per entry.
         conv_cfg: Convolution layer, as in mmcv; None is ``Conv2d``.
-        norm_cfg: Normalisation after every convolution; None (the published weights) uses a bias instead.
+        norm_cfg: Normalisation after every convolution; None (the published weights) uses a bias
+            instead.
     """
 
     def __init__(

@@ -1,11 +1,13 @@
 """Multi-stage mask losses restricted to boundaries in the late stages.
 
-Paper: RefineMask (CVPR 2021), section 3.3. Origin: ``cross_entropy_loss.py`` of the authors' repository.
+Paper: RefineMask (CVPR 2021), section 3.3. Origin: ``cross_entropy_loss.py`` of the authors'
+repository.
 
 Shapes: N RoIs of the whole batch, S_i side of stage i.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,8 +27,9 @@ def training_regions(
 ) -> list[Tensor | None]:
     """Pixels that enter the loss of each stage.
 
-    Up to ``start_stage`` every pixel counts (None). Later, a pixel counts if it lies in the boundary band of the mask refined
-    so far or of its target. The union is taken on the grid of the stage before, then resized.
+    Up to ``start_stage`` every pixel counts (None). Later, a pixel counts if it lies in the
+    boundary band of the mask refined so far or of its target. The union is taken on the grid of the
+    stage before, then resized.
 
     Args:
         stage_logits: Tensor[N, 1, S_i, S_i] per stage.
@@ -56,7 +59,8 @@ def training_regions(
 
 
 def region_loss(logits: Tensor, target: Tensor, region: Tensor | None) -> Tensor:
-    """Mean binary cross entropy over a region of the whole batch; 0, with gradients, where it is empty.
+    """Mean binary cross entropy over a region of the whole batch; 0, with gradients, where it is
+    empty.
 
     Args:
         logits: Tensor[N, 1, S, S].
@@ -78,8 +82,9 @@ class BARCrossEntropyLoss(nn.Module):
         boundary_width: Half size of the band's window, in pixels of the stage before.
         start_stage: Last stage supervised everywhere.
         loss_weight: Factor on the sum over the stages.
-        upsample_raw: Parity: outside the boundary, carry on the raw rather than the refined logits of the stage before. It
-            matters only with more than two stages after ``start_stage``, and inference always refines.
+        upsample_raw: Parity: outside the boundary, carry on the raw rather than the refined logits
+            of the stage before. It matters only with more than two stages after ``start_stage``,
+            and inference always refines.
     """
 
     def __init__(
@@ -93,7 +98,8 @@ class BARCrossEntropyLoss(nn.Module):
         super().__init__()
         if boundary_width < 1 or start_stage < 0:
             raise ValueError(
-                f'boundary_width must be >= 1 and start_stage >= 0, got {boundary_width} and {start_stage}'
+                f'boundary_width must be >= 1 and start_stage >= 0, got {boundary_width} and '
+                f'{start_stage}'
             )
         self.stage_weights = tuple(stage_instance_loss_weight)
         self.boundary_width = boundary_width
@@ -108,7 +114,8 @@ class BARCrossEntropyLoss(nn.Module):
         if not len(stage_logits) == len(stage_targets) == len(self.stage_weights):
             raise ValueError(
                 f'{len(stage_logits)} stages of logits, {len(stage_targets)} of targets, but '
-                f'stage_instance_loss_weight has {len(self.stage_weights)} entries: give one weight per stage'
+                f'stage_instance_loss_weight has {len(self.stage_weights)} entries: give one '
+                'weight per stage'
             )
         regions = training_regions(
             stage_logits,
@@ -138,7 +145,7 @@ class RefineCrossEntropyLoss(BARCrossEntropyLoss):
         semantic_loss_weight: Weight of the semantic term.
     """
 
-    def __init__(self, *args: object, semantic_loss_weight: float = 1.0, **kwargs: object) -> None:
+    def __init__(self, *args: Any, semantic_loss_weight: float = 1.0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.semantic_loss_weight = semantic_loss_weight
 

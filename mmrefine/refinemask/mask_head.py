@@ -1,9 +1,11 @@
 """RefineMask's mask heads: from a 14x14 RoI grid to 112x112 through semantic fusion stages.
 
-Paper:    RefineMask: Towards High-Quality Instance Segmentation with Fine-Grained Features, CVPR 2021, arXiv 2104.08569.
+Paper:    RefineMask: Towards High-Quality Instance Segmentation with Fine-Grained Features, CVPR
+          2021, arXiv 2104.08569.
 Origin:   github.com/zhanggang001/RefineMask, Apache-2.0 (``refine_mask_head.py``).
-Changes:  logits of the RoI's class only; the semantic path runs once per batch; RoIs in any order; no RoIs is legal; any stage may be
-          class-agnostic; normalisation layers are honoured. Equal outputs for equal weights.
+Changes:  logits of the RoI's class only; the semantic path runs once per batch; RoIs in any order;
+          no RoIs is legal; any stage may be class-agnostic; normalisation layers are honoured.
+          Equal outputs for equal weights.
 
 Shapes:   B images, N RoIs, C_i channels and S_i side of stage i, H, W of the fine feature map.
 """
@@ -27,7 +29,8 @@ class RefineMaskHead(MultiStageMaskHead):
     """The published head: a semantic foreground map with its own loss guides every stage.
 
     Args:
-        mask_use_sigmoid: Feed probabilities rather than logits of the masks to the stages. Published models use True.
+        mask_use_sigmoid: Feed probabilities rather than logits of the masks to the stages.
+            Published models use True.
         **kwargs: See ``MultiStageMaskHead``.
     """
 
@@ -93,7 +96,9 @@ class RefineMaskHead(MultiStageMaskHead):
             tuple(semantic_logits.shape[-2:]),
             semantic_logits.device,
         )
-        result['loss_mask'].update(loss_semantic=self.loss_func.semantic_loss(semantic_logits, target))
+        result['loss_mask'].update(
+            loss_semantic=self.loss_func.semantic_loss(semantic_logits, target)
+        )
         result.update(semantic_targets=target)
         return result
 
@@ -103,7 +108,8 @@ class SimpleRefineMaskHead(MultiStageMaskHead):
     """The authors' "faster and better" head: no semantic prediction, features upsampled last.
 
     Args:
-        pre_upsample_last_stage: Upsample the features of the last stage before its logits rather than the logits.
+        pre_upsample_last_stage: Upsample the features of the last stage before its logits rather
+            than the logits.
         fusion_type: See ``MultiStageMaskHead``.
         **kwargs: See ``MultiStageMaskHead``.
     """

@@ -22,7 +22,8 @@ def binarise(logits: Tensor) -> Tensor:
 
 
 def refine(coarse: Tensor, fine: Tensor, kept: Tensor | None = None) -> Tensor:
-    """Take the finer logits on the boundary of the coarser mask, the upsampled coarser logits elsewhere.
+    """Take the finer logits on the boundary of the coarser mask, the upsampled coarser logits
+    elsewhere.
 
     Args:
         coarse: Tensor[N, 1, S, S], refined logits of the stage before.
@@ -44,7 +45,8 @@ def refined_logits(stage_logits: Sequence[Tensor], first: int = 1) -> Tensor:
 
     Args:
         stage_logits: Tensor[N, 1, S_i, S_i] per stage, coarse to fine.
-        first: Stage that starts the fusion; earlier ones only feed features. The paper starts at the second.
+        first: Stage that starts the fusion; earlier ones only feed features. The paper starts at
+            the second.
 
     Returns:
         Tensor[N, 1, S, S] in fp32 on the finest grid.

@@ -1,6 +1,7 @@
 """RoI head that feeds a RefineMask head: RoI features, the finest feature map, RoIs and labels.
 
-Paper: RefineMask (CVPR 2021). Origin: ``refine_roi_head.py`` of the authors' repository. Boxes are stock MMDetection.
+Paper: RefineMask (CVPR 2021). Origin: ``refine_roi_head.py`` of the authors' repository. Boxes are
+stock MMDetection.
 
 Shapes: B images, N RoIs of the batch, S finest mask grid.
 """
@@ -24,8 +25,9 @@ from .refinement import refined_logits
 class RefineRoIHead(StandardRoIHead):
     """``StandardRoIHead`` whose mask head also sees a feature map of the whole image.
 
-    ``test_cfg`` takes, beside the usual ``mask_thr_binary``: ``mask_format`` ('dense' or 'rle'), ``mask_chunk`` (RoIs
-    processed at once, 100) and ``mask_dtype`` ('float32', or 'bfloat16' to run the mask branch in reduced precision; masks then differ slightly).
+    ``test_cfg`` takes, beside the usual ``mask_thr_binary``: ``mask_format`` ('dense' or 'rle'),
+    ``mask_chunk`` (RoIs processed at once, 100) and ``mask_dtype`` ('float32', or 'bfloat16' to run
+    the mask branch in reduced precision; masks then differ slightly).
 
     Args:
         fine_level: Pyramid level the mask head takes as its fine feature map; 0 (stride 4) is P2.
@@ -40,15 +42,19 @@ class RefineRoIHead(StandardRoIHead):
         """Build the mask head with the box head's number of classes.
 
         Raises:
-            ValueError: The mask head is configured for another number, or there is no extractor of its own.
+            ValueError: The mask head is configured for another number, or there is no extractor of
+                its own.
         """
         if mask_roi_extractor is None:
-            raise ValueError('RefineRoIHead needs a mask_roi_extractor: its grid differs from the box head\'s')
+            raise ValueError(
+                "RefineRoIHead needs a mask_roi_extractor: its grid differs from the box head's"
+            )
         if self.with_bbox:
             classes = self.bbox_head.num_classes
             if mask_head.get('num_classes', classes) not in (None, classes):
                 raise ValueError(
-                    f'mask_head.num_classes={mask_head["num_classes"]} but bbox_head.num_classes={classes}: '
+                    f'mask_head.num_classes={mask_head["num_classes"]} but '
+                    f'bbox_head.num_classes={classes}: '
                     'omit the former, it follows the box head'
                 )
             mask_head = dict(mask_head, num_classes=classes)
@@ -73,7 +79,8 @@ class RefineRoIHead(StandardRoIHead):
             labels: LongTensor[N]; class 0 if omitted (tracing, counting operations).
 
         Returns:
-            ``stage_logits`` (list), ``semantic_logits`` (Tensor or None) and ``mask_preds`` (finest logits).
+            ``stage_logits`` (list), ``semantic_logits`` (Tensor or None) and ``mask_preds`` (finest
+            logits).
         """
         if labels is None:
             labels = rois.new_zeros(len(rois), dtype=torch.long)
@@ -91,14 +98,16 @@ class RefineRoIHead(StandardRoIHead):
         bbox_feats: Tensor,
         batch_gt_instances: InstanceList,
     ) -> dict:
-        """Losses of the positive RoIs, predicted with their ground-truth classes; no positives give zero losses.
+        """Losses of the positive RoIs, predicted with their ground-truth classes; no positives give
+        zero losses.
 
         Raises:
             ValueError: The ground truth has no masks.
         """
         if any('masks' not in gt for gt in batch_gt_instances):
             raise ValueError(
-                'ground truth without masks: set with_mask=True in LoadAnnotations of the training pipeline'
+                'ground truth without masks: set with_mask=True in LoadAnnotations of the '
+                'training pipeline'
             )
         rois = bbox2roi([result.pos_priors for result in sampling_results])
         labels = torch.cat([result.pos_gt_labels for result in sampling_results])
@@ -129,7 +138,8 @@ class RefineRoIHead(StandardRoIHead):
             rescale: Return boxes and masks at the original image size.
 
         Returns:
-            Detections with ``masks``: BoolTensor[n, h, w], or a list of n RLEs with ``mask_format='rle'``.
+            Detections with ``masks``: BoolTensor[n, h, w], or a list of n RLEs with
+            ``mask_format='rle'``.
 
         Raises:
             FloatingPointError: The logits are not finite.
@@ -142,7 +152,9 @@ class RefineRoIHead(StandardRoIHead):
         for results, probability, meta in zip(results_list, probabilities, batch_img_metas):
             height, width = meta['ori_shape'] if rescale else meta['img_shape'][:2]
             if rescale:
-                results.bboxes = results.bboxes / results.bboxes.new_tensor(meta['scale_factor'] * 2)
+                results.bboxes = results.bboxes / results.bboxes.new_tensor(
+                    meta['scale_factor'] * 2
+                )
             results.masks = roi_masks(
                 probability[:, 0],
                 results.bboxes,

@@ -1,9 +1,10 @@
 """Semantic fusion stages: double the grid, halve the width, mix in fine-grained features.
 
-Paper: RefineMask (CVPR 2021), section 3.2. Origin: ``SFMStage`` and ``SimpleSFMStage`` of the authors' repository;
-parameter names are theirs, so that their weights load by identity.
+Paper: RefineMask (CVPR 2021), section 3.2. Origin: ``SFMStage`` and ``SimpleSFMStage`` of the
+authors' repository; parameter names are theirs, so that their weights load by identity.
 
-Shapes: B images, N RoIs, C channels of the stage, S side of its grid, K classes, H, W of the stride-4 map.
+Shapes: B images, N RoIs, C channels of the stage, S side of its grid, K classes, H, W of the
+stride-4 map.
 """
 
 import torch
@@ -20,8 +21,8 @@ def build_upsampler(cfg: dict, channels: int) -> nn.Module:
     """Build a module that doubles the grid at constant width.
 
     Args:
-        cfg: ``type`` is any upsampler mmcv builds: bilinear, nearest, deconv, pixel_shuffle, carafe.
-            ``scale_factor`` is 2.
+        cfg: ``type`` is any upsampler mmcv builds: bilinear, nearest, deconv, pixel_shuffle,
+            carafe. ``scale_factor`` is 2.
         channels: Width of input and output.
 
     Raises:
@@ -30,7 +31,9 @@ def build_upsampler(cfg: dict, channels: int) -> nn.Module:
     cfg = dict(cfg)
     factor = cfg.pop('scale_factor', 2)
     if factor != 2:
-        raise ValueError(f'upsample_cfg.scale_factor must be 2 (stages double the grid), got {factor}')
+        raise ValueError(
+            f'upsample_cfg.scale_factor must be 2 (stages double the grid), got {factor}'
+        )
     kind = cfg['type']
     if kind == 'bilinear':
         cfg.update(scale_factor=factor, align_corners=cfg.get('align_corners', False))
@@ -47,7 +50,8 @@ def build_upsampler(cfg: dict, channels: int) -> nn.Module:
 
 
 def resize_aligned(x: Tensor, size: int) -> Tensor:
-    """Bilinear resize with aligned corners, the rule for masks and logits: Tensor[N, C, S, S] -> [N, C, size, size]."""
+    """Bilinear resize with aligned corners, the rule for masks and logits: Tensor[N, C, S, S] ->
+    [N, C, size, size]."""
     return F.interpolate(x, size=(size, size), mode='bilinear', align_corners=True)
 
 
@@ -75,7 +79,8 @@ class FusionStage(BaseModule):
         super().__init__()
         if out_channels < 1:
             raise ValueError(
-                f'a stage of {channels} channels leaves {out_channels} for features after the masks: '
+                f'a stage of {channels} channels leaves {out_channels} for features after the '
+                'masks: '
                 'widen conv_out_channels_instance or use fewer stages'
             )
         self.stride = stride
@@ -87,14 +92,16 @@ class FusionStage(BaseModule):
         self.fuse_transform_out = nn.Conv2d(channels, out_channels, 1)
 
     def init_weights(self) -> None:
-        """Kaiming normal (fan out), bias 0, as published: mmengine leaves plain convolutions alone."""
+        """Kaiming normal (fan out), bias 0, as published: mmengine leaves plain convolutions
+        alone."""
         super().init_weights()
         for module in self.modules():
             if type(module) is nn.Conv2d or isinstance(module, ClassLogits):
                 kaiming_init(module)
 
     def semantic_map(self, semantic: Tensor) -> Tensor:
-        """Adapt the semantic features to this stage, for the whole image: Tensor[B, D, H, W] -> Tensor[B, C, H, W]."""
+        """Adapt the semantic features to this stage, for the whole image: Tensor[B, D, H, W] ->
+        Tensor[B, C, H, W]."""
         return F.relu(self.semantic_transform_in(semantic))
 
     def fuse(self, parts: list[Tensor]) -> Tensor:
@@ -105,7 +112,8 @@ class FusionStage(BaseModule):
 
 
 class SFMStage(FusionStage):
-    """Stage of the published head: predicts, then fuses features with the instance and the semantic mask.
+    """Stage of the published head: predicts, then fuses features with the instance and the semantic
+    mask.
 
     Args:
         channels, semantic_channels, fusion_cfg, stride: As in ``FusionStage``.
@@ -140,7 +148,8 @@ class SFMStage(FusionStage):
         Args:
             x: Tensor[N, C, S, S].
             semantic_map: Tensor[B, C, H, W], from ``semantic_map``.
-            semantic_mask: Tensor[B, 1, H, W], foreground map of the images (probabilities or logits).
+            semantic_mask: Tensor[B, 1, H, W], foreground map of the images (probabilities or
+                logits).
             rois: Tensor[N, 5], pixels of the network input.
             labels: LongTensor[N].
 
@@ -160,7 +169,8 @@ class SFMStage(FusionStage):
 
 
 class SimpleSFMStage(FusionStage):
-    """Stage of the faster and better head: no semantic mask, features sampled at bin centres, resized last.
+    """Stage of the faster and better head: no semantic mask, features sampled at bin centres,
+    resized last.
 
     Args:
         channels, semantic_channels, fusion_cfg, stride: As in ``FusionStage``.
@@ -201,7 +211,12 @@ class SimpleSFMStage(FusionStage):
 
 
 def conv_stack(
-    count: int, in_channels: int, channels: int, kernel: int, conv_cfg: dict | None, norm_cfg: dict | None
+    count: int,
+    in_channels: int,
+    channels: int,
+    kernel: int,
+    conv_cfg: dict | None,
+    norm_cfg: dict | None,
 ) -> nn.ModuleList:
     """``count`` convolutions with ReLU that keep the size of the map."""
     if kernel % 2 == 0:

@@ -1,7 +1,7 @@
 """Mask targets of several sizes from one pass over the ground truth.
 
-Polygons are rasterised by the COCO API, bitmaps are pooled by RoIAlign, as in MMDetection, to which the results are
-bit-equal; the work per RoI in Python, repeated for every size there, is done once.
+Polygons are rasterised by the COCO API, bitmaps are pooled by RoIAlign, as in MMDetection, to which
+the results are bit-equal; the work per RoI in Python, repeated for every size there, is done once.
 
 Shapes: P positive RoIs of one image, G its ground-truth masks, B images.
 """
@@ -89,7 +89,9 @@ def _merge(rles: list[dict], owner: np.ndarray, count: int, size: int) -> list[d
 def foreground_union(masks: BitmapMasks | PolygonMasks) -> np.ndarray:
     """Union of all masks of an image: bool array (height, width)."""
     if isinstance(masks, BitmapMasks):
-        return masks.masks.any(axis=0) if len(masks) else np.zeros((masks.height, masks.width), bool)
+        return (
+            masks.masks.any(axis=0) if len(masks) else np.zeros((masks.height, masks.width), bool)
+        )
     polygons = [np.asarray(p, dtype=np.float64) for parts in masks.masks for p in parts]
     if not polygons:
         return np.zeros((masks.height, masks.width), bool)
@@ -103,7 +105,8 @@ def semantic_targets(
     """Foreground map of each image: the union of its masks, resized to the semantic logits.
 
     Args:
-        batch_masks: Ground truth per image (no crowds, no ignored regions); canvases may differ, the smaller are padded.
+        batch_masks: Ground truth per image (no crowds, no ignored regions); canvases may differ,
+            the smaller are padded.
         size: Height and width of the logits.
         device: Where the result lives.
 

@@ -21,7 +21,10 @@ def by_definition(mask: np.ndarray, width: int) -> np.ndarray:
 
 
 @given(
-    st.integers(1, 9), st.integers(1, 9), st.sampled_from([1, 2, 3, 4, 8]), st.integers(0, 2**32 - 1)
+    st.integers(1, 9),
+    st.integers(1, 9),
+    st.sampled_from([1, 2, 3, 4, 8]),
+    st.integers(0, 2**32 - 1),
 )
 @settings(max_examples=60, deadline=None)
 def test_equals_the_definition(height: int, width: int, band: int, seed: int) -> None:

@@ -13,7 +13,9 @@ def test_values_and_gradients(count: int, classes: int) -> None:
     layer = ClassLogits(6, classes).double()
     x = torch.randn(count, 6, 4, 4, dtype=torch.double, requires_grad=True)
     labels = torch.randint(5, (count,))  # ignored by a class-agnostic layer
-    picked = F.conv2d(x, layer.weight, layer.bias)[torch.arange(count), labels.clamp(max=classes - 1)]
+    picked = F.conv2d(x, layer.weight, layer.bias)[
+        torch.arange(count), labels.clamp(max=classes - 1)
+    ]
     expected = torch.autograd.grad(picked.square().sum(), [x, layer.weight, layer.bias])
     ours = layer(x, labels)
     assert ours.shape == (count, 1, 4, 4)

@@ -33,7 +33,9 @@ def test_points_equal_grid_sampling() -> None:
     feats = torch.randn(2, 3, 16, 24)
     order = ROIS[:, 0].argsort(stable=True)  # mmcv groups RoIs by image
     theirs = SimpleRoIAlign(14, 0.25)(feats, ROIS[order])
-    torch.testing.assert_close(point_roi_align(feats, ROIS, 14, 4)[order], theirs, rtol=0, atol=2e-5)
+    torch.testing.assert_close(
+        point_roi_align(feats, ROIS, 14, 4)[order], theirs, rtol=0, atol=2e-5
+    )
 
 
 def test_no_rois_keep_the_gradient_path() -> None:

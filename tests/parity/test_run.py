@@ -88,7 +88,8 @@ def test_settings_and_packed_booleans_are_decoded(tmp_path: Path) -> None:
     assert (golden['m'] == truth).all() and golden.settings == dict(seed=3)
 
 
-# The mutations below change one detail of the method each: a recording that still passes would prove nothing.
+# The mutations below change one detail of the method each: a recording that still passes would
+# prove nothing.
 
 
 def test_wrong_boundary_rule_is_detected(monkeypatch) -> None:
@@ -123,7 +124,9 @@ def test_wrong_heads_are_detected(monkeypatch, mutation: str) -> None:
         monkeypatch.setattr(refinement, 'FUSION_WIDTH', 2)
     else:
         monkeypatch.setattr(
-            stages, 'roi_align', lambda f, r, s, scale: stages.point_roi_align(f, r, s, round(1 / scale))
+            stages,
+            'roi_align',
+            lambda f, r, s, scale: stages.point_roi_align(f, r, s, round(1 / scale)),
         )
     status, _ = run_file(RECORDED / 'refinemask_small_head.npz', verbose=False)
     assert status == run.FAILED

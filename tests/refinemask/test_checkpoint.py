@@ -5,10 +5,16 @@ import json
 import pytest
 import torch
 from locations import ROOT
-from mmengine.config import Config
 from mmdet.registry import MODELS
+from mmengine.config import Config
 
-from mmrefine.checkpoint import CheckpointError, convert, read_checkpoint, recognise, write_checkpoint
+from mmrefine.checkpoint import (
+    CheckpointError,
+    convert,
+    read_checkpoint,
+    recognise,
+    write_checkpoint,
+)
 
 TABLES = json.loads((ROOT / 'tests' / 'data' / 'refinemask_keys.json').read_text())
 CONFIGS = {

@@ -17,7 +17,9 @@ def test_gradients_are_shared(tmp_path: Path) -> None:
     path = os.pathsep.join([str(ROOT), str(ROOT / 'tests'), os.environ.get('PYTHONPATH', '')])
     command = [sys.executable, str(ROOT / 'tests' / 'distributed_step.py')]
     ranks = [
-        subprocess.Popen([*command, str(r), port, str(tmp_path)], env={**os.environ, 'PYTHONPATH': path})
+        subprocess.Popen(
+            [*command, str(r), port, str(tmp_path)], env={**os.environ, 'PYTHONPATH': path}
+        )
         for r in range(2)
     ]
     assert [rank.wait(timeout=300) for rank in ranks] == [0, 0]

@@ -24,7 +24,8 @@ def test_late_stages_are_supervised_near_the_edge_only() -> None:
     assert regions[:2] == [None, None]
     for region, size in zip(regions[2:], SIZES[2:]):
         columns = region[0, 0, size // 2]
-        # the edge in the middle, and foreground that touches the left border, but not the background at the right
+        # the edge in the middle, and foreground that touches the left border, but not the
+        # background at the right
         assert columns[size // 2] and columns[0] and not columns[-1]
         assert columns.float().mean() < 0.5
 
