@@ -92,6 +92,18 @@ class GroundTruth:
         federation = _federation(name, data) if federated else None
         return cls(dict(_sorted_items(name, sizes)), categories, annotations, federation, name)
 
+    def categories_of(self, classes: Sequence[str]) -> list[Hashable]:
+        """Category id of every label, as MMDetection's data sets number them.
+
+        They follow the order of the annotation file, not that of the class names, and leave out
+        classes the file does not have; all categories of the file where no name is known.
+
+        Args:
+            classes: Names of the model's classes.
+        """
+        names = set(classes)
+        return [i for i, name in self.categories.items() if name in names] or list(self.categories)
+
     def require(self, boxes: bool = False, masks: bool = False) -> None:
         """Complete boxes, areas and masks of the annotations.
 

@@ -185,18 +185,11 @@ class MaskAPMetric(BaseMetric):
         )
 
     def _category_ids(self, gt: GroundTruth) -> list[Hashable]:
-        """Category id of every label, as MMDetection's data sets number them.
-
-        They follow the order of the annotation file, not that of the class names, and leave out
-        classes the file does not have; LVIS data sets take all categories of the file.
-        """
-        names = set((self.dataset_meta or {}).get('classes') or ())
-        if self.gt is None:
-            return list(gt.categories)
-        found = [i for i, name in gt.categories.items() if name in names]
-        if self.rules.federated and self.protocol != 'coco-on-lvis':
-            found = []
-        return found or list(gt.categories)
+        # LVIS data sets take all categories of the file, and so do samples, whose labels they are.
+        everything = self.protocol in ('lvis', 'lvis-fixed') or self.gt is None
+        return gt.categories_of(
+            () if everything else (self.dataset_meta or {}).get('classes') or ()
+        )
 
     def _possible(self, dt: Detections) -> list[str]:
         """Empty predictions have no masks to miss; a model without masks is told so."""

@@ -101,7 +101,7 @@ def _federate(rng: np.random.Generator, truth: dict) -> None:
 
 
 def reference_band(mask: np.ndarray, width: int) -> np.ndarray:
-    """The definition: the mask minus ``width`` erosions by a 3 x 3 square on a zero-padded frame."""
+    """By definition: the mask minus ``width`` 3 x 3 erosions on a zero-padded frame."""
     padded = np.pad(mask.astype(np.uint8), 1)
     eroded = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=width)
     return (padded - eroded)[1:-1, 1:-1]

@@ -103,7 +103,7 @@ def _name(label: int) -> str:
 
 
 def official(folder: Path, tree: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
-    """The untouched road through cityscapesScripts, without its debug file (np.int64 breaks that)."""
+    """The official road; only its debug file is left out, which np.int64 breaks."""
     engine = import_engine()
     args = engine.CArgs()
     vars(args).update(vars(engine.args))

@@ -1,0 +1,112 @@
+"""Read the pickles that `mim test --out` writes, without running what a pickle may run."""
+
+import collections
+import io
+import pickle
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import _utils as torch_utils
+
+from .ground_truth import GroundTruth
+from .predictions import read_instances
+
+
+def _load_storage(data: bytes) -> Any:
+    """Stand in for torch's own function, which unpickles without guard."""
+    return torch.load(io.BytesIO(data), weights_only=True)
+
+
+def _allowed() -> dict[tuple[str, str], Any]:
+    core = np._core if hasattr(np, '_core') else np.core
+    table: dict[tuple[str, str], Any] = {
+        ('collections', 'OrderedDict'): collections.OrderedDict,
+        ('torch._utils', '_rebuild_tensor_v2'): torch_utils._rebuild_tensor_v2,
+        ('torch.storage', '_load_from_bytes'): _load_storage,
+        ('numpy', 'ndarray'): np.ndarray,
+        ('numpy', 'dtype'): np.dtype,
+    }
+    for package in ('numpy.core.multiarray', 'numpy._core.multiarray'):
+        table[package, '_reconstruct'] = core.multiarray._reconstruct
+        table[package, 'scalar'] = core.multiarray.scalar
+    for package in ('numpy.core.numeric', 'numpy._core.numeric'):
+        table[package, '_frombuffer'] = core.numeric._frombuffer
+    return table
+
+
+class DataUnpickler(pickle.Unpickler):
+    """Builds tensors, arrays and plain containers; refuses everything else."""
+
+    allowed = _allowed()
+
+    def find_class(self, module: str, name: str) -> Callable:
+        """Look up one of the allowed builders.
+
+        Raises:
+            pickle.UnpicklingError: The file asks for anything else.
+        """
+        try:
+            return self.allowed[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(
+                f'it asks for {module}.{name}, which is no detection data and could run code: '
+                'refused'
+            ) from None
+
+
+def read_dump(path: str | Path) -> list[dict]:
+    """Read a dump of ``DumpDetResults``.
+
+    Args:
+        path: The pickle.
+
+    Returns:
+        One dict an image, with ``img_id``, ``ori_shape`` and ``pred_instances``.
+
+    Raises:
+        ValueError: The file is cut off, no dump, or holds more than data.
+    """
+    try:
+        with open(path, 'rb') as file:
+            found = DataUnpickler(file).load()
+    except (pickle.UnpicklingError, EOFError, AttributeError, IndexError, TypeError) as error:
+        raise ValueError(f'{path} cannot be read as a dump: {error or "it was cut off"}') from None
+    if not isinstance(found, list) or not all(isinstance(s, dict) and 'img_id' in s for s in found):
+        raise ValueError(f'{path} is no dump of `mim test --out`: expected a list of data samples')
+    return found
+
+
+def sample_entries(
+    sample: dict, gt: GroundTruth, categories: Sequence[Hashable]
+) -> Iterator[dict[str, Any]]:
+    """Turn the predictions of one image into COCO result entries, with masks if there are any.
+
+    Args:
+        sample: With ``img_id``, ``ori_shape`` and ``pred_instances``.
+        gt: Sizes of the images.
+        categories: Category id of every label.
+
+    Raises:
+        ValueError: An unknown image or label, or predictions that cannot be written.
+    """
+    image = sample['img_id']
+    if image not in gt.sizes:
+        raise ValueError(f'image {image!r} is not in {gt.name}')
+    size = gt.sizes[image]
+    found = read_instances(sample['pred_instances'], size, f'image {image!r}')
+    scores = found['scores'] if found['mask_scores'] is None else found['mask_scores']
+    for i, label in enumerate(found['labels'].tolist()):
+        if not 0 <= label < len(categories):
+            raise ValueError(
+                f'image {image!r}: label {label}, but {gt.name} has {len(categories)} categories'
+            )
+        entry = {'image_id': image, 'category_id': categories[label], 'score': float(scores[i])}
+        if found['counts'] is None:
+            entry['bbox'] = found['boxes'][i].tolist()
+        else:
+            counts = found['counts'][i].decode('ascii')
+            entry['segmentation'] = {'size': list(size), 'counts': counts}
+        yield entry
