@@ -18,7 +18,7 @@ from mmdet.structures import SampleList
 from mmdet.utils import ConfigType, OptConfigType, OptMultiConfig
 from mmengine.dist import get_world_size
 from mmengine.structures import InstanceData
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmrefine.masks import boxed_masks_to_rle, to_dense
 
@@ -195,6 +195,11 @@ class DeepMask(BaseDetector):
             output_size: ``(h, w)`` of the returned masks if the image was resized; default its own
                 size.
         """
+        if image.shape[1] != 3:
+            raise ValueError(
+                f'need three colour channels, got {image.shape[1]}: load grey files with '
+                "dict(type='LoadImageFromFile', color_type='color')"
+            )
         levels = [self._level(image, 2.0**e) for e in self.test_cfg['log2_scales']]
         windows = select_windows(levels, self.test_cfg['max_per_img'], self.test_cfg['index_quirk'])
         return self._paste(levels, windows, tuple(image.shape[-2:]), output_size)
@@ -341,7 +346,7 @@ class DeepMask(BaseDetector):
         return crop_boxes(self, image, boxes, mask_thr)
 
 
-def _convert_foreign_keys(module: nn.Module, state_dict: dict, prefix: str, *_: Any) -> None:
+def _convert_foreign_keys(state_dict: dict, prefix: str, *_: Any) -> None:
     # checkpoints of the PyTorch port load as they are
     if prefix == '' and is_port_state(state_dict):
         converted = convert_port(state_dict)

@@ -1,0 +1,156 @@
+"""Choosing, cutting and pasting windows."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools import mask as coco_mask
+from torch.nn import functional as F
+
+from mmrefine.masks import boxed_masks_to_rle, encode, roi_masks_to_rle, to_dense
+from mmrefine.sharpmask.paste import box_average, half_pixel, paste_windows
+from mmrefine.sharpmask.pyramid import Level, level_image, scaled_size, select_windows, tiled_maps
+from mmrefine.sharpmask.refine_head import gather_windows
+from mmrefine.sharpmask.trunk import StemResNet
+
+
+def level(scores: torch.Tensor) -> Level:
+    return Level(1.0, torch.zeros(1), scores, [])
+
+
+def test_windows_come_best_first_over_all_levels():
+    levels = [level(torch.tensor([[0.1, 0.9], [0.3, 0.2]])), level(torch.tensor([[0.5, 0.4, 0.8]]))]
+    windows = select_windows(levels, 4)
+    assert windows.levels.tolist() == [0, 1, 1, 1]
+    assert windows.cells.tolist() == [[0, 1], [0, 2], [0, 0], [0, 1]]
+    torch.testing.assert_close(windows.scores, torch.tensor([0.9, 0.8, 0.5, 0.4]))
+
+
+def test_fewer_windows_than_proposals_give_what_there_is():
+    assert len(select_windows([level(torch.rand(1, 2)), level(torch.rand(2, 1))], 100).scores) == 4
+
+
+@pytest.mark.parametrize(
+    ('peak', 'window'), [((1, 6), (0, 7)), ((3, 20), (3, 0)), ((0, 0), (0, 1)), ((16, 20), (16, 0))]
+)
+def test_the_released_codes_index_error_on_request(peak, window):
+    scores = torch.zeros(17, 21)
+    scores[peak] = 1
+    assert select_windows([level(scores)], 1).cells.tolist() == [list(peak)]
+    assert select_windows([level(scores)], 1, index_quirk=True).cells.tolist() == [list(window)]
+
+
+def test_gathered_windows_equal_slices_and_are_zero_outside():
+    maps = torch.rand(2, 3, 9, 11) + 1
+    cells = torch.tensor([[0, 0], [1, 2], [2, 3]])
+    windows = gather_windows(maps, cells, torch.tensor([0, 1, 0]), size=6, step=2)
+    torch.testing.assert_close(windows[0], maps[0, :, :6, :6])
+    torch.testing.assert_close(windows[1], maps[1, :, 2:8, 4:10])
+    padded = F.pad(maps[0], (0, 5, 0, 5))
+    torch.testing.assert_close(windows[2], padded[:, 4:10, 6:12])
+    assert gather_windows(maps, cells[:0], torch.zeros(0).long(), 6, 2).shape == (0, 3, 6, 6)
+
+
+@pytest.mark.parametrize('size', [(200, 330), (310, 90)])
+def test_tiles_with_an_exact_halo_change_nothing(size):
+    trunk = StemResNet(18, base_channels=4).eval()
+    halo = -(-trunk.receptive_radius // 16) * 16
+    image = torch.randn(1, 3, *size)
+    with torch.no_grad():
+        whole = trunk(image)
+        tiled = tiled_maps(trunk, image, (2, 4, 8, 16), 64, halo)
+    for a, b in zip(whole, tiled):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
+def test_level_sizes_round_half_up_or_down_and_stay_positive():
+    assert scaled_size((5, 7), 0.5) == (3, 4)
+    assert scaled_size((5, 7), 0.5, 'floor') == (2, 3)
+    assert scaled_size((1, 3), 0.1) == (1, 1)
+
+
+def test_levels_are_surrounded_by_the_fill_colour():
+    image = torch.zeros(1, 3, 4, 6)
+    fill = torch.tensor([1.0, 2.0, 3.0])
+    padded = level_image(image, (4, 6), 2, fill)
+    assert padded.shape == (1, 3, 8, 10)
+    torch.testing.assert_close(padded[0, :, 0, 0], fill)
+    assert not padded[..., 2:6, 2:8].any()
+
+
+def reference_paste(logits, cells, scale, size, threshold, side):
+    """The released rule in plain steps, one full-size map per window."""
+    target = int(side / scale)
+    masks = []
+    for soft, (row, col) in zip(logits, cells.tolist()):
+        big = F.interpolate(soft[None, None], (target, target), mode='bilinear', align_corners=True)
+        y0 = int(np.floor((16 * row - side / 2) / scale))
+        x0 = int(np.floor((16 * col - side / 2) / scale))
+        full = torch.zeros(size, dtype=torch.bool)
+        for y in range(max(y0, 0), min(y0 + target, size[0])):
+            lo, hi = max(x0, 0), min(x0 + target, size[1])
+            if hi > lo:
+                full[y, lo:hi] = big[0, 0, y - y0, lo - x0 : hi - x0] > np.log(threshold / (1 - threshold))
+        masks.append(full)
+    return torch.stack(masks)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    st.integers(20, 90), st.integers(20, 90), st.sampled_from([0.5, 0.35, 1.0]),
+    st.sampled_from([0.2, 0.7]), st.integers(0, 99),
+)  # fmt: skip
+def test_the_official_rule_equals_its_plain_form(height, width, scale, threshold, seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(3, 12, 12, generator=generator)
+    rows, cols = int(height * scale / 16) + 1, int(width * scale / 16) + 1
+    cells = torch.stack([torch.randint(n, (3,), generator=generator) for n in (rows, cols)], 1)
+    crops = paste_windows(logits, cells, (scale, scale), (height, width), threshold, side=32)
+    rles = boxed_masks_to_rle(crops.masks, crops.offsets, (height, width))
+    expected = reference_paste(logits, cells, scale, (height, width), threshold, 32)
+    assert (to_dense(rles) != expected).float().mean() < 1e-3
+    for box, rle in zip(crops.boxes.tolist(), rles):
+        x, y, w, h = coco_mask.toBbox(rle)
+        assert box == ([x, y, x + w, y + h] if w else [0, 0, 0, 0])
+
+
+def test_the_grid_rule_equals_roi_pasting():
+    logits = torch.randn(4, 14, 14)
+    cells = torch.tensor([[0, 0], [1, 2], [3, 1], [2, 4]])
+    corner = (16 * cells.double().flip(1) - 24) / 0.8
+    boxes = torch.cat([corner, corner + 48 / 0.8], 1).float()
+    expected = to_dense(roi_masks_to_rle(logits, boxes, (70, 90), 0.5, logits=True))
+    crops = paste_windows(logits, cells, (0.8, 0.8), (70, 90), 0.5, side=48, rule='grid')
+    ours = to_dense(boxed_masks_to_rle(crops.masks, crops.offsets, (70, 90)))
+    # the stock sampler fades to zero over the last half cell, the window here ends sharply
+    assert (ours != expected).float().mean() < 0.03
+    inner = F.interpolate(torch.ones(1, 1, 3, 3), (70, 90))[0, 0].bool()
+    assert (ours == expected)[:, inner].float().mean() > 0.95
+
+
+def test_shrinking_averages_areas():
+    matrix = box_average(160, 113)
+    torch.testing.assert_close(matrix.sum(1), torch.ones(113))
+    torch.testing.assert_close(box_average(4, 2), torch.tensor([[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]]))
+
+
+def test_half_pixel_resizing_equals_torch():
+    x = torch.randn(1, 1, 11, 11)
+    matrix = half_pixel(11, 17)
+    expected = F.interpolate(x, (17, 17), mode='bilinear', align_corners=False)[0, 0]
+    torch.testing.assert_close(matrix @ x[0, 0] @ matrix.T, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize('rule', ['official', 'port', 'grid'])
+def test_empty_masks_and_no_windows_are_ordinary(rule):
+    crops = paste_windows(
+        torch.full((2, 8, 8), -9.0), torch.zeros(2, 2).long(), (1.0, 1.0), (1, 50), 0.2, 32, rule
+    )
+    assert not crops.masks.any() and not crops.boxes.any()
+    rles = boxed_masks_to_rle(crops.masks, crops.offsets, (1, 50))
+    assert [r['counts'] for r in rles] == [r['counts'] for r in encode(np.zeros((2, 1, 50), bool))]
+    none = paste_windows(
+        torch.zeros(0, 8, 8), torch.zeros(0, 2).long(), (1.0, 1.0), (9, 9), 0.2, 32, rule
+    )
+    assert len(none.masks) == 0 and none.boxes.shape == (0, 4)
