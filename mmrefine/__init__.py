@@ -37,7 +37,7 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
     'mmrefine.refinemask.fusion': ('MultiBranchFusion', 'MultiBranchFusionAvg'),
     'mmrefine.refinemask.losses': ('BARCrossEntropyLoss', 'RefineCrossEntropyLoss'),
     'mmrefine.refinemask.mask_head': ('RefineMaskHead', 'SimpleRefineMaskHead'),
-    'mmrefine.refinemask.roi_head': ('RefineRoIHead',),
+    'mmrefine.refinemask.roi_head': ('CascadeRefineRoIHead', 'RefineRoIHead'),
     'mmrefine.points.legacy': ('InclusiveBoxes', 'TruncatedResize'),
     'mmrefine.points.losses': ('LtrbIoULoss',),
     'mmrefine.evaluation.proposal_ar': ('ProposalARMetric',),

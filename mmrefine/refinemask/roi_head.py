@@ -1,4 +1,4 @@
-"""RoI head that feeds a RefineMask head: RoI features, the finest feature map, RoIs and labels.
+"""RoI heads that feed a RefineMask head: RoI features, the finest feature map, RoIs and labels.
 
 Paper: RefineMask (CVPR 2021). Origin: ``refine_roi_head.py`` of the authors' repository. Boxes are
 stock MMDetection.
@@ -10,20 +10,20 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from mmdet.models.roi_heads import StandardRoIHead
+from mmdet.models.roi_heads import CascadeRoIHead, StandardRoIHead
 from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.registry import MODELS
 from mmdet.structures.bbox import bbox2roi
 from mmdet.utils import ConfigType, InstanceList
-from torch import Tensor
+from mmengine.config import ConfigDict
+from torch import Tensor, nn
 
 from ..masks import roi_masks
 from .refinement import refined_logits
 
 
-@MODELS.register_module(name=['RefineRoIHead', 'SimpleRefineRoIHead'])
-class RefineRoIHead(StandardRoIHead):
-    """``StandardRoIHead`` whose mask head also sees a feature map of the whole image.
+class FineMaskMixin:
+    """Mask methods of a RoI head whose one mask head also sees a feature map of the whole image.
 
     ``test_cfg`` takes, beside the usual ``mask_thr_binary``: ``mask_format`` ('dense' or 'rle'),
     ``mask_chunk`` (RoIs processed at once, 100) and ``mask_dtype`` ('float32', or 'bfloat16' to run
@@ -31,8 +31,12 @@ class RefineRoIHead(StandardRoIHead):
 
     Args:
         fine_level: Pyramid level the mask head takes as its fine feature map; 0 (stride 4) is P2.
-        **kwargs: See ``StandardRoIHead``.
+        **kwargs: See the RoI head this is mixed into.
     """
+
+    with_bbox: bool
+    bbox_head: nn.Module
+    test_cfg: ConfigDict
 
     def __init__(self, *args: Any, fine_level: int = 0, **kwargs: Any) -> None:
         self.fine_level = fine_level
@@ -47,10 +51,14 @@ class RefineRoIHead(StandardRoIHead):
         """
         if mask_roi_extractor is None:
             raise ValueError(
-                "RefineRoIHead needs a mask_roi_extractor: its grid differs from the box head's"
+                f'{type(self).__name__} needs a mask_roi_extractor: its grid differs from the box '
+                "head's"
             )
         if self.with_bbox:
-            classes = self.bbox_head.num_classes
+            last = (
+                self.bbox_head[-1] if isinstance(self.bbox_head, nn.ModuleList) else self.bbox_head
+            )
+            classes = last.num_classes
             if mask_head.get('num_classes', classes) not in (None, classes):
                 raise ValueError(
                     f'mask_head.num_classes={mask_head["num_classes"]} but '
@@ -58,17 +66,16 @@ class RefineRoIHead(StandardRoIHead):
                     'omit the former, it follows the box head'
                 )
             mask_head = dict(mask_head, num_classes=classes)
-        super().init_mask_head(mask_roi_extractor, mask_head)
+        self.share_roi_extractor = False
+        self.mask_roi_extractor = MODELS.build(mask_roi_extractor)
+        self.mask_head = MODELS.build(mask_head)
 
     def _mask_features(self, x: tuple[Tensor, ...], rois: Tensor) -> Tensor:
         # fp32: half precision cannot place RoIs to the pixel, and the CPU kernel has no bf16
         feats = [level.float() for level in x[: self.mask_roi_extractor.num_inputs]]
         return self.mask_roi_extractor(feats, rois)
 
-    def _bbox_forward(self, x: tuple[Tensor, ...], rois: Tensor) -> dict:
-        return super()._bbox_forward(tuple(level.float() for level in x), rois)
-
-    def _mask_forward(
+    def fine_mask_forward(
         self, x: tuple[Tensor, ...], rois: Tensor, labels: Tensor | None = None
     ) -> dict:
         """Logits of all stages.
@@ -91,11 +98,10 @@ class RefineRoIHead(StandardRoIHead):
             stage_logits=stage_logits, semantic_logits=semantic_logits, mask_preds=stage_logits[-1]
         )
 
-    def mask_loss(
+    def fine_mask_loss(
         self,
         x: tuple[Tensor, ...],
         sampling_results: list[SamplingResult],
-        bbox_feats: Tensor,
         batch_gt_instances: InstanceList,
     ) -> dict:
         """Losses of the positive RoIs, predicted with their ground-truth classes; no positives give
@@ -111,7 +117,7 @@ class RefineRoIHead(StandardRoIHead):
             )
         rois = bbox2roi([result.pos_priors for result in sampling_results])
         labels = torch.cat([result.pos_gt_labels for result in sampling_results])
-        results = self._mask_forward(x, rois, labels)
+        results = self.fine_mask_forward(x, rois, labels)
         results.update(
             self.mask_head.loss_and_target(
                 results['stage_logits'],
@@ -200,3 +206,54 @@ class RefineRoIHead(StandardRoIHead):
                 'mask logits are not finite: look for NaN in the checkpoint or in the input image'
             )
         return logits.sigmoid()
+
+
+@MODELS.register_module(name=['RefineRoIHead', 'SimpleRefineRoIHead'])
+class RefineRoIHead(FineMaskMixin, StandardRoIHead):
+    """``StandardRoIHead`` with a RefineMask head; arguments as in both bases."""
+
+    def _bbox_forward(self, x: tuple[Tensor, ...], rois: Tensor) -> dict:
+        return super()._bbox_forward(tuple(level.float() for level in x), rois)
+
+    def _mask_forward(self, x: tuple[Tensor, ...], rois: Tensor) -> dict:
+        return self.fine_mask_forward(x, rois)
+
+    def mask_loss(
+        self,
+        x: tuple[Tensor, ...],
+        sampling_results: list[SamplingResult],
+        bbox_feats: Tensor,
+        batch_gt_instances: InstanceList,
+    ) -> dict:
+        """Losses of the mask branch; box features are not used."""
+        return self.fine_mask_loss(x, sampling_results, batch_gt_instances)
+
+
+@MODELS.register_module()
+class CascadeRefineRoIHead(FineMaskMixin, CascadeRoIHead):
+    """``CascadeRoIHead`` with one RefineMask head, trained and run on the boxes of the last stage.
+
+    ``mask_head`` and ``mask_roi_extractor`` are single configs, not one per stage.
+    """
+
+    def _bbox_forward(self, stage: int, x: tuple[Tensor, ...], rois: Tensor) -> dict:
+        return super()._bbox_forward(stage, tuple(level.float() for level in x), rois)
+
+    def _mask_forward(self, stage: int, x: tuple[Tensor, ...], rois: Tensor) -> dict:
+        return self.fine_mask_forward(x, rois)
+
+    def mask_loss(
+        self,
+        stage: int,
+        x: tuple[Tensor, ...],
+        sampling_results: list[SamplingResult],
+        batch_gt_instances: InstanceList,
+    ) -> dict:
+        """Losses of the mask branch at the last stage, nothing before."""
+        if stage < self.num_stages - 1:
+            return dict(loss_mask={})
+        results = self.fine_mask_loss(x, sampling_results, batch_gt_instances)
+        # the caller scales by the weight of the box stage; the only mask head keeps its own
+        weight = self.stage_loss_weights[stage]
+        results['loss_mask'] = {k: v / weight for k, v in results['loss_mask'].items()}
+        return results
