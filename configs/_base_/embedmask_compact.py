@@ -3,9 +3,7 @@ _base_ = './compact_backbone.py'
 custom_imports = dict(imports=['mmrefine'], allow_failed_imports=False)
 model = dict(
     type='EmbedMask',
-    neck=dict(
-        start_level=1, add_extra_convs='on_output', num_outs=4, relu_before_extra_convs=True
-    ),
+    neck=dict(start_level=1, add_extra_convs='on_output', num_outs=4, relu_before_extra_convs=True),
     bbox_head=dict(
         type='EmbedMaskBBoxHead',
         in_channels=64,

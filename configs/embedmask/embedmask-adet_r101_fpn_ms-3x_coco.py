@@ -1,8 +1,6 @@
 _base_ = './embedmask-adet_r50_fpn_ms-1x_coco.py'
 model = dict(
-    backbone=dict(
-        depth=101, init_cfg=dict(checkpoint='open-mmlab://detectron2/resnet101_caffe')
-    )
+    backbone=dict(depth=101, init_cfg=dict(checkpoint='open-mmlab://detectron2/resnet101_caffe'))
 )
 train_cfg = dict(max_iters=270000)
 param_scheduler = [

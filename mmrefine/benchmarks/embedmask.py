@@ -25,7 +25,7 @@ CLAMP = 1e-9
 
 
 def peer_probability(pixels: Tensor, embeds: Tensor, margins: Tensor) -> Tensor:
-    """Tensor[D, H, W], Tensor[K, D], Tensor[K, D] -> probabilities Tensor[K, H, W] by broadcasting."""
+    """Tensor[D, H, W], Tensor[K, D], Tensor[K, D] -> Tensor[K, H, W], by broadcasting."""
     cells = pixels.permute(1, 2, 0)
     difference = cells[None] - embeds[:, None, None]
     return torch.exp(-torch.sum(difference**2 * margins[:, None, None], dim=3))
@@ -85,9 +85,7 @@ def scene(num: int, device: str, noise: float) -> tuple[Tensor, Tensor, Tensor, 
     ys, xs = torch.meshgrid(torch.arange(height), torch.arange(width), indexing='ij')
     centers = torch.rand(num, 2, generator=generator) * torch.tensor([height, width])
     radii = 40 + 80 * torch.rand(num, generator=generator)
-    masks = torch.stack(
-        [(ys - y) ** 2 + (xs - x) ** 2 < r**2 for (y, x), r in zip(centers, radii)]
-    )
+    masks = torch.stack([(ys - y) ** 2 + (xs - x) ** 2 < r**2 for (y, x), r in zip(centers, radii)])
     embeds = torch.randn(num, DIMS, generator=generator)
     margins = 0.2 + 0.1 * torch.rand(num, DIMS, generator=generator)
     pixels = torch.randn(DIMS, SIZE[0] // 2, SIZE[1] // 2, generator=generator) * noise

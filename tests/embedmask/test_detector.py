@@ -106,7 +106,7 @@ def test_margins_that_would_overflow_half_precision_stay_finite(variant, dtype):
         losses = detector.loss(images([data]), [data])
     assert finite(losses)
     sum(losses.values()).backward()
-    # the towers below run in half precision, where a gradient may overflow: loss scaling is for that
+    # gradients of the half-precision towers below may overflow: loss scaling is for that
     for name, parameter in detector.named_parameters():
         if 'conv_embed' in name or 'conv_margin' in name:
             assert parameter.grad.isfinite().all(), name

@@ -18,7 +18,9 @@ ANCHORS = dict(
     strides=[8, 16, 32, 64, 128],
 )
 HEADS = dict(
-    atss=dict(type='ATSSHead', anchor_generator=ANCHORS),
+    atss=dict(
+        type='ATSSHead', anchor_generator=ANCHORS, loss_bbox=dict(type='GIoULoss', loss_weight=2.0)
+    ),
     gfl=dict(
         type='GFLHead',
         anchor_generator=ANCHORS,

@@ -1,0 +1,15 @@
+_base_ = [
+    '../_base_/embedmask-adet_r50_fpn.py',
+    'mmdet::_base_/datasets/cityscapes_instance.py',
+    'mmdet::_base_/schedules/schedule_1x.py',
+    'mmdet::_base_/default_runtime.py',
+]
+model = dict(bbox_head=dict(num_classes=8), mask_head=dict(num_classes=8))
+# lr is for 8 images an iteration; the data set is repeated 8 times an epoch
+optim_wrapper = dict(optimizer=dict(lr=0.005), paramwise_cfg=dict(norm_decay_mult=0.0))
+auto_scale_lr = dict(base_batch_size=8)
+train_cfg = dict(max_epochs=8)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=500),
+    dict(type='MultiStepLR', begin=0, end=8, by_epoch=True, milestones=[7], gamma=0.1),
+]

@@ -1,0 +1,86 @@
+"""Show the embedding space of a picture: photo, PCA of pixel embeddings, masks that come of it."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from mmdet.apis import inference_detector, init_detector
+
+import mmrefine  # noqa: F401  (registers the components)
+from mmrefine.masks import to_dense
+from mmrefine.visualization.embedding import embedding_colours
+from mmrefine.visualization.overlays import (
+    Instances,
+    contact_sheet,
+    distinct_colours,
+    draw_instances,
+)
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='a config with an EmbedMask model')
+    parser.add_argument('checkpoint')
+    parser.add_argument('images', nargs='+', type=Path)
+    parser.add_argument('--out', type=Path, required=True, help='picture to write')
+    parser.add_argument('--score', type=float, default=0.4, help='lowest score of masks drawn')
+    parser.add_argument('--scale', type=int, default=2, help='enlargement')
+    parser.add_argument('--free', action='store_true', help='leave out the two coordinates')
+    parser.add_argument('--device', default='cpu')
+    return parser.parse_args()
+
+
+def row(model: torch.nn.Module, path: Path, args: argparse.Namespace) -> list[np.ndarray]:
+    """Three panels of one picture."""
+    image = cv2.imread(str(path))
+    if image is None:
+        raise OSError(f'cannot read {path}')
+    maps: list[torch.Tensor] = []
+    handle = model.mask_head.register_forward_hook(lambda head, inputs, out: maps.append(out[0]))
+    found = inference_detector(model, image).pred_instances
+    handle.remove()
+    found = found[found.scores >= args.score]
+    pixels = maps[0].cpu()
+    # the padding on the right and at the bottom is no part of the picture
+    height, width = image.shape[:2]
+    shown = model.mask_head.stride
+    scale = min(1.0, *(n * shown / side for n, side in zip(pixels.shape[1:], (height, width))))
+    pixels = pixels[:, : round(height * scale / shown), : round(width * scale / shown)]
+    if args.free and model.mask_head.coord_embed:
+        pixels = pixels[2:]
+    names = model.dataset_meta['classes']
+    labels = [f'{names[i]} {s:.2f}' for i, s in zip(found.labels.tolist(), found.scores.tolist())]
+    masks = to_dense(found.masks, (height, width)).cpu().numpy()
+    photo = image[..., ::-1].copy()
+    size = (width * args.scale, height * args.scale)
+    return [
+        cv2.resize(photo, size, interpolation=cv2.INTER_CUBIC),
+        embedding_colours(pixels, size[::-1]),
+        draw_instances(photo, Instances(masks, labels), distinct_colours(len(masks)), args.scale),
+    ]
+
+
+def main() -> int:
+    """Draw one row of panels a picture."""
+    args = parse_args()
+    model = init_detector(args.config, args.checkpoint, device=args.device)
+    if not hasattr(getattr(model, 'mask_head', None), 'coord_embed'):
+        print(f'{args.config}: {type(model).__name__} has no pixel embeddings', file=sys.stderr)
+        return 1
+    try:
+        panels = [panel for path in args.images for panel in row(model, path, args)]
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(args.out), contact_sheet(panels, columns=3)[..., ::-1])
+    print(f'{len(args.images)} pictures written to {args.out}')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
