@@ -3,12 +3,11 @@
 Shapes:   T IoU thresholds, R = 101 recall levels, K categories, A areas, M caps on the detections.
 """
 
-from collections.abc import Hashable
 from dataclasses import dataclass
 
 import numpy as np
 
-from .ground_truth import FREQUENCIES, GroundTruth
+from .ground_truth import FREQUENCIES, GroundTruth, Id
 from .rules import UNLIMITED, Rules
 
 NOTHING = -1.0  # COCO's value where there is no ground truth to find
@@ -26,7 +25,7 @@ class APTable:
 
     precision: np.ndarray
     recall: np.ndarray
-    category_ids: list[Hashable]
+    category_ids: list[Id]
 
     def numbers(self, rules: Rules, gt: GroundTruth) -> dict[str, float]:
         """AP, AP50, AP75, AP_<area>, AR<cap>, AR_<area> and for LVIS APr, APc, APf; 0-1, or -1."""
@@ -52,7 +51,7 @@ class APTable:
                 result[f'AR_{name}'] = _mean(self.recall[:, :, a, -1])
         return result
 
-    def per_category(self, rules: Rules) -> dict[Hashable, float]:
+    def per_category(self, rules: Rules) -> dict[Id, float]:
         """AP of every category; -1 where it has no ground truth."""
         everything = list(rules.areas).index('all')
         return {

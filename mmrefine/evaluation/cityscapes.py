@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import cv2
 import numpy as np
@@ -87,7 +88,7 @@ def score_cityscapes(
     return numbers
 
 
-def _arguments(engine: ModuleType, cache: Path) -> object:
+def _arguments(engine: ModuleType, cache: Path) -> Any:
     args = engine.CArgs()
     vars(args).update(vars(engine.args))
     args.quiet, args.JSONOutput, args.colorized = True, False, False
@@ -97,11 +98,10 @@ def _arguments(engine: ModuleType, cache: Path) -> object:
     return args
 
 
-def _averages(engine: ModuleType, matches: dict, args: object, iou_type: str) -> dict[str, float]:
+def _averages(engine: ModuleType, matches: dict, args: Any, iou_type: str) -> dict[str, float]:
     scores = engine.evaluateMatches(matches, args)
     if np.isnan(scores).all():
-        found = {'allAp': math.nan, 'classes': {}}
-        found['allAp50%'] = math.nan
+        found: dict = {'allAp': math.nan, 'allAp50%': math.nan, 'classes': {}}
     else:
         with np.errstate(invalid='ignore'):
             found = engine.computeAverages(scores, args)
@@ -116,7 +116,7 @@ def _lower_to_boundaries(
 ) -> None:
     """Rewrite the stored intersections so that a pair's official IoU is its boundary IoU."""
     for truth_file, match in matches.items():
-        truth = cv2.imread(truth_file, cv2.IMREAD_UNCHANGED)
+        truth = _read(truth_file, cv2.IMREAD_UNCHANGED)
         width = band_width(truth.shape[:2], ratio)
         real: dict[int, Crop] = {}
         for label, predictions in match['prediction'].items():
@@ -141,9 +141,7 @@ def _lower_one(
         if pair['instID'] < 1000 or pair['pixelCount'] < SMALLEST or overlap <= threshold:
             continue
         if band is None:
-            band = inner_band(
-                crop_of(cv2.imread(prediction['imgName'], cv2.IMREAD_GRAYSCALE)), width
-            )
+            band = inner_band(crop_of(_read(prediction['imgName'], cv2.IMREAD_GRAYSCALE)), width)
         if pair['instID'] not in real:
             real[pair['instID']] = inner_band(crop_of(truth == pair['instID']), width)
         overlap = min(overlap, crop_iou(band, real[pair['instID']]))
@@ -153,6 +151,13 @@ def _lower_one(
             for copy in other['matchedPred']:
                 if copy['predID'] == prediction['predID']:
                     copy['intersection'] = intersection
+
+
+def _read(path: str, mode: int) -> np.ndarray:
+    image = cv2.imread(path, mode)
+    if image is None:
+        raise ValueError(f'{path} is no image')
+    return image
 
 
 def crop_of(mask: np.ndarray) -> Crop:

@@ -133,6 +133,6 @@ class CityscapesMaskAPMetric(BaseMetric):
 
 def _shared_folder() -> str:
     """A temporary folder that all ranks know."""
-    names = [tempfile.mkdtemp(prefix='cityscapes-')] if is_main_process() else [None]
+    names = [tempfile.mkdtemp(prefix='cityscapes-') if is_main_process() else '']
     broadcast_object_list(names)
     return names[0]

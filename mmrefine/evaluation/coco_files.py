@@ -9,6 +9,7 @@ from typing import IO, Any
 
 from .detections import Detections
 from .ground_truth import GroundTruth
+from .runs import present
 
 
 @contextlib.contextmanager
@@ -39,14 +40,17 @@ def result_entries(dt: Detections, gt: GroundTruth, masks: bool) -> Iterator[dic
     """
     scores = dt.mask_scores if masks and dt.mask_scores is not None else dt.scores
     for i in range(len(dt)):
-        entry = {
+        entry: dict[str, Any] = {
             'image_id': dt.image_ids[i],
             'category_id': dt.category_ids[i],
             'score': float(scores[i]),
         }
         if masks:
             size = list(gt.sizes[dt.image_ids[i]])
-            entry['segmentation'] = {'size': size, 'counts': dt.counts[i].decode('ascii')}
+            entry['segmentation'] = {
+                'size': size,
+                'counts': present([dt.counts[i]])[0].decode('ascii'),
+            }
         else:
             entry['bbox'] = dt.boxes[i].tolist()
         yield entry

@@ -1,7 +1,7 @@
 """Detections in columns: what a result file or a model says, checked against the ground truth."""
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,9 @@ import numpy as np
 from mmengine.logging import print_log
 from pycocotools import mask as coco_mask
 
-from .ground_truth import GroundTruth
+from .ground_truth import GroundTruth, Id
 from .json_stream import iterate_json_list
-from .runs import misfits, pixel_counts, to_counts
+from .runs import misfits, pixel_counts, present, to_counts
 
 
 @dataclass
@@ -29,11 +29,11 @@ class Detections:
         given_areas: float64 array[N], what counts as the area of each mask instead of its pixels.
     """
 
-    image_ids: list[Hashable]
-    category_ids: list[Hashable]
+    image_ids: list[Id]
+    category_ids: list[Id]
     scores: np.ndarray
     boxes: np.ndarray
-    counts: list[bytes | None]
+    counts: Sequence[bytes | None]
     mask_scores: np.ndarray | None = None
     given_areas: np.ndarray | None = None
 
@@ -72,7 +72,7 @@ class Detections:
         rows = np.flatnonzero(np.isnan(areas)) if from_boxes else np.arange(len(self))
         if not from_boxes and self.given_areas is not None:
             return self.given_areas
-        areas[rows] = pixel_counts([self.counts[i] for i in rows.tolist()])
+        areas[rows] = pixel_counts(present(self.counts[i] for i in rows.tolist()))
         return areas
 
     def filled_boxes(self, gt: GroundTruth) -> np.ndarray:
@@ -140,8 +140,8 @@ class _Reader:
         self.images = {i: i for i in gt.sizes}
         self.categories = {i: i for i in gt.categories}
         self.index: list[int] = []
-        self.image_ids: list[Hashable] = []
-        self.category_ids: list[Hashable] = []
+        self.image_ids: list[Id] = []
+        self.category_ids: list[Id] = []
         self.scores: list[float] = []
         self.boxes: list[tuple[float, ...]] = []
         self.counts: list[bytes | None] = []
@@ -248,8 +248,8 @@ def read_mask(label: str, segmentation: Any, size: tuple[int, int]) -> bytes | N
 
 
 def check_masks(
-    counts: list[bytes | None],
-    image_ids: list[Hashable],
+    counts: Sequence[bytes | None],
+    image_ids: Sequence[Id],
     gt: GroundTruth,
     label: Callable[[int], str],
 ) -> None:
@@ -260,7 +260,7 @@ def check_masks(
     """
     rows = [i for i, c in enumerate(counts) if c is not None]
     areas = np.array([gt.sizes[image_ids[i]] for i in rows], np.int64).reshape(-1, 2).prod(1)
-    for j in misfits([counts[i] for i in rows], areas)[:1].tolist():
+    for j in misfits(present(counts), areas)[:1].tolist():
         i = rows[j]
         raise ValueError(
             f'{label(i)} (image {image_ids[i]}): the RLE cannot be decoded to '

@@ -3,7 +3,7 @@
 import collections
 import io
 import pickle
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import _utils as torch_utils
 
-from .ground_truth import GroundTruth
+from .ground_truth import GroundTruth, Id
 from .predictions import read_instances
 
 
@@ -80,7 +80,7 @@ def read_dump(path: str | Path) -> list[dict]:
 
 
 def sample_entries(
-    sample: dict, gt: GroundTruth, categories: Sequence[Hashable]
+    sample: dict, gt: GroundTruth, categories: Sequence[Id]
 ) -> Iterator[dict[str, Any]]:
     """Turn the predictions of one image into COCO result entries, with masks if there are any.
 

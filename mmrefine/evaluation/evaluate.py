@@ -1,13 +1,13 @@
 """Score detections: the one road that files, models and videos take."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from mmengine.logging import print_log
 
 from .detections import Detections
-from .ground_truth import GroundTruth
+from .ground_truth import GroundTruth, Id
 from .matching import match_with_pycocotools
 from .matching_vernier import match_with_vernier
 from .progress import progress_bar
@@ -26,7 +26,7 @@ class Evaluation:
     """
 
     numbers: dict[str, float] = field(default_factory=dict)
-    per_category: dict[str, dict[Hashable, float]] = field(default_factory=dict)
+    per_category: dict[str, dict[Id, float]] = field(default_factory=dict)
 
 
 def evaluate(
@@ -108,11 +108,9 @@ def admitted(gt: GroundTruth, dt: Detections, scores: np.ndarray, rules: Rules) 
     return kept
 
 
-def _best(
-    kept: np.ndarray, groups: Sequence[Hashable], scores: np.ndarray, most: int
-) -> np.ndarray:
+def _best(kept: np.ndarray, groups: Sequence[Id], scores: np.ndarray, most: int) -> np.ndarray:
     """Keep the ``most`` best of each group; the earlier of equal scores."""
-    seen: dict[Hashable, int] = {}
+    seen: dict[Id, int] = {}
     best = []
     for i in kept[np.argsort(-scores[kept], kind='stable')].tolist():
         seen[groups[i]] = seen.get(groups[i], 0) + 1

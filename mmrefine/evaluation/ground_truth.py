@@ -1,7 +1,7 @@
 """What a data set says is true: the checked contents of a COCO or LVIS file."""
 
 import json
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from pycocotools import mask as coco_mask
 from .runs import misfits, to_counts
 
 FREQUENCIES = ('r', 'c', 'f')
+Id = int | str
 
 
 @dataclass
@@ -24,9 +25,9 @@ class Federation:
         frequency: Category id -> ``'r'``, ``'c'`` or ``'f'`` (rare, common, frequent).
     """
 
-    absent: dict[Hashable, frozenset]
-    unfinished: dict[Hashable, frozenset]
-    frequency: dict[Hashable, str]
+    absent: dict[Id, frozenset]
+    unfinished: dict[Id, frozenset]
+    frequency: dict[Id, str]
 
 
 @dataclass
@@ -43,8 +44,8 @@ class GroundTruth:
         name: Where it comes from, for messages.
     """
 
-    sizes: dict[Hashable, tuple[int, int]]
-    categories: dict[Hashable, str]
+    sizes: dict[Id, tuple[int, int]]
+    categories: dict[Id, str]
     annotations: list[dict]
     federation: Federation | None = None
     name: str = 'the ground truth'
@@ -92,7 +93,7 @@ class GroundTruth:
         federation = _federation(name, data) if federated else None
         return cls(dict(_sorted_items(name, sizes)), categories, annotations, federation, name)
 
-    def categories_of(self, classes: Sequence[str]) -> list[Hashable]:
+    def categories_of(self, classes: Sequence[str]) -> list[Id]:
         """Category id of every label, as MMDetection's data sets number them.
 
         They follow the order of the annotation file, not that of the class names, and leave out

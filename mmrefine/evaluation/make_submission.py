@@ -139,6 +139,7 @@ def _entries(options: MakeOptions, data: dict, gt: GroundTruth) -> Iterable[dict
             log,
             options.device,
         ).entries()
+    assert options.results is not None  # one of both was given
     if options.results.suffix in ('.pkl', '.pickle'):
         categories = list(gt.categories)
         samples = {sample['img_id']: sample for sample in read_dump(options.results)}

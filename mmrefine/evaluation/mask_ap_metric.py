@@ -1,6 +1,6 @@
 """Box, mask and boundary AP as one evaluator for configs."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from .coco_files import write_coco_results
 from .cocofy import cocofy
 from .detections import Detections, check_masks
 from .evaluate import BACKENDS, Evaluation, evaluate
-from .ground_truth import GroundTruth, load_json
+from .ground_truth import GroundTruth, Id, load_json
 from .plain_dataset import image_truth, truth_of_images
 from .predictions import read_instances
 from .rules import IOU_TYPES, make_rules
@@ -132,7 +132,7 @@ class MaskAPMetric(BaseMetric):
         Args:
             results: What ``process`` stored, of all ranks.
         """
-        first: dict[Hashable, tuple] = {}
+        first: dict[Id, tuple] = {}
         for image, result, truth in results:
             # Samplers repeat images to make the ranks' shares equal.
             first.setdefault(image, (result, truth))
@@ -152,7 +152,7 @@ class MaskAPMetric(BaseMetric):
         log_table(found, gt, self.classwise)
         return {**found.numbers, **(self._classwise(found, gt) if self.classwise else {})}
 
-    def _detections(self, results: Mapping[Hashable, dict], gt: GroundTruth) -> Detections:
+    def _detections(self, results: Mapping[Id, dict], gt: GroundTruth) -> Detections:
         categories = self._category_ids(gt)
         image_ids, category_ids, counts = [], [], []
         for image, result in results.items():
@@ -184,7 +184,7 @@ class MaskAPMetric(BaseMetric):
             np.concatenate([_mask_scores(part) for part in parts]) if rated else None,
         )
 
-    def _category_ids(self, gt: GroundTruth) -> list[Hashable]:
+    def _category_ids(self, gt: GroundTruth) -> list[Id]:
         # LVIS data sets take all categories of the file, and so do samples, whose labels they are.
         everything = self.protocol in ('lvis', 'lvis-fixed') or self.gt is None
         return gt.categories_of(

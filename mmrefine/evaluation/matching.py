@@ -11,7 +11,7 @@ import contextlib
 import copy
 import io
 from collections import defaultdict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 
 import numpy as np
 from pycocotools.cocoeval import COCOeval
@@ -19,7 +19,7 @@ from pycocotools.cocoeval import COCOeval
 from .ap_table import NOTHING, APTable
 from .boundary import boundary_iou
 from .detections import Detections
-from .ground_truth import GroundTruth
+from .ground_truth import GroundTruth, Id
 from .rules import Rules
 
 Progress = Callable[[], None]
@@ -34,7 +34,7 @@ class CategoryEval(COCOeval):
         unfinished: Image id -> categories whose unmatched detections do not count (LVIS).
     """
 
-    def __init__(self, iou_type: str, rules: Rules, unfinished: dict[Hashable, frozenset]) -> None:
+    def __init__(self, iou_type: str, rules: Rules, unfinished: dict[Id, frozenset]) -> None:
         super().__init__(iouType='bbox' if iou_type == 'bbox' else 'segm')
         self.boundary_ratio = rules.dilation_ratio if iou_type == 'boundary' else None
         self.crowd_overlap = rules.crowd_overlap
@@ -44,7 +44,7 @@ class CategoryEval(COCOeval):
         self.params.areaRngLbl = list(rules.areas)
         self.params.iouThrs = np.array(rules.iou_thresholds)
 
-    def run(self, category: Hashable, gts: dict, dts: dict) -> tuple[np.ndarray, np.ndarray]:
+    def run(self, category: Id, gts: dict, dts: dict) -> tuple[np.ndarray, np.ndarray]:
         """Match and accumulate.
 
         Args:
@@ -72,7 +72,7 @@ class CategoryEval(COCOeval):
             self.accumulate()
         return self.eval['precision'][:, :, 0], self.eval['recall'][:, 0]
 
-    def computeIoU(self, imgId: Hashable, catId: Hashable) -> np.ndarray | list:
+    def computeIoU(self, imgId: Id, catId: Id) -> np.ndarray | list:
         """Float array[D, G]; for boundaries the smaller of mask and boundary IoU."""
         gts = self._gts[imgId, catId]
         if not self.crowd_overlap:
@@ -92,9 +92,7 @@ class CategoryEval(COCOeval):
             min(float(self.params.iouThrs.min()), 1 - 1e-10),
         )
 
-    def evaluateImg(
-        self, imgId: Hashable, catId: Hashable, aRng: list[float], maxDet: int
-    ) -> dict | None:
+    def evaluateImg(self, imgId: Id, catId: Id, aRng: list[float], maxDet: int) -> dict | None:
         """Match one image; in categories not annotated to the end the unmatched do not count."""
         match = super().evaluateImg(imgId, catId, aRng, maxDet)
         if match is not None and catId in self.unfinished.get(imgId, ()):
@@ -142,7 +140,7 @@ def match_with_pycocotools(
     return APTable(precision, recall, categories)
 
 
-def _truth_by_category(gt: GroundTruth, rules: Rules) -> dict[Hashable, dict]:
+def _truth_by_category(gt: GroundTruth, rules: Rules) -> dict[Id, dict]:
     table: dict = defaultdict(lambda: defaultdict(list))
     for a in gt.annotations:
         # COCO ignores exactly the crowds, whatever the file says; LVIS has no crowds but may
@@ -153,7 +151,7 @@ def _truth_by_category(gt: GroundTruth, rules: Rules) -> dict[Hashable, dict]:
     return table
 
 
-def _rows_by_category(dt: Detections, scores: np.ndarray) -> dict[Hashable, list[int]]:
+def _rows_by_category(dt: Detections, scores: np.ndarray) -> dict[Id, list[int]]:
     """Indices of each category's detections, best first, equal scores in their given order."""
     rows: dict = defaultdict(list)
     for i in np.argsort(-scores, kind='stable').tolist():

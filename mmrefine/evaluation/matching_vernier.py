@@ -70,9 +70,13 @@ def _import_vernier() -> Any:
 
 
 def _coco_json(gt: GroundTruth, masks: bool, federated: bool) -> dict:
-    images = [{'id': i, 'height': h, 'width': w} for i, (h, w) in gt.sizes.items()]
-    categories = [{'id': i, 'name': name} for i, name in gt.categories.items()]
-    if federated:
+    images: list[dict[str, Any]] = [
+        {'id': i, 'height': h, 'width': w} for i, (h, w) in gt.sizes.items()
+    ]
+    categories: list[dict[str, Any]] = [
+        {'id': i, 'name': name} for i, name in gt.categories.items()
+    ]
+    if federated and gt.federation is not None:
         for image in images:
             image['neg_category_ids'] = sorted(gt.federation.absent[image['id']])
             image['not_exhaustive_category_ids'] = sorted(gt.federation.unfinished[image['id']])

@@ -1,11 +1,11 @@
 """Ground truth taken from data samples, for data sets without a COCO file."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from .ground_truth import GroundTruth
+from .ground_truth import GroundTruth, Id
 from .predictions import mask_counts, to_numpy
 
 
@@ -61,7 +61,7 @@ def _from_tensors(instances: Mapping, size: tuple[int, int], crowd: bool) -> lis
 
 
 def truth_of_images(
-    truths: Mapping[Hashable, dict], classes: Sequence[str], name: str = 'the data set'
+    truths: Mapping[Id, dict], classes: Sequence[str], name: str = 'the data set'
 ) -> GroundTruth:
     """Put the images together; category ids are the labels.
 

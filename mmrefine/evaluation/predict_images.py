@@ -3,14 +3,14 @@
 import hashlib
 import json
 import os
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from mmdet.apis import inference_detector, init_detector
 
 from .dumps import sample_entries
-from .ground_truth import GroundTruth
+from .ground_truth import GroundTruth, Id
 from .progress import progress_bar
 from .submission import json_text
 
@@ -28,7 +28,7 @@ class ResultLog:
 
     def __init__(self, path: Path, run: Mapping[str, Any]) -> None:
         self.path = path
-        self.done: set[Hashable] = set()
+        self.done: set[Id] = set()
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = self._read(dict(run))
         if kept:
@@ -56,7 +56,7 @@ class ResultLog:
                 end += len(line)
         return end
 
-    def add(self, image: Hashable, entries: list[dict]) -> None:
+    def add(self, image: Id, entries: list[dict]) -> None:
         """Store the results of an image for good."""
         self._write({'image_id': image, 'entries': entries})
         self.done.add(image)

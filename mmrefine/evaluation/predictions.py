@@ -80,8 +80,9 @@ def read_instances(pred: Mapping, size: tuple[int, int], label: str) -> dict[str
             f'{label}: scores, bboxes, labels and masks differ in number: {sorted(lengths)}'
         )
     for name, values in (('score', scores), ('mask score', mask_scores)):
-        bad = [] if values is None else np.flatnonzero(~np.isfinite(values))
-        for i in bad[:1]:
+        if values is None:
+            continue
+        for i in np.flatnonzero(~np.isfinite(values))[:1]:
             raise ValueError(
                 f'{label}, instance {i}: {name} {values[i]} (training has probably diverged)'
             )

@@ -7,7 +7,7 @@ the run two places before is stored (format: cocoapi ``maskApi.c``).
 Shapes:   N strings, C characters of all strings together, R runs of all strings together.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -89,6 +89,11 @@ def misfits(strings: Sequence[bytes], areas: np.ndarray, chunk: int = 8192) -> n
         bad = ~readable | (np.diff(total) != areas[i : i + chunk])
         found.append(np.flatnonzero(bad) + i)
     return np.concatenate(found) if found else np.zeros(0, np.int64)
+
+
+def present(strings: Iterable[bytes | None]) -> list[bytes]:
+    """Leave out what is None."""
+    return [counts for counts in strings if counts is not None]
 
 
 def pixel_counts(strings: Sequence[bytes], chunk: int = 8192) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Score a result file of any detector, without a model."""
 
 import tempfile
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmengine.logging import print_log
@@ -10,7 +10,7 @@ from .cityscapes import score_cityscapes, truth_file
 from .cocofy import cocofy
 from .detections import Detections, load_results
 from .evaluate import Evaluation, evaluate
-from .ground_truth import GroundTruth, load_json
+from .ground_truth import GroundTruth, Id, load_json
 from .rules import VIDEO_AREAS, Rules, make_rules
 from .submission import cityscapes_stem, write_cityscapes_tree
 from .tables import category_table, result_table
@@ -73,8 +73,8 @@ def score_file(
                 f'tracks are scored as masks only, --iou-type segm; got {list(iou_types)}'
             )
         caps = make_rules(max_dets=max_dets).max_dets
-        named = VIDEO_AREAS if areas is None else {'all': (0, 1e10), **areas}
-        rules = Rules(caps, dict(named), crowd_overlap=False)
+        named = make_rules(areas=VIDEO_AREAS if areas is None else areas).areas
+        rules = Rules(caps, named, crowd_overlap=False)
         videos = VideoTruth.load(gt)
         truth, dt, iou_types = videos.strips, load_tracks(results, videos), ['segm']
     else:
@@ -172,6 +172,6 @@ def _write_tree(gt: Path, results: Path, folder: Path) -> Path:
     return folder
 
 
-def _file_names(data: Mapping, images: Sequence[Hashable]) -> dict[Hashable, str]:
+def _file_names(data: Mapping, images: Sequence[Id]) -> dict[Id, str]:
     names = {image['id']: image['file_name'] for image in data['images']}
     return {image: names[image] for image in images}

@@ -4,7 +4,7 @@ import json
 import re
 import zipfile
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from mmrefine.masks import to_dense
 
 from .coco_files import atomic_file, write_json_list
 from .detections import Detections
-from .ground_truth import GroundTruth
+from .ground_truth import GroundTruth, Id
 
 # Ids of the Cityscapes classes that are scored as instances (cityscapesscripts.helpers.labels).
 CITYSCAPES_IDS = {
@@ -54,7 +54,7 @@ def best_per_image(entries: Iterable[Mapping], most: int | None) -> Iterator[Map
         entries: COCO result entries.
         most: Entries an image; None keeps all.
     """
-    images: dict[Hashable, list[Mapping]] = defaultdict(list)
+    images: dict[Id, list[Mapping]] = defaultdict(list)
     for entry in entries:
         if entry['score'] != 0:
             images[entry['image_id']].append(entry)
@@ -168,7 +168,7 @@ def write_cityscapes_image(
     return text
 
 
-def cityscapes_labels(gt: GroundTruth) -> dict[Hashable, int]:
+def cityscapes_labels(gt: GroundTruth) -> dict[Id, int]:
     """Cityscapes label id of every category, by name.
 
     Raises:
@@ -186,8 +186,8 @@ def cityscapes_labels(gt: GroundTruth) -> dict[Hashable, int]:
 
 
 def write_cityscapes_tree(
-    dt: Detections, gt: GroundTruth, file_names: Mapping[Hashable, str], folder: str | Path
-) -> dict[Hashable, Path]:
+    dt: Detections, gt: GroundTruth, file_names: Mapping[Id, str], folder: str | Path
+) -> dict[Id, Path]:
     """Write the txt + png tree for all images, also those without detections.
 
     Args:
@@ -200,7 +200,7 @@ def write_cityscapes_tree(
         Image id -> text file.
     """
     labels = cityscapes_labels(gt)
-    rows: dict[Hashable, list[int]] = defaultdict(list)
+    rows: dict[Id, list[int]] = defaultdict(list)
     for i, image in enumerate(dt.image_ids):
         rows[image].append(i)
     scores = dt.scores if dt.mask_scores is None else dt.mask_scores

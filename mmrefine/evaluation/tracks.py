@@ -7,7 +7,7 @@ annotations and results are read here (layout: YouTube-VIS 2019, arXiv 1905.0480
 Shapes:   T frames of h x w pixels make a strip of h x (w T).
 """
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,9 @@ import numpy as np
 from mmrefine.masks.rle import toggles_to_rle
 
 from .detections import Detections, read_score
-from .ground_truth import GroundTruth, load_json
+from .ground_truth import GroundTruth, Id, load_json
 from .json_stream import iterate_json_list
-from .runs import misfits, pixel_counts, read_runs, to_counts
+from .runs import misfits, pixel_counts, present, read_runs, to_counts
 
 
 def join_frames(frames: Sequence[bytes | None], size: tuple[int, int]) -> bytes:
@@ -33,7 +33,7 @@ def join_frames(frames: Sequence[bytes | None], size: tuple[int, int]) -> bytes:
     """
     h, w = size
     seen = [t for t, counts in enumerate(frames) if counts is not None]
-    runs, starts, _ = read_runs([frames[t] for t in seen])
+    runs, starts, _ = read_runs(present(frames))
     toggles = [
         np.cumsum(runs[a:b])[: (b - a) // 2 * 2] + t * h * w
         for t, a, b in zip(seen, starts[:-1].tolist(), starts[1:].tolist())
@@ -45,7 +45,7 @@ def join_frames(frames: Sequence[bytes | None], size: tuple[int, int]) -> bytes:
 
 def mean_area(frames: Sequence[bytes | None]) -> float:
     """Mean number of pixels over the frames in which the object covers any."""
-    areas = pixel_counts([counts for counts in frames if counts is not None])
+    areas = pixel_counts(present(frames))
     return float(areas[areas > 0].mean()) if (areas > 0).any() else 0.0
 
 
@@ -79,7 +79,7 @@ def read_frames(
         except ValueError as error:
             raise ValueError(f'{label}, frame {t}: {error}') from None
     seen = [t for t, counts in enumerate(frames) if counts is not None]
-    for i in misfits([frames[t] for t in seen], np.full(len(seen), size[0] * size[1]))[:1]:
+    for i in misfits(present(frames), np.full(len(seen), size[0] * size[1]))[:1]:
         raise ValueError(
             f'{label}, frame {seen[i]}: the RLE cannot be decoded to {size[0]} x {size[1]} pixels'
         )
@@ -148,8 +148,8 @@ def load_tracks(results: str | Path | Iterable[Mapping], truth: VideoTruth) -> D
         ValueError: A damaged file, or the first entry that is wrong and why.
     """
     entries = iterate_json_list(results) if isinstance(results, (str, Path)) else results
-    videos: list[Hashable] = []
-    categories: list[Hashable] = []
+    videos: list[Id] = []
+    categories: list[Id] = []
     scores, areas, counts = [], [], []
     for i, entry in enumerate(entries):
         label = f'results[{i}]'

@@ -1,22 +1,20 @@
 """Cityscapes instance maps drawn from COCO-style annotations."""
 
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from .boundary import crop_masks
-from .ground_truth import GroundTruth
+from .ground_truth import GroundTruth, Id
 from .submission import cityscapes_labels, cityscapes_stem
 
 GROUND = 7  # road: a class that is scored, but has no instances
 
 
-def paint_truth(
-    gt: GroundTruth, file_names: Mapping[Hashable, str], folder: Path
-) -> dict[Hashable, Path]:
+def paint_truth(gt: GroundTruth, file_names: Mapping[Id, str], folder: Path) -> dict[Id, Path]:
     """Write ``*_gtFine_instanceIds.png``: 1000 x label id + number, the bare label id for crowds.
 
     Args:
@@ -29,7 +27,7 @@ def paint_truth(
     """
     gt.require(masks=True)
     labels = cityscapes_labels(gt)
-    maps: dict[Hashable, list[dict]] = {image: [] for image in file_names}
+    maps: dict[Id, list[dict]] = {image: [] for image in file_names}
     for annotation in gt.annotations:
         if annotation['image_id'] in maps:
             maps[annotation['image_id']].append(annotation)

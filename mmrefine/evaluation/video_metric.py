@@ -1,7 +1,7 @@
 """YouTube-VIS average precision and recall of tracks."""
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from mmengine.fileio import get_local_path
 from mmengine.logging import MMLogger
 
 from .evaluate import BACKENDS, evaluate
+from .ground_truth import Id
 from .predictions import read_instances, to_numpy
 from .rules import VIDEO_AREAS, Rules
 from .submission import write_video_results
@@ -133,7 +134,7 @@ class VideoMaskAPMetric(BaseVideoMetric):
         Args:
             results: What ``process`` stored, of all ranks.
         """
-        videos: dict[Hashable, dict[int, dict]] = defaultdict(dict)
+        videos: dict[Id, dict[int, dict]] = defaultdict(dict)
         for entry in results:
             videos[entry['video']].setdefault(entry['frame'], entry)
         truth = self.truth or VideoTruth(self._truth_of(videos), 'the data set')
@@ -155,7 +156,7 @@ class VideoMaskAPMetric(BaseVideoMetric):
         log_table(found, truth.strips, classwise=False)
         return found.numbers
 
-    def _tracks(self, videos: dict, categories: list[Hashable]) -> Any:
+    def _tracks(self, videos: dict, categories: list[Id]) -> Any:
         for video in sorted(videos):
             frames = videos[video]
             length = next(iter(frames.values()))['length']
@@ -187,11 +188,11 @@ class VideoMaskAPMetric(BaseVideoMetric):
             first = next(iter(frames.values()))
             h, w = first['size']
             infos.append({'id': video, 'height': h, 'width': w, 'length': first['length']})
-            parts: dict[Any, list] = defaultdict(lambda n=first['length']: [None] * n)
+            parts: dict[Any, list] = {}
             kinds: dict[Any, tuple] = {}
             for number, entry in sorted(frames.items()):
                 for key, label, crowd, mask in entry['truth']:
-                    parts[key][number] = mask
+                    parts.setdefault(key, [None] * first['length'])[number] = mask
                     kinds.setdefault(key, (label, crowd))
             for key, masks in parts.items():
                 label, crowd = kinds[key]
