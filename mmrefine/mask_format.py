@@ -13,8 +13,12 @@ are the same pixels in either format; RLE needs no memory of the size of the ima
 any detection may keep MMDetection's dense tensor of zero masks.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import torch
+from mmdet.evaluation import DumpDetResults
 from mmdet.models.roi_heads.mask_heads import (
     CoarseMaskHead,
     DynamicMaskHead,
@@ -187,3 +191,31 @@ class MaskFormatHook(Hook):
     def before_run(self, runner: Runner) -> None:
         """Convert the model's mask heads."""
         set_mask_format(runner.model, self.mask_format)
+
+    def before_test(self, runner: Runner) -> None:
+        """Let the results of ``test.py --out`` hold RLE, which mmdet's dump cannot read."""
+        for metric in runner.test_evaluator.metrics:
+            if type(metric) is DumpDetResults:
+                metric.__class__ = RLEDumpDetResults
+
+
+class RLEDumpDetResults(DumpDetResults):
+    """``DumpDetResults`` for masks in either format; the same file comes out."""
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Take the predictions of a batch.
+
+        Args:
+            data_batch: Not used.
+            data_samples: Dicts with ``pred_instances``.
+        """
+        held, plain = [], []
+        for sample in data_samples:
+            found = dict(sample.get('pred_instances', {}))
+            held.append(found.pop('masks') if isinstance(found.get('masks'), list) else None)
+            plain.append(dict(sample, pred_instances=found) if held[-1] is not None else sample)
+        first = len(self.results)
+        super().process(data_batch, plain)
+        for sample, masks in zip(self.results[first:], held):
+            if masks is not None:
+                sample['pred_instances']['masks'] = masks

@@ -92,6 +92,13 @@ def test_noise_maps_and_large_outputs() -> None:
     assert map_masks_to_rle(maps, (401, 522), (400, 520), 0.5) == expected
 
 
+@pytest.mark.parametrize('spread', [1e-7, 1e-6, 1e-5, 1e-4])
+def test_rounding_decides_as_in_interpolate(spread: float) -> None:
+    maps = 0.5 + spread * (torch.rand(4, 40, 56) - 0.5)
+    expected = interpolated_rles(maps, (123, 171), (120, 170), 0.5)
+    assert map_masks_to_rle(maps, (123, 171), (120, 170), 0.5) == expected
+
+
 def test_logarithmic_maps_with_a_low_value_outside() -> None:
     maps, crops, offsets = scene(10, (40, 56), 8)
     crops = [crop.log() for crop in crops]

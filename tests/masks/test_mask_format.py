@@ -1,10 +1,12 @@
 """Stock detectors hand out the same masks as RLE and dense."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from mmdet.evaluation import DumpDetResults
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from mmdet.registry import HOOKS, MODELS, VISUALIZERS
 from mmdet.structures import DetDataSample
@@ -163,3 +165,19 @@ def test_the_visualizer_draws_rle_like_dense_masks() -> None:
     assert (drawn[0] != image).any()
     assert np.array_equal(drawn[0], drawn[1])
     assert to_dense(encode(masks)).equal(masks)
+
+
+def test_dumped_results_are_the_same_in_both_formats(tmp_path: Path) -> None:
+    masks = torch.rand(3, 20, 30) > 0.5
+    dumps = [DumpDetResults(str(tmp_path / 'a.pkl')) for _ in range(2)]
+    hook = HOOKS.build(dict(type='MaskFormatHook'))
+    hook.before_test(SimpleNamespace(test_evaluator=SimpleNamespace(metrics=dumps[1:])))
+    for dump, form in zip(dumps, (masks, encode(masks))):
+        samples = [
+            dict(img_id=1, pred_instances=dict(scores=torch.rand(3) * 0, masks=form)),
+            dict(img_id=2, pred_instances=dict(scores=torch.rand(0), masks=masks[:0])),
+        ]
+        dump.process({}, samples)
+        assert samples[0]['pred_instances']['masks'] is form
+    assert [str(r) for r in dumps[0].results] == [str(r) for r in dumps[1].results]
+    assert dumps[1].results[0]['pred_instances']['masks'] == encode(masks)

@@ -126,6 +126,15 @@ def test_zero_logits_lie_exactly_on_the_threshold() -> None:
     assert ours == mmdet_rles(torch.full((6, 28, 28), 0.5), boxes, (300, 400), 0.5, 'box')
 
 
+@pytest.mark.parametrize('spread', [1e-7, 1e-6, 1e-5, 1e-4])
+def test_rounding_decides_as_in_mmdet(spread: float) -> None:
+    masks = 0.5 + spread * (torch.rand(8, 28, 28) - 0.5)
+    boxes = random_boxes(8, (120, 160), 9)
+    assert roi_masks_to_rle(masks, boxes, (120, 160)) == mmdet_rles(
+        masks, boxes, (120, 160), 0.5, 'box'
+    )
+
+
 def test_noise_has_many_runs_in_every_column() -> None:
     masks, boxes = torch.rand(6, 28, 28), random_boxes(6, (120, 160), 4)
     for size in ((120, 160), (33, 40)):
