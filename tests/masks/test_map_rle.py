@@ -10,6 +10,9 @@ from torch import Tensor
 from mmrefine.masks import encode, map_masks_to_rle, to_dense, trace
 
 
+DEVICES = ['cpu', 'cuda'] if torch.cuda.is_available() else ['cpu']
+
+
 def interpolated_rles(
     maps: Tensor,
     resized: tuple[int, int],
@@ -18,7 +21,7 @@ def interpolated_rles(
     strict: bool = True,
     align_corners: bool = False,
 ) -> list[dict]:
-    dense = torch.zeros((len(maps), *image), dtype=torch.bool)
+    dense = torch.zeros((len(maps), *image), dtype=torch.bool, device=maps.device)
     for one, soft in zip(dense, maps):
         large = F.interpolate(
             soft[None, None], size=resized, mode='bilinear', align_corners=align_corners
@@ -55,12 +58,14 @@ SIZES = [
 ]
 
 
+@pytest.mark.parametrize('device', DEVICES)
 @pytest.mark.parametrize('align_corners', [False, True])
 @pytest.mark.parametrize(('size', 'resized', 'image'), SIZES)
 def test_strings_equal_the_dense_way(
-    size: tuple, resized: tuple, image: tuple, align_corners: bool
+    size: tuple, resized: tuple, image: tuple, align_corners: bool, device: str
 ) -> None:
     maps, crops, offsets = scene(30, size, 3)
+    maps, crops = maps.to(device), [crop.to(device) for crop in crops]
     for threshold, strict in ((0.4, True), (0.5, False)):
         expected = interpolated_rles(maps, resized, image, threshold, strict, align_corners)
         rule = dict(strict=strict, align_corners=align_corners)

@@ -10,21 +10,23 @@ from torch import Tensor
 
 from mmrefine.masks import roi_masks_to_rle, to_dense, trace
 
+DEVICES = ['cpu', 'cuda'] if torch.cuda.is_available() else ['cpu']
+
 
 def mmdet_rles(
     masks: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float, window: str
 ) -> list[dict]:
     """What mmdet's CPU path (window 'box') or CUDA path ('image') makes of the same masks."""
     height, width = size
-    dense = torch.zeros((len(masks), height, width), dtype=torch.bool)
+    dense = torch.zeros((len(masks), height, width), dtype=torch.bool, device=masks.device)
     for one, mask, box in zip(dense, masks, boxes):
         if window == 'box':
             first, last = box[:2].floor().sub(1).clamp(min=0), box[2:].ceil().add(1)
-            if not (first < torch.minimum(last, torch.tensor([width, height]))).all():
+            if not (first < torch.minimum(last, last.new_tensor([width, height]))).all():
                 continue  # mmdet raises; nothing of such a box is visible
         soft, place = _do_paste_mask(mask[None, None], box[None], height, width, window == 'box')
         one[place] = (soft >= threshold)[0]
-    return encode_mask_results(dense.numpy())
+    return encode_mask_results(dense.cpu().numpy())
 
 
 def smooth_masks(count: int, side: int, seed: int) -> Tensor:
@@ -44,10 +46,12 @@ def random_boxes(count: int, size: tuple[int, int], seed: int) -> Tensor:
     return corners.flatten(1)
 
 
+@pytest.mark.parametrize('device', DEVICES)
 @pytest.mark.parametrize('window', ['box', 'image'])
 @pytest.mark.parametrize('side', [1, 2, 7, 28, 112])
-def test_strings_equal_mmdets_for_smooth_masks(side: int, window: str) -> None:
-    masks, boxes = smooth_masks(40, side, side), random_boxes(40, (150, 211), side)
+def test_strings_equal_mmdets_for_smooth_masks(side: int, window: str, device: str) -> None:
+    masks = smooth_masks(40, side, side).to(device)
+    boxes = random_boxes(40, (150, 211), side).to(device)
     for threshold in (0.5, 0.3):
         ours = roi_masks_to_rle(masks, boxes, (150, 211), threshold, window=window)
         assert ours == mmdet_rles(masks, boxes, (150, 211), threshold, window)
