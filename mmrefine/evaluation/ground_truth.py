@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 from .runs import misfits, to_counts
 
 FREQUENCIES = ('r', 'c', 'f')
-Id = int | str
+Id: TypeAlias = Any  # whatever a file uses, as a rule int
 
 
 @dataclass

@@ -71,7 +71,7 @@ def _sum_differences(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
     return runs
 
 
-def misfits(strings: Sequence[bytes], areas: np.ndarray, chunk: int = 8192) -> np.ndarray:
+def misfits(strings: Sequence[bytes], areas: np.ndarray, chunk: int = 2048) -> np.ndarray:
     """Find strings that cannot be the mask of an image of the given number of pixels.
 
     Args:
@@ -96,7 +96,7 @@ def present(strings: Iterable[bytes | None]) -> list[bytes]:
     return [counts for counts in strings if counts is not None]
 
 
-def pixel_counts(strings: Sequence[bytes], chunk: int = 8192) -> np.ndarray:
+def pixel_counts(strings: Sequence[bytes], chunk: int = 2048) -> np.ndarray:
     """Count the pixels of masks.
 
     Args:

@@ -1,0 +1,224 @@
+"""Average recall of proposals against pycocotools."""
+
+import contextlib
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmengine.structures import InstanceData
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from mmrefine.evaluation.proposal_ar import (
+    AREA_RANGES,
+    ARState,
+    ProposalARMetric,
+    average_recall,
+    image_ranks,
+)
+
+SIZE = (130, 150)
+
+
+def blob(rng):
+    """A filled rectangle or ellipse, now and then tiny."""
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
+    cy, cx = rng.uniform(0, SIZE[0]), rng.uniform(0, SIZE[1])
+    ry, rx = rng.uniform(2, 60, 2) * rng.choice([0.2, 1.0])
+    inside = (np.abs(y - cy) < ry) & (np.abs(x - cx) < rx)
+    if rng.random() < 0.5:
+        inside = ((y - cy) / ry) ** 2 + ((x - cx) / rx) ** 2 < 1
+    return inside
+
+
+def scene(seed, images=3):
+    """Truth and proposals, many of them near an object, with ties in score and crowds."""
+    rng = np.random.default_rng(seed)
+    truth, proposals = [], []
+    for image in range(1, images + 1):
+        masks = [m for m in (blob(rng) for _ in range(rng.integers(0, 6))) if m.any()]
+        for m in masks:
+            rle = coco_mask.encode(np.asfortranarray(m.astype(np.uint8)))
+            truth.append(
+                dict(
+                    id=len(truth) + 1, image_id=image, category_id=1 + len(truth) % 2,
+                    iscrowd=int(rng.random() < 0.2), area=float(m.sum()), segmentation=rle,
+                    bbox=coco_mask.toBbox(rle).tolist(),
+                )
+            )  # fmt: skip
+        for _ in range(rng.integers(0, 40)):
+            m = blob(rng)
+            if masks and rng.random() < 0.7:
+                m = np.roll(masks[rng.integers(len(masks))], rng.integers(-4, 5, 2), (0, 1))
+            if m.any():
+                rle = coco_mask.encode(np.asfortranarray(m.astype(np.uint8)))
+                score = float(np.round(rng.random(), 1))
+                proposals.append(dict(image_id=image, category_id=1, score=score, segmentation=rle))
+    return truth, proposals
+
+
+def reference(truth, proposals, kind, numbers, images=3):
+    """COCOeval without categories."""
+    coco = COCO()
+    coco.dataset = dict(
+        images=[dict(id=i, height=SIZE[0], width=SIZE[1]) for i in range(1, images + 1)],
+        categories=[dict(id=1), dict(id=2)],
+        annotations=[dict(a) for a in truth],
+    )
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+        found = coco.loadRes([dict(p) for p in proposals]) if proposals else COCO()
+        if kind == 'bbox' and proposals:  # areas of detections play no part in recall
+            for a in found.dataset['annotations']:
+                a['bbox'] = coco_mask.toBbox(a['segmentation']).tolist()
+        if not proposals:
+            found.dataset = dict(coco.dataset, annotations=[])
+            found.createIndex()
+        run = COCOeval(coco, found, kind)
+        run.params.useCats = 0
+        run.params.maxDets = list(numbers)
+        run.params.areaRng = [list(r) for r in AREA_RANGES.values()]
+        run.params.areaRngLbl = list(AREA_RANGES)
+        run.evaluate()
+        run.accumulate()
+    recall = run.eval['recall'][:, 0]  # thresholds x ranges x numbers
+    return {
+        name: {n: recall[:, a, i].mean() for i, n in enumerate(numbers)}
+        for a, name in enumerate(AREA_RANGES)
+    }
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 10**6), st.sampled_from(['segm', 'bbox']))
+def test_recall_equals_pycocotools(seed, kind):
+    truth, proposals = scene(seed)
+    numbers = (1, 3, 10, 100)
+    state = ARState()
+    for image in (1, 2, 3):
+        annotations = [a for a in truth if a['image_id'] == image]
+        state.add(image_ranks(annotations, [p for p in proposals if p['image_id'] == image], kind))
+    ours, theirs = average_recall(state, numbers), reference(truth, proposals, kind, numbers)
+    for name in AREA_RANGES:
+        for n in numbers:
+            assert ours[name][n] == pytest.approx(theirs[name][n], abs=1e-9), (name, n)
+
+
+def test_the_fixed_scene_has_something_to_find():
+    truth, proposals = scene(0, images=1)
+    recall = reference(truth, proposals, 'segm', (10, 100), images=1)
+    assert 0 < recall['all'][10] < recall['all'][100] < 1 and recall['m'][100] > 0
+
+
+def test_kept_state_does_not_grow_with_the_masks():
+    truth, proposals = scene(5, images=1)
+    few = image_ranks(truth, proposals[:1], 'segm')
+    many = image_ranks(truth, proposals * 20, 'segm')
+    assert few.ranks.nbytes == many.ranks.nbytes == 2 * 4 * 10 * len(truth)
+
+
+def sample(truth, proposals, form, tmp=None, with_instances=True):
+    masks = np.stack([coco_mask.decode(p['segmentation']) for p in proposals]).astype(bool)
+    boxes = np.stack([coco_mask.toBbox(p['segmentation']) for p in proposals])
+    boxes[:, 2:] += boxes[:, :2]
+    predictions = InstanceData(
+        scores=torch.tensor([p['score'] for p in proposals]), bboxes=torch.from_numpy(boxes)
+    )
+    if form != 'none':
+        predictions.masks = (
+            torch.from_numpy(masks) if form == 'dense' else [p['segmentation'] for p in proposals]
+        )
+    data = dict(img_id=1, ori_shape=SIZE, pred_instances=predictions.to_dict())
+    if with_instances:
+        data['instances'] = [
+            dict(
+                bbox=[a['bbox'][0], a['bbox'][1], a['bbox'][0] + a['bbox'][2], a['bbox'][1] + a['bbox'][3]],
+                mask=a['segmentation'], ignore_flag=a['iscrowd'],
+            )
+            for a in truth
+        ]  # fmt: skip
+    return data
+
+
+@pytest.mark.parametrize('form', ['dense', 'rle'])
+@pytest.mark.parametrize('from_file', [False, True])
+def test_the_metric_reads_dense_masks_and_rles_from_any_model(tmp_path, form, from_file):
+    truth, proposals = scene(0, images=1)
+    options = {}
+    if from_file:
+        path = tmp_path / 'truth.json'
+        plain = [
+            dict(
+                a, segmentation=dict(a['segmentation'], counts=a['segmentation']['counts'].decode())
+            )
+            for a in truth
+        ]
+        path.write_text(
+            json.dumps(
+                dict(
+                    images=[dict(id=1, height=SIZE[0], width=SIZE[1])],
+                    categories=[dict(id=1), dict(id=2)],
+                    annotations=plain,
+                )
+            )
+        )
+        options['ann_file'] = str(path)
+    metric = ProposalARMetric(proposal_nums=(1, 10), **options)
+    metric.process({}, [sample(truth, proposals, form, with_instances=not from_file)])
+    values = metric.compute_metrics(metric.results)
+    for kind in ('segm', 'bbox'):
+        expected = reference(truth, proposals, kind, (1, 10, 100), images=1)
+        assert values[f'{kind}_AR@1'] == pytest.approx(expected['all'][1])
+        assert values[f'{kind}_AR@10'] == pytest.approx(expected['all'][10])
+        assert values[f'{kind}_AR_m@100'] == pytest.approx(expected['m'][100])
+
+
+def test_box_proposals_need_no_masks():
+    truth, proposals = scene(0, images=1)
+    data = sample(truth, proposals, 'none')
+    metric = ProposalARMetric(iou_types='bbox')
+    metric.process({}, [data])
+    values = metric.compute_metrics(metric.results)
+    assert set(values) == {
+        'bbox_AR@10', 'bbox_AR@100', 'bbox_AR@1000', 'bbox_AR_s@100', 'bbox_AR_m@100',
+        'bbox_AR_l@100', 'bbox_AUC',
+    }  # fmt: skip
+    with pytest.raises(KeyError, match="iou_types='bbox'"):
+        ProposalARMetric().process({}, [data])
+
+
+def test_ranges_without_objects_say_minus_one():
+    metric = ProposalARMetric(iou_types='bbox')
+    assert metric.compute_metrics([])['bbox_AR@10'] == -1
+
+
+def test_images_without_proposals_or_objects_count_as_they_should():
+    truth, proposals = scene(0, images=1)
+    state = ARState()
+    state.add(image_ranks(truth, [], 'segm'))
+    state.add(image_ranks([], proposals, 'segm'))
+    assert average_recall(state, (10,))['all'][10] == 0
+
+
+def test_missing_truth_is_explained():
+    truth, proposals = scene(0, images=1)
+    with pytest.raises(KeyError, match='ann_file'):
+        ProposalARMetric().process({}, [sample(truth, proposals, 'rle', with_instances=False)])
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(iou_types='mask'),
+        dict(proposal_nums=(0,)),
+        dict(proposal_nums=(5000,)),
+        dict(max_images=5),
+    ],
+)
+def test_bad_options_are_refused(options):
+    with pytest.raises(ValueError, match='iou_types|proposal numbers|ann_file'):
+        ProposalARMetric(**options)
