@@ -9,7 +9,6 @@ from torch import Tensor
 
 from mmrefine.masks import encode, map_masks_to_rle, to_dense, trace
 
-
 DEVICES = ['cpu', 'cuda'] if torch.cuda.is_available() else ['cpu']
 
 

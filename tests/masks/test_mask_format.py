@@ -1,5 +1,6 @@
 """Stock detectors hand out the same masks as RLE and dense."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from mmdet.evaluation import DumpDetResults
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead
-from mmdet.registry import HOOKS, MODELS, VISUALIZERS
+from mmdet.registry import HOOKS, METRICS, MODELS, VISUALIZERS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.structures import InstanceData
@@ -181,3 +182,51 @@ def test_dumped_results_are_the_same_in_both_formats(tmp_path: Path) -> None:
         assert samples[0]['pred_instances']['masks'] is form
     assert [str(r) for r in dumps[0].results] == [str(r) for r in dumps[1].results]
     assert dumps[1].results[0]['pred_instances']['masks'] == encode(masks)
+
+
+def annotations(found: list[InstanceData], sizes: list[tuple[int, int]]) -> dict:
+    """A COCO data set that some of the predictions hit well, some badly and some not at all."""
+    entries = []
+    for image, one in enumerate(found):
+        for mask, label in list(zip(one.masks.numpy(), one.labels.tolist()))[::2]:
+            if not mask.any():
+                continue
+            moved = np.roll(mask, 1 + len(entries) % 4, axis=1)
+            rle = encode(moved[None])[0]
+            ys, xs = np.nonzero(moved)
+            box = [int(xs.min()), int(ys.min()), int(np.ptp(xs)) + 1, int(np.ptp(ys)) + 1]
+            entries.append(
+                dict(
+                    id=len(entries) + 1,
+                    image_id=image,
+                    category_id=label,
+                    segmentation=dict(rle, counts=rle['counts'].decode()),
+                    bbox=box,
+                    area=int(moved.sum()),
+                    iscrowd=0,
+                )
+            )
+    images = [dict(id=i, height=h, width=w) for i, (h, w) in enumerate(sizes)]
+    categories = [dict(id=c, name=f'class {c}') for c in range(3)]
+    return dict(images=images, annotations=entries, categories=categories)
+
+
+@pytest.mark.parametrize('name', CONFIGS[:4])
+def test_average_precision_is_equal_in_both_formats(name: str, tmp_path: Path) -> None:
+    model = tiny_stock_model(name)
+    sizes = [(64, 96), (150, 200)]
+    predictions = [predict(model)]
+    set_mask_format(model, 'rle')
+    predictions.append(predict(model))
+    (tmp_path / 'gt.json').write_text(json.dumps(annotations(predictions[0], sizes)))
+    numbers = []
+    for found in predictions:
+        metric = METRICS.build(dict(type='MaskAPMetric', ann_file=str(tmp_path / 'gt.json')))
+        samples = [
+            dict(img_id=i, ori_shape=size, pred_instances=one.to_dict())
+            for i, (size, one) in enumerate(zip(sizes, found))
+        ]
+        metric.process({}, samples)
+        numbers.append(metric.evaluate(2))
+    assert numbers[0] == numbers[1]
+    assert 0 < numbers[0]['coco/boundary_AP'] <= numbers[0]['coco/segm_AP'] < 1
