@@ -9,11 +9,10 @@ model = dict(
         in_channels=64,
         feat_channels=64,
         stacked_convs=2,
-        num_bases=16,
         strides=(8, 16, 32, 64),
         regress_ranges=((-1, 32), (32, 64), (64, 128), (128, 1e8)),
     ),
-    mask_head=dict(type='SipMaskHead', in_channels=64, mid_channels=64, num_bases=16),
+    mask_head=dict(type='SipMaskHead', in_channels=64, mid_channels=128),
     test_cfg=dict(
         nms_pre=300,
         score_thr=0.05,
