@@ -56,6 +56,9 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
     'mmrefine.sipmask.box_head': ('SipMaskBBoxHead',),
     'mmrefine.sipmask.detector': ('SipMask',),
     'mmrefine.sipmask.mask_head': ('SipMaskHead',),
+    'mmrefine.sipmask.video.detector': ('SipMaskVIS',),
+    'mmrefine.sipmask.video.track_head': ('SipMaskTrackHead',),
+    'mmrefine.sipmask.video.tracker': ('SipMaskTracker',),
     'mmrefine.visualization.rle_visualizer': ('RLELocalVisualizer',),
 }
 

@@ -1,0 +1,178 @@
+"""The SipMask-VIS video model: a SipMask detector whose batch has a time axis.
+
+Paper:    SipMask: Spatial Information Preservation for Fast Image and Video Instance Segmentation,
+          https://arxiv.org/abs/2007.14772, section 3.4.
+Origin:   JialeCao001/SipMask, ``SipMask-VIS`` (MIT); weights: no licence stated.
+
+Shapes:   B videos, T frames, n detections of one frame.
+"""
+
+from typing import Any
+
+import torch
+from mmdet.models.mot import BaseMOTModel
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample, TrackDataSample, TrackSampleList
+from mmdet.utils import ConfigType
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from ..detector import SipMask
+from ..scales import image_scale
+from .memory import DROPPED, Detections
+from .track_head import box_centers, jittered_centers, reference_index
+
+
+@MODELS.register_module()
+class SipMaskVIS(SipMask, BaseMOTModel):
+    """Single-stage video instance segmentation, one frame at a time.
+
+    The network is the image model with one more head, so weights of an image model load into it by
+    name and the other way round. Frames may come one by one or as whole clips, of several videos in
+    turn; what joins them is kept by the tracker alone.
+
+    Args:
+        track_head: ``SipMaskTrackHead`` config.
+        tracker: ``SipMaskTracker`` config.
+        **kwargs: See ``SipMask``; ``data_preprocessor`` is a ``TrackDataPreprocessor``.
+    """
+
+    def __init__(
+        self,
+        track_head: ConfigType,
+        tracker: ConfigType | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.track_head = MODELS.build(track_head)
+        self.tracker = MODELS.build(tracker or {'type': 'SipMaskTracker'})
+
+    def train(self, mode: bool = True) -> 'SipMaskVIS':
+        """Switch the mode; either way the tracker begins anew."""
+        self.tracker.reset()
+        return super().train(mode)
+
+    def loss(
+        self, batch_inputs: Tensor, batch_data_samples: TrackSampleList, **kwargs: Any
+    ) -> dict[str, Tensor]:
+        """All losses of a batch of frame pairs.
+
+        Args:
+            batch_inputs: Tensor[B, 2, 3, H, W], normalised and padded.
+            batch_data_samples: B pairs, each with one key frame and one reference frame whose
+                ``gt_instances`` have ``instances_ids``.
+
+        Raises:
+            ValueError: The clips are no pairs.
+        """
+        if batch_inputs.dim() != 5 or batch_inputs.shape[1] != 2:
+            raise ValueError(
+                'training takes pairs of frames, Tensor[B, 2, 3, H, W], got '
+                f'{tuple(batch_inputs.shape)}: sample them with UniformRefFrameSample(num_ref_imgs=1)'
+            )
+        key_at = [_only(sample, 'key_frames_inds') for sample in batch_data_samples]
+        ref_at = [_only(sample, 'ref_frames_inds') for sample in batch_data_samples]
+        batch = range(len(batch_data_samples))
+        keys = [batch_data_samples[b][key_at[b]] for b in batch]
+        refs = [batch_data_samples[b][ref_at[b]].gt_instances for b in batch]
+        images = torch.cat((batch_inputs[batch, key_at], batch_inputs[batch, ref_at]))
+        x = self.extract_feat(images)
+        key_x = tuple(level[: len(keys)] for level in x)
+        losses, samples = self.loss_by_feat(key_x, keys)
+        embeds, ref_embeds = self.track_head(x).chunk(2)
+        centers = [jittered_centers(ref.bboxes, self.track_head.jitter) for ref in refs]
+        identities = [
+            reference_index(key.gt_instances.instances_ids, ref.instances_ids)
+            for key, ref in zip(keys, refs)
+        ]
+        losses.update(
+            self.track_head.loss_by_feat(embeds, samples, ref_embeds, centers, identities)
+        )
+        return losses
+
+    def predict(
+        self,
+        batch_inputs: Tensor,
+        batch_data_samples: TrackSampleList,
+        rescale: bool = True,
+        **kwargs: Any,
+    ) -> TrackSampleList:
+        """Objects of every frame, with ids.
+
+        Args:
+            batch_inputs: Tensor[B, T, 3, H, W], normalised and padded.
+            batch_data_samples: B clips; ``video_id`` and ``frame_id`` of their frames tell the tracker
+                where they belong.
+            rescale: Results in pixels of the original frames instead of the network input.
+
+        Returns:
+            The samples with ``pred_track_instances`` in every frame: ``bboxes``, ``scores``,
+            ``labels``, ``masks`` and ``instances_id``, each id once.
+        """
+        for t in range(batch_inputs.shape[1]):
+            frames = [sample[t] for sample in batch_data_samples]
+            self.predict_frames(batch_inputs[:, t], frames, rescale)
+        return batch_data_samples
+
+    def predict_frames(
+        self, images: Tensor, frames: list[DetDataSample], rescale: bool = True
+    ) -> list[DetDataSample]:
+        """The same for one frame of each of B videos: images Tensor[B, 3, H, W]."""
+        x = self.extract_feat(images)
+        metas = [frame.metainfo for frame in frames]
+        outputs = self.bbox_head(x)
+        results = self.bbox_head.predict_by_feat(outputs, metas)
+        embed_maps = self.track_head(x)
+        kept, named = [], []
+        for frame, result, embed_map in zip(frames, results, embed_maps):
+            ids = self.identify(result, embed_map, frame.metainfo)
+            keep = last_of_each(ids)
+            kept.append(result[keep])
+            named.append(ids[keep])
+        basis = self.mask_head(outputs.features)
+        instances = self.mask_head.predict_by_feat(basis, kept, metas, rescale)
+        for frame, found, ids in zip(frames, instances, named):
+            found.instances_id = ids
+            frame.pred_track_instances = found
+        return frames
+
+    def identify(self, result: InstanceData, embed_map: Tensor, meta: dict) -> Tensor:
+        """Ids LongTensor[n] of a frame's detections, -1 for those the tracker drops.
+
+        Args:
+            result: Detections in pixels of the network input, see
+                ``SipMaskBBoxHead.predict_by_feat``.
+            embed_map: Tensor[E, H, W].
+            meta: ``video_id``, ``frame_id``, ``ori_shape`` and scale of the frame.
+        """
+        cfg = self.bbox_head.test_cfg
+        x, y = image_scale(meta, cfg.get('scale', 'exact'), cfg.get('scale_limits'))
+        found = Detections(
+            result.bboxes / result.bboxes.new_tensor((x, y, x, y)),
+            result.scores,
+            result.labels,
+            self.track_head.embed(embed_map, box_centers(result.bboxes)),
+        )
+        for key in ('video_id', 'frame_id'):
+            if key not in meta:
+                raise KeyError(f'a frame has no {key}: keep it in the meta_keys of PackTrackInputs')
+        return self.tracker.track(
+            meta['video_id'], int(meta['frame_id']), found, tuple(meta['ori_shape'][:2])
+        )
+
+
+def _only(sample: TrackDataSample, key: str) -> int:
+    found = sample.metainfo.get(key, [])
+    if len(found) != 1:
+        raise ValueError(
+            f'a training pair needs exactly one frame in {key}, got {list(found)}: sample pairs '
+            'with UniformRefFrameSample(num_ref_imgs=1)'
+        )
+    return int(found[0])
+
+
+def last_of_each(ids: Tensor) -> Tensor:
+    """Positions of named detections; of several with one id (parity) only the last."""
+    rank = torch.arange(len(ids), device=ids.device)
+    repeated = ((ids[:, None] == ids[None, :]) & (rank[None, :] > rank[:, None])).any(dim=1)
+    return rank[(ids != DROPPED) & ~repeated]

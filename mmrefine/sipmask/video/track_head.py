@@ -1,0 +1,169 @@
+"""SipMask's tracking branch: a map of embeddings, and the loss that tells objects apart.
+
+Paper:    SipMask, https://arxiv.org/abs/2007.14772, section 3.4.
+Origin:   JialeCao001/SipMask, ``SipMask-VIS``; written anew.
+Changes:  a box whose centre left the image reads the nearest cell instead of one from the other
+          side or none at all; images without samples take the same path.
+
+Shapes:   B images, E embedding channels, H x W cells of stride 8, n samples and G objects of one
+          image, M objects of its reference frame.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn import ConvModule
+from mmdet.registry import MODELS
+from mmdet.utils import ConfigType, InstanceList, MultiConfig
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+GROUP_NORM = {'type': 'GN', 'num_groups': 32, 'requires_grad': True}
+
+
+@MODELS.register_module()
+class SipMaskTrackHead(BaseModule):
+    """Two convolutions per level, one joint map of embeddings.
+
+    Args:
+        in_channels: Channels of the pyramid.
+        feat_channels: Channels of the tower.
+        num_convs: Convolutions of the tower.
+        num_levels: Pyramid levels, finest first, that feed the map.
+        embed_channels: Channels E.
+        stride: Pixels per cell of the finest level.
+        jitter: Reference boxes move by up to this share of their sides in training.
+        loss_weight: Factor of the loss.
+        norm_cfg: Norm of the tower.
+        init_cfg: Defaults to N(0, 0.01) for the tower and PyTorch's uniform weights for the map.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 256,
+        feat_channels: int = 256,
+        num_convs: int = 2,
+        num_levels: int = 3,
+        embed_channels: int = 512,
+        stride: int = 8,
+        jitter: float = 0.05,
+        loss_weight: float = 1.0,
+        norm_cfg: ConfigType | None = GROUP_NORM,
+        init_cfg: MultiConfig | None = None,
+    ) -> None:
+        uniform = {
+            'type': 'Kaiming', 'name': 'conv_embed', 'a': 5**0.5, 'mode': 'fan_in',
+            'nonlinearity': 'leaky_relu', 'distribution': 'uniform',
+        }  # fmt: skip
+        default = {'type': 'Normal', 'layer': 'Conv2d', 'std': 0.01, 'override': uniform}
+        super().__init__(init_cfg=init_cfg or default)
+        self.num_levels = num_levels
+        self.stride = stride
+        self.jitter = jitter
+        self.loss_weight = loss_weight
+        widths = [in_channels] + [feat_channels] * num_convs
+        self.convs = nn.Sequential(
+            *(ConvModule(a, b, 3, padding=1, norm_cfg=norm_cfg) for a, b in zip(widths, widths[1:]))
+        )
+        self.conv_embed = nn.Conv2d(widths[-1] * num_levels, embed_channels, 1)
+
+    def forward(self, x: Sequence[Tensor]) -> Tensor:
+        """Pyramid maps Tensor[B, C, *, *], finest first -> embeddings Tensor[B, E, H, W]."""
+        levels = [self.convs(level) for level in x[: self.num_levels]]
+        size = levels[0].shape[-2:]
+        joined = [levels[0]] + [
+            F.interpolate(level, size=size, mode='bilinear', align_corners=False)
+            for level in levels[1:]
+        ]
+        return self.conv_embed(torch.cat(joined, dim=1))
+
+    def embed(self, embed_map: Tensor, centers: Tensor) -> Tensor:
+        """Read one cell per box.
+
+        Args:
+            embed_map: Tensor[E, H, W].
+            centers: Tensor[n, 2], (x, y) in pixels of the padded input; anywhere.
+
+        Returns:
+            Tensor[n, E], float32.
+        """
+        height, width = embed_map.shape[-2:]
+        # Cells can be clamped but NaN cannot; a diverged network must not crash the look-up.
+        cells = (centers.detach() / self.stride).nan_to_num(0.0).floor()
+        columns = cells[:, 0].clamp(0, width - 1).long()
+        rows = cells[:, 1].clamp(0, height - 1).long()
+        return embed_map[:, rows, columns].t().float()
+
+    def loss_by_feat(
+        self,
+        embed_map: Tensor,
+        samples: InstanceList,
+        ref_embed_map: Tensor,
+        ref_centers: Sequence[Tensor],
+        identities: Sequence[Tensor],
+    ) -> dict[str, Tensor]:
+        """Tell for every sample which object of the reference frame it is, or that it is new.
+
+        Args:
+            embed_map: Tensor[B, E, H, W] of the key frames.
+            samples: Per image ``bboxes`` Tensor[n, 4], predicted, input pixels, not clipped; and
+                ``gt_inds`` LongTensor[n].
+            ref_embed_map: Tensor[B, E, H, W] of the reference frames.
+            ref_centers: Per image Tensor[M, 2], see ``jittered_centers``.
+            identities: Per image the result of ``reference_index``, LongTensor[G].
+
+        Returns:
+            ``loss_match``, the mean over the images of the cross entropy; ``match_acc``, percent
+            of the samples that are told right.
+        """
+        loss = embed_map.new_zeros((), dtype=torch.float32)
+        correct = embed_map.new_zeros((), dtype=torch.float32)
+        for at, sample in enumerate(samples):
+            current = self.embed(embed_map[at], box_centers(sample.bboxes))
+            reference = self.embed(ref_embed_map[at], ref_centers[at])
+            logits = match_logits(current, reference)
+            target = identities[at][sample.gt_inds]
+            each = F.cross_entropy(logits, target, reduction='sum')
+            loss = loss + each / max(len(target), 1)
+            correct = correct + (logits.argmax(dim=1) == target).sum()
+        total = max(sum(len(sample) for sample in samples), 1)
+        return {
+            'loss_match': self.loss_weight * loss / len(samples),
+            'match_acc': 100 * correct / total,
+        }
+
+
+def box_centers(boxes: Tensor) -> Tensor:
+    """Boxes Tensor[n, 4] -> centres Tensor[n, 2] (x, y)."""
+    return (boxes[:, :2] + boxes[:, 2:]) / 2
+
+
+def jittered_centers(boxes: Tensor, amount: float) -> Tensor:
+    """Centres Tensor[M, 2] of boxes Tensor[M, 4], moved by up to ``amount`` of the sides.
+
+    The original also scales the boxes, which does not move their centres.
+    """
+    moves = (2 * torch.rand_like(boxes[:, :2]) - 1) * amount
+    return box_centers(boxes) + moves * (boxes[:, 2:] - boxes[:, :2])
+
+
+def reference_index(ids: Tensor, ref_ids: Tensor) -> Tensor:
+    """1 + position of every object among those of the reference frame, 0 where it is absent.
+
+    LongTensor[G], LongTensor[M] -> LongTensor[G]; the first position of a repeated id counts.
+    """
+    same = ids[:, None] == ref_ids[None, :]
+    # The column in front stands for "absent" and loses against any true entry.
+    padded = F.pad(same.to(torch.uint8) * 2, (1, 0), value=1)
+    return padded.argmax(dim=1)
+
+
+def match_logits(current: Tensor, reference: Tensor) -> Tensor:
+    """Products of embeddings Tensor[n, E] and Tensor[M, E] -> Tensor[n, 1 + M].
+
+    Column 0, always 0, is the logit of an object not among the references.
+    """
+    with torch.autocast(current.device.type, enabled=False):
+        products = current.float() @ reference.float().t()
+    return F.pad(products, (1, 0))
