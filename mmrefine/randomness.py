@@ -24,9 +24,9 @@ class ResumableRandomnessHook(Hook):
     """Seed the generators by position: same seed, same losses, whether or not a run was resumed.
 
     The training step is seeded anew in every iteration, the data pipeline at the beginning of every
-    epoch in every worker. Holds for the same number of processes and of workers, and for checkpoints
-    at the end of an epoch (epoch-based loops) or anywhere (iteration-based loops, which replay the
-    data they skip).
+    epoch in every worker. Holds for the same number of processes and of workers, and for
+    checkpoints at the end of an epoch (epoch-based loops) or anywhere (iteration-based loops, which
+    replay the data they skip).
     """
 
     priority = 'VERY_HIGH'

@@ -1,7 +1,7 @@
 """Make the components known to MMDetection's registries without importing them.
 
-A registry imports its *locations* at its first look-up; ours join that list. A registry that has had
-its first look-up gets the components at once: the modules they build on are then imported anyway.
+A registry imports its *locations* at its first look-up; ours join that list. A registry that has
+had its first look-up gets the components at once: what they build on is then imported anyway.
 """
 
 import sys

@@ -16,8 +16,8 @@ import check_install
 
 def shell(lines: str, expect: int = 0, **extra: str) -> str:
     """Run lines of bash with the installer's functions at hand."""
-    prologue = f'set -euo pipefail; cd {ROOT}; BEGAN=$SECONDS; PYTHON={sys.executable}; VENV=1; MMCV=2.1.0\n'
-    code = f'{prologue}. tools/install_steps.sh\n{lines}'
+    variables = f'BEGAN=$SECONDS PYTHON={sys.executable} VENV=1 MMCV=2.1.0'
+    code = f'set -euo pipefail; cd {ROOT}; {variables}\n. tools/install_steps.sh\n{lines}'
     return run('bash', '-c', code, expect=expect, **extra)
 
 
@@ -114,7 +114,7 @@ def test_lock_is_satisfied_here() -> None:
 
 
 def test_environment_of_another_line_is_left_alone(tmp_path: Path) -> None:
-    """With onedl's distributions present, the ones of the same import names are not laid over them."""
+    """Where onedl's distributions are, those of the same import names are not laid over them."""
     for name in ('onedl-mmengine', 'onedl-mmdetection', 'onedl-mim', 'opencv-python'):
         metadata = tmp_path / f'{name.replace("-", "_")}-9.9.dist-info' / 'METADATA'
         metadata.parent.mkdir()

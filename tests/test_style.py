@@ -75,9 +75,9 @@ def test_public_classes_and_functions_say_what_they_do() -> None:
         if path.name != '__init__.py' and ast.get_docstring(tree) is None:
             silent.append(f'{path.relative_to(ROOT)} itself')
         for node in tree.body:
-            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith('_'):
-                if ast.get_docstring(node) is None:
-                    silent.append(f'{path.relative_to(ROOT)}: {node.name}')
+            public = isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != '_'
+            if public and ast.get_docstring(node) is None:
+                silent.append(f'{path.relative_to(ROOT)}: {node.name}')
     assert silent == []
 
 

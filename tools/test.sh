@@ -5,6 +5,8 @@
 #   bash tools/test.sh -m slow         the slow ones
 #   bash tools/test.sh tests/masks     one folder
 #
+#   bash tools/test.sh -n 0 -x         one process, stop at the first failure
+#
 # MMREFINE_PYTHON names the interpreter of an environment to use instead of .venv.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -14,6 +16,6 @@ else
     bash tools/install.sh
     MMREFINE_PYTHON=$PWD/.venv/bin/python
 fi
-# One thread each: the tests are small, and idle threads of a second one only spin.
+# Two processes of one thread each: the tests are small, and a second thread would only spin.
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
-exec "$MMREFINE_PYTHON" -m pytest -q "$@"
+exec "$MMREFINE_PYTHON" -m pytest -q -n 2 --dist loadfile "$@"
