@@ -4,7 +4,6 @@
 #   bash tools/test.sh                 everything but the slow tests
 #   bash tools/test.sh -m slow         the slow ones
 #   bash tools/test.sh tests/masks     one folder
-#
 #   bash tools/test.sh -n 0 -x         one process, stop at the first failure
 #
 # MMREFINE_PYTHON names the interpreter of an environment to use instead of .venv.
