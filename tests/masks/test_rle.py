@@ -50,7 +50,9 @@ def test_crops_are_cut_at_the_image(h: int, w: int, x: int, y: int, seed: int) -
     large = np.zeros((80, 80), dtype=bool)
     large[y + 20 : y + 20 + h, x + 20 : x + 20 + w] = crop
     expected = coco_rles(large[None, 20:40, 20:45])
-    assert boxed_masks_to_rle([torch.from_numpy(crop)], [(x, y)], (20, 25)) == expected
+    crops = torch.from_numpy(crop)[None]
+    assert boxed_masks_to_rle(list(crops), [(x, y)], (20, 25)) == expected
+    assert boxed_masks_to_rle(crops, torch.tensor([[x, y]]), (20, 25)) == expected
 
 
 def test_crops_of_different_sizes_keep_their_order() -> None:
@@ -114,3 +116,5 @@ def test_wrong_arguments_are_named() -> None:
         boxed_masks_to_rle(torch.ones(2, 4, 5), [(0, 0)], (9, 9))
     with pytest.raises(ValueError, match='crop 0 must have two dimensions'):
         boxed_masks_to_rle([torch.ones(4)], [(0, 0)], (9, 9))
+    with pytest.raises(ValueError, match='shape \\(N, hc, wc\\)'):
+        boxed_masks_to_rle(torch.ones(1, 4), [(0, 0)], (9, 9))
