@@ -1,8 +1,11 @@
 """Boxes and images as the 2019-2020 code bases read them."""
 
+from typing import Any
+
 from mmcv.transforms import BaseTransform
 from mmdet.datasets.transforms import Resize
 from mmdet.registry import TRANSFORMS
+from mmdet.structures.bbox import autocast_box_type
 
 
 @TRANSFORMS.register_module()
@@ -13,8 +16,9 @@ class InclusiveBoxes(BaseTransform):
     Place it right after ``LoadAnnotations``; boxes narrower than a pixel keep width 0.
     """
 
+    @autocast_box_type()
     def transform(self, results: dict) -> dict:
-        """Change ``gt_bboxes`` (boxes of N objects, pixels of the loaded image)."""
+        """Change ``gt_bboxes`` (boxes of N objects, or an array [N, 4], pixels of the loaded image)."""
         boxes = results['gt_bboxes'].clone()
         boxes.tensor[:, 2:] = (boxes.tensor[:, 2:] - 1).maximum(boxes.tensor[:, :2])
         results['gt_bboxes'] = boxes
@@ -35,7 +39,7 @@ class TruncatedResize(Resize):
         kwargs: See ``Resize``.
     """
 
-    def __init__(self, scale: tuple[int, int], backend: str = 'pillow', **kwargs) -> None:
+    def __init__(self, scale: tuple[int, int], backend: str = 'pillow', **kwargs: Any) -> None:
         kwargs['keep_ratio'] = False
         super().__init__(scale=scale, backend=backend, **kwargs)
 

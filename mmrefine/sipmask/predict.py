@@ -38,9 +38,8 @@ class InstanceMasks:
             raise ValueError(f"unknown mask_format {self.format!r}: use 'dense' or 'rle'")
         self.rule = cfg.get('scale', 'exact')
         self.box_offset = cfg.get('box_export_offset', 0)
-        self.image_size = tuple(
-            int(side) for side in meta['ori_shape' if rescale else 'img_shape'][:2]
-        )
+        height, width = meta['ori_shape' if rescale else 'img_shape'][:2]
+        self.image_size = int(height), int(width)
         self.scale = (
             image_scale(meta, self.rule, cfg.get('scale_limits')) if rescale else (1.0, 1.0)
         )
