@@ -37,14 +37,12 @@ class ResumableRandomnessHook(Hook):
     def before_train(self, runner: Any) -> None:
         """Give the pipeline its own random stream and the sampler the seed of the resumed run."""
         loop, loader = runner.train_loop, runner.train_dataloader
-        sampler: Any = getattr(loader.batch_sampler, 'sampler', loader.sampler)
-        if getattr(sampler, 'seed', None) is not None:
-            sampler.seed = runner.seed
-        if hasattr(sampler, '_indices_of_rank'):  # an endless one: begin again, with this seed
-            sampler.indices = sampler._indices_of_rank()
         _own_streams(loader.dataset, self._epoch, runner.seed)
-        if hasattr(loop, 'dataloader_iterator'):
-            # An iteration-based loop has forked its workers before this hook runs: fork them again.
+        _restart(getattr(loader.batch_sampler, 'sampler', loader.sampler), runner.seed)
+        if hasattr(loop, 'dataloader_iterator') and loader.num_workers > 0:
+            # An iteration-based loop has forked workers and drawn batches before this hook runs.
+            if hasattr(loader.batch_sampler, '_aspect_ratio_buckets'):
+                loader.batch_sampler._aspect_ratio_buckets = [[], []]
             loader._iterator = None
             loop.dataloader_iterator = type(loop.dataloader_iterator)(loader)
 
@@ -93,6 +91,14 @@ class _OwnStream:
         if name == 'pipeline':  # not there yet while the object is unpickled in a spawned worker
             raise AttributeError(name)
         return getattr(self.pipeline, name)
+
+
+def _restart(sampler: Any, seed: int) -> None:
+    """Let a sampler begin anew with the seed of the run, which a resumed run has from its file."""
+    if getattr(sampler, 'seed', None) is not None:
+        sampler.seed = seed
+    if hasattr(sampler, '_indices_of_rank'):  # an endless one
+        sampler.indices = sampler._indices_of_rank()
 
 
 def _own_streams(dataset: Any, epoch: Tensor, seed: int) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from mmengine.runner import CheckpointLoader
 from tiny_training import losses, train, write_config
 
 # Ends the process as `kill -9` does, in the middle of an epoch.
@@ -56,8 +57,9 @@ def test_resume_repeats_with_workers_and_a_seed_of_the_checkpoint(tmp_path: Path
     path = write_config(tmp_path, epochs=3, workers=2, more=HOOKS)
     extra = {'PYTHONPATH': str(tmp_path)}
     train(path, tmp_path / 'broken', killed=True, KILL_AT='9', **extra)
-    output = train(path, tmp_path / 'broken', '--resume', **extra)
-    seed = output.partition('resumed epoch')[0].rpartition('Set random seed to ')[2].split(',')[0]
+    train(path, tmp_path / 'broken', '--resume', **extra)
+    checkpoint = CheckpointLoader.load_checkpoint(str(tmp_path / 'broken' / 'epoch_2.pth'))
+    seed = checkpoint['meta']['seed']
     train(path, tmp_path / 'unbroken', '--cfg-options', f'randomness.seed={seed}', **extra)
     assert losses(tmp_path / 'broken') == losses(tmp_path / 'unbroken')
 
