@@ -15,7 +15,9 @@ PATCH = WINDOW + 32
 CONV = dict(type='MirrorPadConv2d', pad_grad=False)
 
 
-def build(refined: bool = False, coarse: bool = False, freeze: bool = True, **test_cfg: Any) -> nn.Module:
+def build(
+    refined: bool = False, coarse: bool = False, freeze: bool = True, **test_cfg: Any
+) -> nn.Module:
     """A narrow ResNet-18 model with random weights, in evaluation mode."""
     config = dict(
         type='DeepMask',
@@ -50,7 +52,9 @@ def sample(height: int, width: int, **meta: Any) -> DetDataSample:
     return DetDataSample(metainfo=dict(img_id=1, img_shape=size, ori_shape=size) | meta)
 
 
-def patch_sample(label: int, mask: bool = True, score: bool = True, value: float = 1.0) -> DetDataSample:
+def patch_sample(
+    label: int, mask: bool = True, score: bool = True, value: float = 1.0
+) -> DetDataSample:
     """Labels of one patch: the left half is the object."""
     masks = torch.zeros(1, label, label, dtype=torch.uint8)
     masks[:, :, : label // 2] = 1
@@ -84,7 +88,9 @@ class ListDataset:
         )  # fmt: skip
 
 
-def box_instance(x: float, y: float, w: float, h: float, label: int = 0, crowd: bool = False) -> dict:
+def box_instance(
+    x: float, y: float, w: float, h: float, label: int = 0, crowd: bool = False
+) -> dict:
     """A rectangular object."""
     polygon = [x, y, x + w, y, x + w, y + h, x, y + h]
     return dict(bbox=[x, y, x + w, y + h], bbox_label=label, mask=[polygon], ignore_flag=int(crowd))

@@ -19,12 +19,13 @@ from mmdet.utils import ConfigType, OptConfigType, OptMultiConfig
 from mmengine.dist import get_world_size
 from mmengine.structures import InstanceData
 from torch import Tensor
+from torch.nn import functional as F
 
 from mmrefine.masks import boxed_masks_to_rle, to_dense
 
 from .box_prompts import crop_boxes
 from .checkpoint import convert_port, is_port_state
-from .paste import PASTE_RULES, paste_windows, window_chunks
+from .paste import PASTE_RULES, paste_windows, tight_boxes, window_chunks
 from .pyramid import STRIDE, Level, Windows, level_image, scaled_size, select_windows, tiled_maps
 from .refine_head import gather_windows
 
@@ -109,9 +110,6 @@ class DeepMask(BaseDetector):
         """Side of a window in pixels of the network input."""
         return self.mask_head.grid_size * STRIDE
 
-    # -- training
-    # -----------------------------------------------------------------------------------------------
-
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
         """Tensor[B, 3, H, W] -> trunk maps, finest first."""
         return tuple(self.backbone(batch_inputs))
@@ -156,9 +154,6 @@ class DeepMask(BaseDetector):
         """Patch outputs: mask logits Tensor[B, S, S], score logits Tensor[B]."""
         features, codes = self.patch_codes(batch_inputs)
         return self.patch_masks(features, codes), self.mask_head.scores(codes).flatten()
-
-    # -- whole images
-    # -------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def predict(
@@ -252,11 +247,15 @@ class DeepMask(BaseDetector):
                 strips.append(self.mask_head.scores(codes.float())[0])
         return torch.cat(strips)
 
-    def _window_codes(self, level: Level, cells: Tensor) -> Tensor:
-        grid = self.mask_head.grid_size
-        zeros = torch.zeros_like(cells[:, 0])
-        blocks = gather_windows(level.reduced, cells, zeros, grid, 1)
-        return self.mask_head.encoder(blocks.to(self.mask_head.encoder.weight.dtype)).flatten(1)
+    def window_codes(self, level: Level, cells: Tensor, batch: int = 128) -> Tensor:
+        """Codes Tensor[N, D] of windows of one level, as one matrix product per batch."""
+        encoder, grid = self.mask_head.encoder, self.mask_head.grid_size
+        codes = [cells.new_zeros((0, encoder.out_channels), dtype=encoder.weight.dtype)]
+        for part in cells.split(batch):
+            blocks = gather_windows(level.reduced, part, torch.zeros_like(part[:, 0]), grid, 1)
+            blocks = blocks.flatten(1).to(encoder.weight.dtype)
+            codes.append(F.linear(blocks, encoder.weight.flatten(1), encoder.bias))
+        return torch.cat(codes)
 
     def window_masks(self, level: Level, codes: Tensor, cells: Tensor) -> Tensor:
         """Mask logits Tensor[N, S, S] of windows of one level."""
@@ -272,14 +271,11 @@ class DeepMask(BaseDetector):
         """(ranks, mask logits, level) of at most ``chunk`` windows of one level at a time."""
         for i, level in enumerate(levels):
             ranks = (windows.levels == i).nonzero().flatten()
+            codes = self.window_codes(level, windows.cells[ranks])
             for part in window_chunks(scales[i], size, self.window, len(ranks)):
-                for chosen in ranks[part].split(self.test_cfg['chunk']):
-                    cells = windows.cells[chosen]
-                    yield (
-                        chosen,
-                        self.window_masks(level, self._window_codes(level, cells), cells),
-                        i,
-                    )
+                pairs = zip(*(x[part].split(self.test_cfg['chunk']) for x in (ranks, codes)))
+                for chosen, own in pairs:
+                    yield chosen, self.window_masks(level, own, windows.cells[chosen]), i
 
     def _paste(
         self,
@@ -291,14 +287,7 @@ class DeepMask(BaseDetector):
         size = output_size or input_size
         factors = [out / own for own, out in zip(input_size, size)]
         scales = [tuple(level.scale / f for f in factors) for level in levels]
-        count = len(windows.scores)
-        boxes = windows.scores.new_zeros(count, 4)
-        dense = self.test_cfg['mask_format'] == 'dense'
-        masks: Any = (
-            torch.zeros(count, *size, dtype=torch.bool, device=boxes.device)
-            if dense
-            else [None] * count
-        )
+        rles: list[dict] = [{}] * len(windows.scores)
         for ranks, logits, i in self._chunks(levels, windows, scales, size):
             crops = paste_windows(
                 logits,
@@ -309,16 +298,14 @@ class DeepMask(BaseDetector):
                 self.window,
                 self.test_cfg['paste'],
             )
-            boxes[ranks] = crops.boxes
-            rles = boxed_masks_to_rle(crops.masks, crops.offsets, size)
-            if dense:
-                masks[ranks] = to_dense(rles, size, boxes.device)
-            else:
-                for rank, rle in zip(ranks.tolist(), rles):
-                    masks[rank] = rle
-        results = InstanceData(bboxes=boxes, scores=windows.scores.sigmoid())
+            encoded = boxed_masks_to_rle(crops.masks, crops.offsets, size)
+            for rank, rle in zip(ranks.tolist(), encoded):
+                rles[rank] = rle
+        results = InstanceData(scores=windows.scores.sigmoid())
+        results.bboxes = windows.scores.new_tensor(tight_boxes(rles))
         results.labels = torch.zeros_like(windows.levels)
-        results.masks = masks
+        dense = self.test_cfg['mask_format'] == 'dense'
+        results.masks = to_dense(rles, size, windows.scores.device) if dense else rles
         return self._suppress(results)
 
     def _suppress(self, results: InstanceData) -> InstanceData:

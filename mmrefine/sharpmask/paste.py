@@ -7,11 +7,13 @@ of the whole image.
 Shapes:   N windows, S side of the window mask, h x w image, L visible rows or columns of a chunk.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
+from pycocotools import mask as coco_mask
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -31,13 +33,10 @@ class Crops:
     Attributes:
         masks: BoolTensor[N, Lh, Lw]; false beyond the visible part.
         offsets: LongTensor[N, 2], image column and row of each crop's first pixel.
-        boxes: Tensor[N, 4], tight box (x1, y1, x2, y2) in image pixels, exclusive; zeros for empty
-            masks.
     """
 
     masks: Tensor
     offsets: Tensor
-    boxes: Tensor
 
 
 def _hat(coordinates: Tensor, size: int) -> Tensor:
@@ -125,20 +124,11 @@ def _grid_axis(cells: Tensor, scale: float, image: int, side: int, source: int) 
 _AXES = {'official': _official_axis, 'port': _port_axis, 'grid': _grid_axis}
 
 
-def _tight_boxes(masks: Tensor, offsets: Tensor) -> Tensor:
-    sides = []
-    for axis, length in ((1, masks.shape[2]), (2, masks.shape[1])):
-        hit = masks.any(axis)
-        index = torch.arange(length, device=masks.device)
-        sides.append(
-            (
-                torch.where(hit, index, length).amin(1),
-                torch.where(hit, index + 1, 0).amax(1),
-            )
-        )
-    (x1, x2), (y1, y2) = sides
-    boxes = torch.stack([x1, y1, x2, y2], 1) + offsets.repeat(1, 2)
-    return torch.where((x2 > 0)[:, None], boxes, 0).float()
+def tight_boxes(rles: Sequence[dict]) -> np.ndarray:
+    """Tight boxes array[N, 4] (x1, y1, x2, y2) of masks in image pixels, exclusive; zeros for empty masks."""
+    boxes = coco_mask.toBbox(list(rles)).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    return boxes
 
 
 def window_chunks(
@@ -199,4 +189,4 @@ def paste_windows(
     ):  # a logit of zero, as pixels beyond the window have, is foreground
         masks &= (rows.weights.sum(2) > 0)[:, :, None] & (columns.weights.sum(2) > 0)[:, None, :]
     offsets = torch.stack([columns.starts, rows.starts], 1)
-    return Crops(masks, offsets, _tight_boxes(masks, offsets))
+    return Crops(masks, offsets)

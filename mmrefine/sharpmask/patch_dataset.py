@@ -159,11 +159,11 @@ class ObjectPatchDataset(Dataset):
         order = np.unique(self.images[self.positive])
         self.score_images = order
         self.starts = np.searchsorted(self.images, np.arange(len(self.dataset) + 1))
-        dropped = sorted(set(np.unique(labels)) - set(np.unique(labels[usable])))
+        dropped = sorted(set(labels.tolist()) - set(labels[usable].tolist()))
         if self.score_share < 1 and not self.by_category:
             raise ValueError(
-                'no object is large enough for a mask sample (not crowd, area and side at least min_area and '
-                'min_side); check the annotations or lower the limits'
+                'no object fits a mask sample (not crowd, area >= min_area, sides >= min_side): '
+                'check the annotations or lower the limits'
             )
         if self.score_share > 0 and not len(self.score_images):
             raise ValueError('no image has an object, so no score sample can be drawn')

@@ -155,9 +155,7 @@ def test_the_second_stage_trains_the_refinement_only():
 
 def test_joint_training_reaches_the_trunk():
     model = build(True, freeze=False).train()
-    sum(
-        model.loss(torch.randn(2, 3, PATCH, PATCH), [patch_sample(48)] * 2).values()
-    ).backward()
+    sum(model.loss(torch.randn(2, 3, PATCH, PATCH), [patch_sample(48)] * 2).values()).backward()
     assert model.backbone.conv1.weight.grad.abs().sum() > 0
 
 
@@ -180,5 +178,3 @@ def test_given_boxes_are_segmented():
     assert len(model.predict_boxes(image(70, 100), boxes[:0]).masks) == 0
     with pytest.raises(ValueError, match='x2 > x1'):
         model.predict_boxes(image(70, 100), torch.tensor([[5.0, 5, 5, 9]]))
-
-

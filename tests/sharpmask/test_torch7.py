@@ -30,7 +30,11 @@ def table(key: int, *pairs: bytes) -> bytes:
 
 def storage(key: int, values: list[float], count: int | None = None) -> bytes:
     head = struct.pack('<ii', 4, key) + text(b'V 1') + text(b'torch.FloatStorage')
-    return head + struct.pack('<q', len(values) if count is None else count) + np.float32(values).tobytes()
+    return (
+        head
+        + struct.pack('<q', len(values) if count is None else count)
+        + np.float32(values).tobytes()
+    )
 
 
 def tensor(key: int, sizes: list[int], strides: list[int], offset: int, content: bytes) -> bytes:

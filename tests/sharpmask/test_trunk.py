@@ -13,7 +13,10 @@ from mmrefine.sharpmask.trunk import MirrorPadConv2d, StemResNet, mirror_pad
 
 @settings(deadline=None, max_examples=60)
 @given(
-    st.integers(1, 7), st.integers(1, 7), st.integers(1, 4), st.sampled_from(['symmetric', 'reflect'])
+    st.integers(1, 7),
+    st.integers(1, 7),
+    st.integers(1, 4),
+    st.sampled_from(['symmetric', 'reflect']),
 )
 def test_padding_equals_numpy_also_where_the_map_is_narrower_than_the_pad(height, width, pad, mode):
     x = np.arange(height * width, dtype=np.float32).reshape(1, 1, height, width)
@@ -49,7 +52,9 @@ def test_wide_pads_may_have_their_own_mode():
     assert 'symmetric' in repr(convs[2])
 
 
-@pytest.mark.parametrize('options', [dict(pad_mode='zeros'), dict(padding='same'), dict(padding=(1, 2))])
+@pytest.mark.parametrize(
+    'options', [dict(pad_mode='zeros'), dict(padding='same'), dict(padding=(1, 2))]
+)
 def test_bad_padding_is_refused(options):
     with pytest.raises(ValueError, match='pad'):
         MirrorPadConv2d(1, 1, 3, **options)

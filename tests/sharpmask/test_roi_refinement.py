@@ -1,0 +1,231 @@
+"""The refinement as RoI mask head, its extractor, and as a neck."""
+
+import pytest
+import torch
+from mmdet.models.necks import FPN
+from mmdet.registry import MODELS
+from mmdet.testing import demo_mm_inputs
+from mmengine.config import Config, ConfigDict
+from torch.nn import functional as F
+
+from mmrefine.masks import to_dense
+from mmrefine.sharpmask.lazy_logits import LazyClassLogits
+from mmrefine.sharpmask.neck import TopDownRefineNeck
+from mmrefine.sharpmask.roi_extractor import PyramidRoIExtractor
+from mmrefine.sharpmask.roi_mask_head import SharpMaskHead
+
+STOCK = dict(
+    standard='mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py',
+    cascade='mmdet::cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco.py',
+)
+
+
+def small_detector(tmp_path, kind, classes=5, **head):
+    """A stock detector with the head in place of its own, narrow."""
+    file = tmp_path / 'config.py'
+    file.write_text(f"_base_ = '{STOCK[kind]}'")
+    config = Config.fromfile(file).model
+    config.backbone.update(depth=18, base_channels=4, init_cfg=None)
+    config.neck.update(in_channels=[4, 8, 16, 32], out_channels=16)
+    config.rpn_head.update(in_channels=16, feat_channels=16)
+    roi = config.roi_head
+    roi.bbox_roi_extractor.out_channels = 16
+    boxes = roi.bbox_head if isinstance(roi.bbox_head, list) else [roi.bbox_head]
+    for box in boxes:
+        box.update(in_channels=16, fc_out_channels=16, num_classes=classes)
+    roi.mask_roi_extractor = ConfigDict(type='PyramidRoIExtractor', out_channels=16, base_size=4)
+    roi.mask_head = ConfigDict(
+        type='SharpMaskHead', in_channels=16, base_size=4, channels=16, hidden_channels=8,
+        num_classes=classes, **head,
+    )  # fmt: skip
+    for rcnn in config.train_cfg.rcnn if kind == 'cascade' else [config.train_cfg.rcnn]:
+        rcnn.mask_size = 32
+    config.test_cfg.rcnn.update(score_thr=0.0, max_per_img=6)
+    return MODELS.build(config)
+
+
+def batch(model, items, training):
+    data = demo_mm_inputs(len(items), [[3, 64, 80]] * len(items), items, 5, with_mask=True)
+    return model.data_preprocessor(data, training)
+
+
+@pytest.mark.parametrize('kind', ['standard', 'cascade'])
+@pytest.mark.parametrize('agnostic', [False, True])
+def test_stock_roi_heads_train_it(tmp_path, kind, agnostic):
+    model = small_detector(tmp_path, kind, class_agnostic=agnostic)
+    losses = model(**batch(model, [2, 0], True), mode='loss')
+    masks = [k for k in losses if 'loss_mask' in k]
+    assert len(masks) == (3 if kind == 'cascade' else 1)
+    sum(losses[k] for k in masks).backward()
+    for name, parameter in model.roi_head.named_parameters():
+        if 'mask_head' in name:
+            assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize('kind', ['standard', 'cascade'])
+def test_images_without_objects_give_a_zero_loss_with_gradients(tmp_path, kind):
+    model = small_detector(tmp_path, kind)
+    losses = model(**batch(model, [0], True), mode='loss')
+    total = sum(v for k, v in losses.items() if 'loss_mask' in k)
+    total.backward()
+    assert total == 0
+    assert all(p.grad is not None for n, p in model.named_parameters() if 'mask_head' in n)
+
+
+@pytest.mark.parametrize('kind', ['standard', 'cascade'])
+@pytest.mark.parametrize('agnostic', [False, True])
+def test_dense_masks_and_rles_agree(tmp_path, kind, agnostic):
+    model = small_detector(tmp_path, kind, class_agnostic=agnostic).eval()
+    results = {}
+    for form in ('dense', 'rle'):
+        for head in (model.roi_head,):
+            head.test_cfg.mask_format = form
+        torch.manual_seed(1)
+        with torch.no_grad():
+            results[form] = model(**batch(model, [1, 1], False), mode='predict')
+    for dense, rle in zip(results['dense'], results['rle']):
+        masks = dense.pred_instances.masks
+        assert len(masks) == 6
+        assert torch.equal(to_dense(rle.pred_instances.masks, masks.shape[1:]), masks)
+
+
+@pytest.mark.parametrize('kind', ['standard', 'cascade'])
+def test_lazy_logits_give_what_computing_all_classes_gives(tmp_path, kind, monkeypatch):
+    model = small_detector(tmp_path, kind).eval()
+    data = batch(model, [1, 1], False)
+    with torch.no_grad():
+        lazy = model(**data, mode='predict')
+        forward = SharpMaskHead.forward
+        monkeypatch.setattr(SharpMaskHead, 'forward', lambda self, x: forward(self, x).dense())
+        dense = model(**data, mode='predict')
+    for a, b in zip(lazy, dense):
+        assert (a.pred_instances.masks != b.pred_instances.masks).float().mean() < 1e-5
+        assert torch.equal(a.pred_instances.labels, b.pred_instances.labels)
+
+
+def pooled(count=3, channels=16):
+    return [torch.randn(count, channels, 4 << i, 4 << i) for i in range(4)]
+
+
+def head(**options):
+    return SharpMaskHead(
+        **dict(num_classes=5, in_channels=16, base_size=4, channels=16, hidden_channels=8) | options
+    )
+
+
+def test_gathered_gradients_equal_those_of_all_classes():
+    ours, feats = head(), pooled()
+    labels, target = torch.tensor([4, 0, 2]), torch.rand(3, 32, 32).round()
+    gradients = []
+    for lazy in (True, False):
+        logits = ours(feats)
+        own = logits.of_class(labels)[:, 0] if lazy else logits.dense()[range(3), labels]
+        loss = F.binary_cross_entropy_with_logits(own, target)
+        gradients.append(torch.autograd.grad(loss, list(ours.parameters())))
+    for a, b in zip(*gradients):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
+
+
+def test_lazy_logits_behave_as_the_tensor_they_stand_for():
+    logits = head()(pooled())
+    assert isinstance(logits, LazyClassLogits)
+    assert logits.shape == (3, 5, 32, 32) and logits.size(0) == len(logits) == 3
+    torch.testing.assert_close(torch.relu(logits), logits.dense().relu())
+    torch.testing.assert_close(logits[1], logits.dense()[1])
+    torch.testing.assert_close(logits.sum(), logits.dense().sum())
+    parts = logits.split([1, 0, 2], 0)
+    assert [len(p) for p in parts] == [1, 0, 2]
+    torch.testing.assert_close(parts[2].sigmoid().dense(), logits.dense()[1:].sigmoid())
+
+
+@pytest.mark.parametrize('encoding', ['conv', 'fc'])
+@pytest.mark.parametrize(('last', 'size'), [(False, 32), (True, 64)])
+@pytest.mark.parametrize('upsample', ['nearest', 'bilinear'])
+def test_output_sizes(encoding, last, size, upsample):
+    ours = head(encoding=encoding, upsample_last=last, upsample=upsample, class_agnostic=True)
+    assert ours.output_size == size
+    assert ours(pooled(2)).shape == (2, 1, size, size)
+    assert ours(pooled(0)).shape == (0, 1, size, size)
+
+
+def test_the_head_compiles_into_one_graph():
+    ours = head(class_agnostic=True).eval()
+    feats = pooled()
+    compiled = torch.compile(ours.refine, fullgraph=True, backend='eager')
+    torch.testing.assert_close(compiled(feats), ours.refine(feats))
+
+
+@pytest.mark.parametrize('feats', [torch.zeros(1, 16, 14, 14), [torch.zeros(1, 16, 4, 4)]])
+def test_pooled_features_of_another_extractor_are_refused(feats):
+    with pytest.raises(TypeError, match='PyramidRoIExtractor'):
+        head()(feats)
+
+
+def test_a_wrong_mask_size_is_refused(tmp_path):
+    model = small_detector(tmp_path, 'standard')
+    model.roi_head.train_cfg.mask_size = 28
+    with pytest.raises(ValueError, match='mask_size=32'):
+        model(**batch(model, [2], True), mode='loss')
+
+
+@pytest.mark.parametrize(
+    'options', [dict(encoding='mlp'), dict(channels=24), dict(upsample='cubic')]
+)
+def test_bad_head_options_are_refused(options):
+    with pytest.raises(ValueError, match=str(next(iter(options.values())))):
+        head(**options)
+
+
+@pytest.mark.parametrize('choice', ['absolute', 'relative'])
+def test_the_extractor_pools_coarse_to_fine(choice):
+    extractor = PyramidRoIExtractor(out_channels=8, base_size=3, level_choice=choice)
+    feats = [torch.randn(2, 8, 64 >> i, 64 >> i, requires_grad=True) for i in range(4)]
+    rois = torch.tensor([[0.0, 10, 10, 40, 50], [1, 0, 0, 250, 250], [0, 5, 5, 5, 5]])
+    out = extractor(feats, rois)
+    assert [x.shape[-1] for x in out] == [3, 6, 12, 24]
+    assert [len(x) for x in extractor(feats, rois[:0])] == [0] * 4
+    # a constant map is pooled to its constant, from the level that the choice names
+    flat = [torch.full((1, 8, 64 >> i, 64 >> i), float(i)) for i in range(4)]
+    values = [
+        x[:, 0, 1, 1].tolist()
+        for x in extractor(flat, torch.tensor([[0.0, 20, 20, 60, 60], [0, 0, 0, 250, 250]]))
+    ]
+    if choice == 'absolute':
+        assert values == [[3, 3], [2, 2], [1, 1], [0, 0]]
+    else:
+        assert values == [[0, 2], [0, 1], [0, 0], [0, 0]]
+
+
+def test_bad_extractor_options_are_refused():
+    with pytest.raises(ValueError, match="'nearest'"):
+        PyramidRoIExtractor(level_choice='nearest')
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(num_outs=5),
+        dict(num_outs=4),
+        dict(num_outs=5, start_level=1, add_extra_convs='on_output', relu_before_extra_convs=True),
+        dict(num_outs=6, start_level=1, add_extra_convs='on_input'),
+        dict(num_outs=5, start_level=1, add_extra_convs='on_lateral'),
+        dict(num_outs=5, start_level=1, add_extra_convs=True),
+    ],
+)
+@pytest.mark.parametrize('size', [(64, 96), (67, 35)])
+def test_the_neck_has_the_shapes_of_fpn(options, size):
+    channels = [4, 8, 16, 32]
+    maps = []
+    for i, c in enumerate(channels):
+        maps.append(torch.randn(2, c, -(-size[0] // (4 << i)), -(-size[1] // (4 << i))))
+    ours = TopDownRefineNeck(channels, 16, **options)
+    stock = FPN(channels, 16, **options)
+    assert [x.shape for x in ours(maps)] == [x.shape for x in stock(maps)]
+    sum(x.sum() for x in ours(maps)).backward()
+    assert all(p.grad is not None for p in ours.parameters())
+
+
+@pytest.mark.parametrize('options', [dict(num_outs=2), dict(num_outs=5, add_extra_convs='on_top')])
+def test_bad_neck_options_are_refused(options):
+    with pytest.raises(ValueError, match='num_outs|on_top'):
+        TopDownRefineNeck([4, 8, 16, 32], 16, **options)
