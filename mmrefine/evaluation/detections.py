@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from logging import WARNING
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +187,9 @@ class _Reader:
     def finish(self) -> Detections:
         for kind, number in self.dropped.items():
             print_log(
-                f'{number} results of unknown {kind} ids were left out', logger='current', level=30
+                f'{number} results of unknown {kind} ids were left out',
+                logger='current',
+                level=WARNING,
             )
         check_masks(self.counts, self.image_ids, self.gt, lambda i: f'results[{self.index[i]}]')
         return Detections(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from logging import WARNING
 
 import numpy as np
 from mmengine.logging import print_log
@@ -121,7 +122,9 @@ def _best(kept: np.ndarray, groups: Sequence[Id], scores: np.ndarray, most: int)
 
 def _tell_gaps(gt: GroundTruth, dt: Detections) -> None:
     if not gt.annotations:
-        print_log(f'{gt.name} has no annotations: every number is -1', logger='current', level=30)
+        print_log(
+            f'{gt.name} has no annotations: every number is -1', logger='current', level=WARNING
+        )
     silent = len(gt.sizes) - len(set(dt.image_ids))
     if silent:
         print_log(f'{silent} of {len(gt.sizes)} images have no detections', logger='current')

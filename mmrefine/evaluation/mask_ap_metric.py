@@ -1,6 +1,7 @@
 """Box, mask and boundary AP as one evaluator for configs."""
 
 from collections.abc import Mapping, Sequence
+from logging import WARNING
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from mmdet.registry import METRICS
 from mmengine.dist import is_main_process
 from mmengine.evaluator import BaseMetric
 from mmengine.fileio import get_local_path
-from mmengine.logging import MMLogger
+from mmengine.logging import MMLogger, print_log
 
 from .coco_files import write_coco_results
 from .cocofy import cocofy
@@ -141,6 +142,14 @@ class MaskAPMetric(BaseMetric):
             truths = {image: truth for image, (_, truth) in first.items()}
             gt = truth_of_images(truths, self.dataset_meta['classes'])
         dt = self._detections({image: result for image, (result, _) in first.items()}, gt)
+        unseen = len(gt.sizes.keys() - first.keys())
+        if unseen:
+            print_log(
+                f'{unseen} of {len(gt.sizes)} images of {gt.name} were not predicted; their '
+                'objects count as missed',
+                logger='current',
+                level=WARNING,
+            )
         if self.outfile_prefix is not None:
             files = write_coco_results(dt, gt, self.outfile_prefix)
             MMLogger.get_current_instance().info(f'results written: {", ".join(files)}')

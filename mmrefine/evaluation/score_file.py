@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from logging import WARNING
 from pathlib import Path
 
 from mmengine.logging import print_log
@@ -156,7 +157,7 @@ def _truths_of_json(annotation_file: Path, scratch: Path) -> dict[str, Path]:
             'they are drawn '
             'from the annotations, without areas to ignore',
             logger='current',
-            level=30,
+            level=WARNING,
         )
         painted = paint_truth(gt, _file_names(data, absent), scratch)
         truths.update({_stem(p): p for p in painted.values()})
