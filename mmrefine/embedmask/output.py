@@ -88,7 +88,8 @@ class MaskOutput:
         if mask_format == 'rle' and not self.aligned:
             size = resized_size(maps.shape[1:], self.stride, network_size, image_size)
             return map_masks_to_rle(maps, size, image_size, threshold)
-        per_chunk = max(1, CHUNK // max(1, math.prod(image_size)))
+        largest = max(math.prod(image_size), math.prod(network_size), 1)
+        per_chunk = max(1, CHUNK // largest)
         dense = (
             self._resize(part, network_size, image_size) > threshold
             for part in maps.split(per_chunk)

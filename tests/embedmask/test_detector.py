@@ -5,6 +5,7 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
+from mmdet.registry import TRANSFORMS
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from pycocotools import mask as coco_mask
@@ -212,6 +213,50 @@ def test_inclusive_boxes_are_exported_one_pixel_larger():
     torch.testing.assert_close(result.pred_instances.bboxes, expected)
     assert native.bboxes[:, 2].max() <= 127
     assert native.bboxes[:, 3].max() <= 95
+
+
+def rle(box: list[float]) -> dict:
+    """A filled rectangle as stored in annotation files."""
+    x1, y1, x2, y2 = map(int, box)
+    bitmap = np.zeros((96, 128), np.uint8, order='F')
+    bitmap[y1:y2, x1:x2] = 1
+    return coco_mask.encode(bitmap)
+
+
+def loaded(masks: list, poly2mask: bool) -> DetDataSample:
+    """Two objects read by the stock loader."""
+    instances = [
+        dict(bbox=box, bbox_label=0, mask=mask, ignore_flag=0) for box, mask in zip(BOXES, masks)
+    ]
+    load = TRANSFORMS.build(
+        dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=poly2mask)
+    )
+    results = load(dict(instances=instances, img_shape=(96, 128), ori_shape=(96, 128)))
+    pack = TRANSFORMS.build(dict(type='PackDetInputs', meta_keys=('img_shape', 'ori_shape')))
+    packed = pack({**results, 'img': np.zeros((96, 128, 3), np.uint8)})['data_samples']
+    packed.set_metainfo(sample([]).metainfo)
+    packed.gt_instances.bboxes = packed.gt_instances.bboxes.tensor
+    return packed
+
+
+def test_rle_ground_truth_teaches_as_bitmaps_do():
+    detector = tiny_detector('v3')
+    expected = detector.loss(images([sample([])]), [sample(BOXES, labels=[0, 0])])
+    data = loaded([rle(box) for box in BOXES], poly2mask=True)
+    ours = detector.loss(images([sample([])]), [data])
+    for name, value in expected.items():
+        torch.testing.assert_close(ours[name], value)
+
+
+def test_rle_among_polygons_leaves_boxes_and_masks_aligned():
+    # the stock loader ignores what is no polygon; the polygon must keep its own box
+    corners = [50.0, 20.0, 110.0, 20.0, 110.0, 80.0, 50.0, 80.0]
+    data = loaded([rle(BOXES[0]), [corners]], poly2mask=False)
+    assert len(data.gt_instances) == 1
+    objects = tiny_detector('v3')._objects([data], (12, 16))[0]
+    rows, columns = objects.masks[0].nonzero().unbind(1)
+    spread = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+    assert objects.bboxes[0].tolist() == pytest.approx([float(v) for v in spread], abs=1)
 
 
 def test_missing_masks_are_refused_with_the_setting_that_helps():
