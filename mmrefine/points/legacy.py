@@ -18,7 +18,7 @@ class InclusiveBoxes(BaseTransform):
 
     @autocast_box_type()
     def transform(self, results: dict) -> dict:
-        """Change ``gt_bboxes`` (boxes of N objects, or an array [N, 4], pixels of the loaded image)."""
+        """Change ``gt_bboxes`` (N boxes or an array [N, 4], pixels of the loaded image)."""
         boxes = results['gt_bboxes'].clone()
         boxes.tensor[:, 2:] = (boxes.tensor[:, 2:] - 1).maximum(boxes.tensor[:, :2])
         results['gt_bboxes'] = boxes
