@@ -67,8 +67,8 @@ class SipMaskVIS(SipMask, BaseMOTModel):
         """
         if batch_inputs.dim() != 5 or batch_inputs.shape[1] != 2:
             raise ValueError(
-                'training takes pairs of frames, Tensor[B, 2, 3, H, W], got '
-                f'{tuple(batch_inputs.shape)}: sample them with UniformRefFrameSample(num_ref_imgs=1)'
+                f'training takes pairs of frames, Tensor[B, 2, 3, H, W], got {batch_inputs.shape}: '
+                'sample them with UniformRefFrameSample(num_ref_imgs=1)'
             )
         key_at = [_only(sample, 'key_frames_inds') for sample in batch_data_samples]
         ref_at = [_only(sample, 'ref_frames_inds') for sample in batch_data_samples]
@@ -101,8 +101,8 @@ class SipMaskVIS(SipMask, BaseMOTModel):
 
         Args:
             batch_inputs: Tensor[B, T, 3, H, W], normalised and padded.
-            batch_data_samples: B clips; ``video_id`` and ``frame_id`` of their frames tell the tracker
-                where they belong.
+            batch_data_samples: B clips; ``video_id`` and ``frame_id`` of their frames tell the
+                tracker where they belong.
             rescale: Results in pixels of the original frames instead of the network input.
 
         Returns:

@@ -1,0 +1,8 @@
+_base_ = [
+    '../_base_/sipmask-vis_compact.py',
+    '../_base_/shapes_video.py',
+    '../_base_/schedule_tiny.py',
+]
+model = dict(bbox_head=dict(num_classes=8))
+default_hooks = dict(visualization=dict(type='TrackVisualizationHook', draw=False))
+visualizer = dict(type='TrackLocalVisualizer')
