@@ -20,3 +20,5 @@ default_hooks = dict(
 log_processor = dict(window_size=20, by_epoch=False)
 env_cfg = dict(dist_cfg=dict(backend='gloo'))
 randomness = dict(seed=0)
+# An interrupted and resumed run repeats the unbroken one.
+custom_hooks = [dict(type='ResumableRandomnessHook')]
