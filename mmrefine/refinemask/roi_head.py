@@ -6,7 +6,6 @@ stock MMDetection.
 Shapes: B images, N RoIs of the batch, S finest mask grid.
 """
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -19,15 +18,14 @@ from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
 from ..masks import roi_masks
-from .refinement import refined_logits
 
 
 class FineMaskMixin:
     """Mask methods of a RoI head whose one mask head also sees a feature map of the whole image.
 
     ``test_cfg`` takes, beside the usual ``mask_thr_binary``: ``mask_format`` ('dense' or 'rle'),
-    ``mask_chunk`` (RoIs processed at once, 100) and ``mask_dtype`` ('float32', or 'bfloat16' to run
-    the mask branch in reduced precision; masks then differ slightly).
+    ``mask_chunk`` (RoIs processed at once) and ``mask_dtype`` ('float32', or 'bfloat16' to run the
+    mask branch in reduced precision; masks then differ slightly).
 
     Args:
         fine_level: Pyramid level the mask head takes as its fine feature map; 0 (stride 4) is P2.
@@ -187,20 +185,14 @@ class FineMaskMixin:
         size = self.mask_head.stage_sizes[-1]
         if len(rois) == 0:
             return rois.new_zeros((0, 1, size, size))
-        chunk = self.test_cfg.get('mask_chunk', 100)
-        fine_feat = x[self.fine_level]
-        precision: AbstractContextManager = nullcontext()
-        if self.test_cfg.get('mask_dtype', 'float32') != 'float32':
-            dtype = getattr(torch, self.test_cfg.mask_dtype)
-            precision = torch.autocast(rois.device.type, dtype=dtype)
-            fine_feat = fine_feat.contiguous(memory_format=torch.channels_last)
-        with precision:
-            semantic = self.mask_head.semantic_path(fine_feat)
-            fused = [
-                refined_logits(self.mask_head.refine(self._mask_features(x, r), semantic, r, c))
-                for r, c in zip(rois.split(chunk), labels.split(chunk))
-            ]
-        logits = torch.cat(fused)
+        logits = self.mask_head.fused_logits(
+            self._mask_features(x, rois),
+            x[self.fine_level],
+            rois,
+            labels,
+            chunk=self.test_cfg.get('mask_chunk'),
+            dtype=self.test_cfg.get('mask_dtype', 'float32'),
+        )
         if not torch.isfinite(logits).all():
             raise FloatingPointError(
                 'mask logits are not finite: look for NaN in the checkpoint or in the input image'

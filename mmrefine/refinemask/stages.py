@@ -100,15 +100,16 @@ class FusionStage(BaseModule):
                 kaiming_init(module)
 
     def semantic_map(self, semantic: Tensor) -> Tensor:
-        """Adapt the semantic features to this stage, for the whole image: Tensor[B, D, H, W] ->
-        Tensor[B, C, H, W]."""
-        return F.relu(self.semantic_transform_in(semantic))
+        """Adapt the semantic features: Tensor[B, D, H, W] -> fp32 Tensor[B, C, H, W]."""
+        adapted = F.relu(self.semantic_transform_in(semantic), inplace=True)
+        # in the form that pooling wants, once, whatever the number of chunks of RoIs
+        return adapted.float().contiguous()
 
     def fuse(self, parts: list[Tensor]) -> Tensor:
         """Fuse maps of one grid: each Tensor[N, *, S, S] -> Tensor[N, out_channels, S, S]."""
-        fused = F.relu(self.fuse_conv[0](torch.cat(parts, dim=1)))
-        fused = F.relu(self.fuse_conv[1](fused))
-        return F.relu(self.fuse_transform_out(fused))
+        fused = F.relu(self.fuse_conv[0](torch.cat(parts, dim=1)), inplace=True)
+        fused = F.relu(self.fuse_conv[1](fused), inplace=True)
+        return F.relu(self.fuse_transform_out(fused), inplace=True)
 
 
 class SFMStage(FusionStage):
@@ -158,12 +159,12 @@ class SFMStage(FusionStage):
         """
         size, scale = x.shape[-1], 1 / self.stride
         pooled = roi_align(semantic_map, rois, size, scale).to(x.dtype)
-        semantic = F.relu(self.semantic_transform_out(pooled))
+        semantic = F.relu(self.semantic_transform_out(pooled), inplace=True)
         logits = self.instance_logits(x, labels)
         mask = logits.sigmoid() if self.mask_use_sigmoid else logits
         context = roi_align(semantic_mask, rois, size, scale).to(x.dtype)
         fused = self.fuse([x, semantic, mask, context])
-        fused = F.relu(self.upsample(fused))
+        fused = F.relu(self.upsample(fused), inplace=True)
         masks = resize_aligned(torch.cat([mask, context], dim=1), 2 * size)
         return logits, torch.cat([fused, masks], dim=1)
 

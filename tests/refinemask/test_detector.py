@@ -104,9 +104,16 @@ def test_reduced_precision_option_nearly_agrees() -> None:
     assert ((low - full).abs() > 0.1).float().mean() < 0.02
 
 
-def test_unknown_mask_format_names_the_choices() -> None:
-    detector = tiny_detector(mask_format='png').eval()
-    with pytest.raises(ValueError, match="'dense', 'rle'.*'png'"):
+@pytest.mark.parametrize(
+    'option, message',
+    [
+        (dict(mask_format='png'), "'dense', 'rle'.*'png'"),
+        (dict(mask_dtype='bf16'), "'bfloat16'.*got 'bf16'"),
+    ],
+)
+def test_unknown_options_name_the_choices(option: dict, message: str) -> None:
+    detector = tiny_detector(**option).eval()
+    with pytest.raises(ValueError, match=message):
         detector.predict(images(1), [sample(BOXES)])
 
 
@@ -179,6 +186,20 @@ def test_ground_truth_without_masks_names_the_fix() -> None:
     del data.gt_instances.masks
     with pytest.raises(ValueError, match='with_mask=True'):
         tiny_detector().loss(images(1), [data])
+
+
+def test_images_of_different_sizes_in_one_batch() -> None:
+    preprocessor = DetDataPreprocessor(pad_size_divisor=32, pad_mask=True)
+    sizes = [(96, 128), (70, 60)]
+    batch = [sample(BOXES[:1], size, polygons=index == 0) for index, size in enumerate(sizes)]
+    inputs = [torch.zeros(3, *size) for size in sizes]
+    data = preprocessor(dict(inputs=inputs, data_samples=batch), training=True)
+    detector = tiny_detector()
+    losses = detector.loss(data['inputs'], data['data_samples'])
+    assert all(torch.isfinite(loss) for loss in mask_losses(losses).values())
+    with torch.no_grad():
+        results = detector.eval().predict(data['inputs'], data['data_samples'])
+    assert [tuple(r.pred_instances.masks.shape[1:]) for r in results] == sizes
 
 
 def test_class_counts_must_agree() -> None:
