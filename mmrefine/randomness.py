@@ -29,7 +29,7 @@ class ResumableRandomnessHook(Hook):
     replay the data they skip).
     """
 
-    priority = 'VERY_HIGH'
+    priority = 'LOW'  # after hooks that replace the pipeline
 
     def __init__(self) -> None:
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
@@ -49,6 +49,7 @@ class ResumableRandomnessHook(Hook):
     def before_train_epoch(self, runner: Any) -> None:
         """Tell the workers, which may live through all epochs, that a new one begins."""
         self._epoch.fill_(runner.epoch)
+        _own_streams(runner.train_dataloader.dataset, self._epoch, runner.seed)
         _seed(runner.seed, 0, runner.epoch, get_rank())
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
