@@ -220,7 +220,8 @@ def rle(box: list[float]) -> dict:
     x1, y1, x2, y2 = map(int, box)
     bitmap = np.zeros((96, 128), np.uint8, order='F')
     bitmap[y1:y2, x1:x2] = 1
-    return coco_mask.encode(bitmap)
+    code = coco_mask.encode(bitmap)
+    return dict(size=code['size'], counts=code['counts'].decode())
 
 
 def loaded(masks: list, poly2mask: bool) -> DetDataSample:
