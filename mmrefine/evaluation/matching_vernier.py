@@ -77,9 +77,19 @@ def _coco_json(gt: GroundTruth, masks: bool, federated: bool) -> dict:
         {'id': i, 'name': name} for i, name in gt.categories.items()
     ]
     if federated and gt.federation is not None:
+        # vernier refuses categories that are listed as absent or unfinished against the annotations.
+        # lvis looks for present ones all the same, and unfinished ones without annotation count
+        # neither way.
+        present = {(a['image_id'], a['category_id']) for a in gt.annotations}
         for image in images:
-            image['neg_category_ids'] = sorted(gt.federation.absent[image['id']])
-            image['not_exhaustive_category_ids'] = sorted(gt.federation.unfinished[image['id']])
+            i = image['id']
+            absent, unfinished = gt.federation.absent[i], gt.federation.unfinished[i]
+            image['neg_category_ids'] = sorted(
+                c for c in absent - unfinished if (i, c) not in present
+            )
+            image['not_exhaustive_category_ids'] = sorted(
+                c for c in unfinished if (i, c) in present
+            )
         for category in categories:
             category['frequency'] = gt.federation.frequency[category['id']]
     annotations = []

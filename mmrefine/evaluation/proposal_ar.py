@@ -125,8 +125,8 @@ def image_ranks(
         [(area >= low) & (area <= high) & ~ignored for low, high in AREA_RANGES.values()]
     )
     order = np.argsort([-p['score'] for p in proposals], kind='mergesort')[:limit]
-    chosen = [_shape(proposals[i], iou_type) for i in order]
-    truth = [_shape(a, iou_type) for a in annotations]
+    chosen: Any = [_shape(proposals[i], iou_type) for i in order]
+    truth: Any = [_shape(a, iou_type) for a in annotations]
     ious = np.zeros((len(chosen), len(truth)))
     if chosen and truth:
         if iou_type == 'bbox':

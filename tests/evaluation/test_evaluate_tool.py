@@ -6,8 +6,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from evaluation.clips import make_clips
 from evaluation.scenes import make_scene
-from evaluation.test_tracks import make_clips
 
 from mmrefine.evaluation import GroundTruth, cocofy, evaluate, load_results, make_rules
 

@@ -82,6 +82,15 @@ def test_equal_to_the_lvis_package(tmp_path: Path, seed: int, iou_type: str, bac
     compare(tmp_path, truth, results, iou_type, backend)
 
 
+@pytest.mark.parametrize('backend', ['pycocotools', 'vernier'])
+def test_lists_may_contradict_the_annotations(tmp_path: Path, backend: str) -> None:
+    truth, results = make_scene(5, lvis=True)
+    for image in truth['images']:
+        image['neg_category_ids'] = [3, 5]
+        image['not_exhaustive_category_ids'] = [5, 7]
+    compare(tmp_path, truth, results, 'segm', backend)
+
+
 @pytest.mark.parametrize('iou_type', ['segm', 'boundary'])
 def test_three_hundred_detections_an_image_count(tmp_path: Path, iou_type: str) -> None:
     truth, results = make_scene(4, images=3, lvis=True)

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from evaluation.clips import make_clips
 from evaluation.scenes import make_scene
-from evaluation.test_cityscapes import make_city
-from evaluation.test_tracks import make_clips
+from evaluation.town import make_city
 from mmengine.config import Config
 from mmengine.runner import save_checkpoint
 

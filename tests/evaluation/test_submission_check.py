@@ -7,9 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from evaluation.clips import make_clips
 from evaluation.scenes import make_scene
-from evaluation.test_cityscapes import make_city
-from evaluation.test_tracks import make_clips
+from evaluation.town import make_city
 
 from mmrefine.evaluation import GroundTruth
 from mmrefine.evaluation.cityscapes_check import check_cityscapes, cityscapes_images

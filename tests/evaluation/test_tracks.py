@@ -3,14 +3,16 @@
 import io
 import json
 from contextlib import redirect_stdout
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from evaluation.scenes import NAMES, blob, shaken, text_rle
+from evaluation.clips import LENGTH, make_clips
+from evaluation.scenes import NAMES, blob, text_rle
 from locations import data_directory
 from mmdet.registry import METRICS
+from mmdet.structures import DetDataSample, TrackDataSample
+from mmengine.structures import InstanceData
 from pycocotools import mask as coco_mask
 
 from mmrefine.evaluation import evaluate
@@ -18,39 +20,6 @@ from mmrefine.evaluation.rules import VIDEO_AREAS, Rules
 from mmrefine.evaluation.tracks import VideoTruth, join_frames, load_tracks
 
 RULES = Rules((1, 10, 100), dict(VIDEO_AREAS), crowd_overlap=False)
-LENGTH = 4
-
-
-def make_clips(seed: int, videos: int = 5) -> tuple[dict, list[dict]]:
-    rng = np.random.default_rng(seed)
-    categories = [{'id': i + 1, 'name': name} for i, name in enumerate(NAMES)]
-    truth: dict = {'videos': [], 'annotations': [], 'categories': categories}
-    results = []
-    for video in range(1, videos + 1):
-        h, w = int(rng.integers(30, 400)), int(rng.integers(30, 400))
-        truth['videos'].append({'id': video, 'height': h, 'width': w, 'length': LENGTH})
-        for _ in range(int(rng.integers(1, 5))):
-            masks = [blob(rng, h, w) if rng.random() < 0.8 else None for _ in range(LENGTH)]
-            if not any(m is not None for m in masks):
-                continue
-            category = int(rng.integers(1, 4))
-            frames = [None if m is None else text_rle(m) for m in masks]
-            truth['annotations'].append(
-                {
-                    'id': len(truth['annotations']) + 1,
-                    'video_id': video,
-                    'category_id': category,
-                    'iscrowd': int(rng.random() < 0.15),
-                    'segmentations': frames,
-                    'areas': [None if m is None else int(m.sum()) for m in masks],
-                }
-            )
-            for _ in range(int(rng.integers(0, 3))):
-                moved = [None if m is None else text_rle(shaken(rng, m)) for m in masks]
-                score = round(float(rng.uniform(0.01, 1)), 2)
-                entry = {'video_id': video, 'category_id': category, 'score': score}
-                results.append({**entry, 'segmentations': moved})
-    return truth, results
 
 
 def official(truth: dict, results: list) -> dict[str, float]:
@@ -115,23 +84,24 @@ def frame_sample(video: dict, number: int, tracks: list[tuple], dense: bool, tru
     masks = torch.zeros((len(rles), h, w), dtype=torch.bool)
     for i, rle in enumerate(rles):
         masks[i] = torch.from_numpy(coco_mask.decode(rle)).bool()
-    content = {
+    meta = {
         'video_id': video['id'],
         'frame_id': number,
         'ori_video_length': LENGTH,
         'ori_shape': (h, w),
         'instances': truth,
-        'pred_track_instances': {
-            'bboxes': torch.zeros((len(rles), 4)),
-            'scores': torch.tensor(
-                [float(score) for _, score, _, _ in tracks], dtype=torch.float64
-            ),
-            'labels': torch.tensor([label for _, _, label, _ in tracks], dtype=torch.long),
-            'instances_id': torch.tensor([key for key, _, _, _ in tracks], dtype=torch.long),
-            'masks': masks if dense else rles,
-        },
     }
-    return {'video_data_samples': [SimpleNamespace(to_dict=lambda: content)]}
+    frame = DetDataSample(metainfo=meta)
+    frame.pred_track_instances = InstanceData(
+        bboxes=torch.zeros((len(rles), 4)),
+        scores=torch.tensor([float(score) for _, score, _, _ in tracks], dtype=torch.float64),
+        labels=torch.tensor([label for _, _, label, _ in tracks], dtype=torch.long),
+        instances_id=torch.tensor([key for key, _, _, _ in tracks], dtype=torch.long),
+        masks=masks if dense else rles,
+    )
+    sample = TrackDataSample()
+    sample.video_data_samples = [frame]
+    return sample.to_dict()
 
 
 def samples_of(truth: dict, results: list, dense: bool) -> list[dict]:
@@ -198,7 +168,7 @@ def test_a_track_id_given_twice_in_a_frame_is_refused() -> None:
 
 
 def ids(sample: dict) -> torch.Tensor:
-    return sample['video_data_samples'][0].to_dict()['pred_track_instances']['instances_id']
+    return sample['video_data_samples'][0].pred_track_instances.instances_id
 
 
 @pytest.mark.parametrize(
