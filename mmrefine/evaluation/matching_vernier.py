@@ -77,9 +77,9 @@ def _coco_json(gt: GroundTruth, masks: bool, federated: bool) -> dict:
         {'id': i, 'name': name} for i, name in gt.categories.items()
     ]
     if federated and gt.federation is not None:
-        # vernier refuses categories that are listed as absent or unfinished against the annotations.
-        # lvis looks for present ones all the same, and unfinished ones without annotation count
-        # neither way.
+        # vernier refuses categories that are listed as absent or unfinished in contradiction to the
+        # annotations. lvis looks for present ones all the same, and unfinished ones without
+        # annotation count neither way.
         present = {(a['image_id'], a['category_id']) for a in gt.annotations}
         for image in images:
             i = image['id']
