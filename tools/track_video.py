@@ -1,0 +1,82 @@
+"""Segment and track the objects of a video file or a folder of frames.
+
+Example:
+    python tools/track_video.py clip.mp4 tracked.mp4 \
+        configs/sipmask/sipmask-vis_r50-caffe_fpn_gn_1x_youtubevis2019.py weights.pth
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+from mmengine.structures import InstanceData
+from mmengine.utils import ProgressBar
+
+import mmrefine  # noqa: F401  (registers the components)
+from mmrefine.sipmask.video.drawing import draw_objects
+from mmrefine.sipmask.video.frames import Clip, FrameWriter
+from mmrefine.sipmask.video.inference import VideoSegmenter, track_clip
+from mmrefine.sipmask.video.results import TrackFile
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or '').split('\n')[0])
+    parser.add_argument('input', help='video file, or folder of frames')
+    parser.add_argument('output', help='video file (.mp4, .avi, ...), or new folder of frames')
+    parser.add_argument('config', help='config of a SipMask-VIS model')
+    parser.add_argument('checkpoint', help="its weights; the authors' files load as they are")
+    parser.add_argument('--device', default='cpu', help='cpu or cuda')
+    parser.add_argument('--score', type=float, default=0.2, help='draw objects above this score')
+    parser.add_argument('--video-id', type=int, default=1, help='video_id in the result file')
+    parser.add_argument('--fps', type=float, help='frames per second of the output video')
+    parser.add_argument(
+        '--skip-unreadable', action='store_true', help='go on where a picture cannot be read'
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the tool; 0 on success, 1 with a sentence on bad input."""
+    args = parse_arguments(arguments)
+    try:
+        clip = Clip(args.input, args.skip_unreadable)
+        writer = FrameWriter(args.output, args.fps or clip.rate)
+        segmenter = VideoSegmenter.from_files(args.config, args.checkpoint, args.device)
+        count, tracks = run(clip, writer, segmenter, args.score, args.video_id)
+    except (OSError, ValueError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    print(f'\n{count} frames, {tracks} objects; tracks: {writer.results_path}')
+    return 0
+
+
+def run(
+    clip: Clip, writer: FrameWriter, segmenter: VideoSegmenter, score: float, video_id: int
+) -> tuple[int, int]:
+    """Track a clip, write frames and tracks; returns the number of frames and of objects."""
+    bar = ProgressBar(clip.length)
+    seen: set[int] = set()
+
+    def on_frame(number: int, image: np.ndarray | None, objects: InstanceData | None) -> None:
+        tracks.add(objects)
+        if image is None or objects is None:
+            print(f'\nframe {number} cannot be read: left out', file=sys.stderr)
+        else:
+            seen.update(objects.instances_id.tolist())
+            writer.write(
+                number, draw_objects(image, objects[objects.scores > score], segmenter.classes)
+            )
+        bar.update()
+
+    try:
+        with TrackFile(Path(writer.results_path), video_id) as tracks:
+            count = track_clip(segmenter, clip, on_frame)
+    finally:
+        writer.close()
+    return count, len(seen)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
