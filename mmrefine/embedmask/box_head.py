@@ -12,7 +12,7 @@ Shapes:  B images, P points of all levels (finest first), G objects of one image
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from mmdet.registry import MODELS
@@ -88,7 +88,7 @@ class EmbedMaskBBoxHead(ProposalLayers, PointHead):
         inclusive_boxes: bool = False,
         conv_bias: bool | str = True,
         init_cfg: OptConfigType = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         if center not in ('box', 'mask'):
             raise ValueError(f"center must be 'box' or 'mask', got {center!r}")
@@ -192,6 +192,6 @@ class EmbedMaskBBoxHead(ProposalLayers, PointHead):
             for image, meta in zip(zip(*fields), metas)
         ]
 
-    def loss_by_feat(self, *args, **kwargs) -> dict:
+    def loss_by_feat(self, *args: Any, **kwargs: Any) -> dict:
         """Not used: the losses need the masks, see ``loss_and_proposals``."""
         raise NotImplementedError('call loss_and_proposals; use the EmbedMask detector')

@@ -3,6 +3,8 @@
 Paper: EmbedMask, https://arxiv.org/abs/1912.01954.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from mmdet.models.detectors.single_stage_instance_seg import SingleStageInstanceSegmentor
@@ -28,11 +30,11 @@ class EmbedMask(SingleStageInstanceSegmentor):
     ``embeds`` and ``margins`` to the results.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._register_load_state_dict_pre_hook(upgrade_official_keys)
 
-    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList, **kwargs) -> dict:
+    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList, **kwargs: Any) -> dict:
         """Losses of a batch: Tensor[B, 3, H, W] and its samples."""
         x = self.extract_feat(batch_inputs)
         objects = self._objects(batch_data_samples, x[0].shape[-2:])
@@ -90,7 +92,7 @@ class EmbedMask(SingleStageInstanceSegmentor):
         return self.add_pred_to_datasample(batch_data_samples, results)
 
     def _forward(
-        self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None, **kwargs
+        self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None, **kwargs: Any
     ) -> tuple[tuple[list[Tensor], ...], Tensor]:
         """Raw outputs: those of the box head, and the pixel embeddings Tensor[B, D, h, w]."""
         x = self.extract_feat(batch_inputs)

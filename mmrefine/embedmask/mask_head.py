@@ -13,6 +13,7 @@ Shapes:  B images, G objects of one image, K chosen proposals, D embedding dimen
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -103,7 +104,7 @@ class EmbedMaskHead(BaseModule):
             self.conv_embed_free = nn.Conv2d(feat_channels, embed_dim - 2, 3, padding=1)
         else:
             self.conv_embed = nn.Conv2d(feat_channels, embed_dim, 3, padding=1)
-        self.loss_semantic = None
+        self.loss_semantic: Any = None
         if loss_semantic is not None:
             norm_cfg = norm_cfg or dict(type='BN')
             self.seg_convs = _tower(in_channels, feat_channels, 2, norm_cfg)
@@ -180,9 +181,9 @@ class EmbedMaskHead(BaseModule):
     def _semantic_loss(self, finest: Tensor, objects: InstanceList) -> Tensor:
         logits = self.conv_seg(self.seg_convs(finest)).float()
         labels = torch.stack(
-            [semantic_targets(o.masks, o.labels, self.num_classes, self.stride) for o in objects]
+            [semantic_targets(o.masks, o.labels, logits.shape[1], self.stride) for o in objects]
         )
-        positive = (labels < self.num_classes).sum().clamp(min=1)
+        positive = (labels < logits.shape[1]).sum().clamp(min=1)
         return self.loss_semantic(
             logits.permute(0, 2, 3, 1).flatten(0, 2), labels.flatten(), avg_factor=positive.float()
         )

@@ -92,7 +92,7 @@ class DeepMask(BaseDetector):
             raise ValueError(
                 f'unknown test_cfg keys {sorted(unknown)}; known: {", ".join(TEST_DEFAULTS)}'
             )
-        config = TEST_DEFAULTS | dict(test_cfg)
+        config: dict[str, Any] = TEST_DEFAULTS | dict(test_cfg)
         choices = dict(
             paste=PASTE_RULES, mask_format=('dense', 'rle'), size_rounding=('half_up', 'floor')
         )
@@ -286,7 +286,7 @@ class DeepMask(BaseDetector):
     ) -> InstanceData:
         size = output_size or input_size
         factors = [out / own for own, out in zip(input_size, size)]
-        scales = [tuple(level.scale / f for f in factors) for level in levels]
+        scales = [(level.scale / factors[0], level.scale / factors[1]) for level in levels]
         rles: list[dict] = [{}] * len(windows.scores)
         for ranks, logits, i in self._chunks(levels, windows, scales, size):
             crops = paste_windows(

@@ -78,7 +78,7 @@ class TopDownRefineNeck(BaseModule):
             ConvModule(width, out_channels, 3, padding=1, norm_cfg=norm_cfg, act_cfg=None)
             for _ in used
         )
-        first = dict(on_input=used[-1], on_lateral=width, on_output=out_channels).get(source)
+        first = dict(on_input=used[-1], on_lateral=width, on_output=out_channels).get(str(source))
         extra = num_outs - len(used) if source else 0
         self.extra_convs = ModuleList(
             ConvModule(
@@ -97,7 +97,7 @@ class TopDownRefineNeck(BaseModule):
             merged.insert(0, stage(feature, mask))
         outputs = [conv(x) for conv, x in zip(self.output_convs, merged)]
         sources = dict(on_input=used[-1], on_lateral=merged[-1], on_output=outputs[-1])
-        x = sources.get(self.extra_source)
+        x = sources.get(str(self.extra_source))
         for i in range(self.num_outs - len(outputs)):
             if not self.extra_source:
                 x = F.max_pool2d(outputs[-1], 1, stride=2)

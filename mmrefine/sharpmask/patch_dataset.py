@@ -147,8 +147,8 @@ class ObjectPatchDataset(Dataset):
         self.images, self.places = np.array(images, int), np.array(places, int)
         self.boxes = np.array(boxes, float).reshape(-1, 4)
         self.keys = scale_keys(self.boxes, self.canonical)
-        labels, usable = np.array(labels, int), np.array(usable, bool)
-        self._group(labels, usable, np.array(crowd, bool) & (not crowd_positives))
+        hidden = np.array(crowd, bool) & (not crowd_positives)
+        self._group(np.array(labels, int), np.array(usable, bool), hidden)
 
     def _group(self, labels: np.ndarray, usable: np.ndarray, hidden: np.ndarray) -> None:
         self.by_category = [
@@ -176,7 +176,7 @@ class ObjectPatchDataset(Dataset):
     def kind(self, index: int) -> str:
         """``mask`` or ``score``: what sample ``index`` trains."""
         if self.mode == 'alternate':
-            draw = np.random.default_rng((self.seed, 1, index // self.batch_size)).random()
+            draw = np.random.default_rng((self.seed, 1, index // (self.batch_size or 1))).random()
         else:
             draw = index * _GOLDEN_FRACTION % 1
         return 'score' if draw < self.score_share else 'mask'

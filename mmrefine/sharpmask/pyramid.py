@@ -61,7 +61,8 @@ def scaled_size(size: tuple[int, int], scale: float, rounding: str = 'half_up') 
         rounding: ``half_up`` (Torch7 code) or ``floor`` (its port).
     """
     shift = 0.5 if rounding == 'half_up' else 0.0
-    return tuple(max(math.floor(n * scale + shift), 1) for n in size)
+    height, width = (max(math.floor(n * scale + shift), 1) for n in size)
+    return height, width
 
 
 def level_image(image: Tensor, size: tuple[int, int], margin: int, fill: Tensor) -> Tensor:

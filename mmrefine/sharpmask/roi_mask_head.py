@@ -52,7 +52,7 @@ class LinearEncoding(nn.Sequential):
         )
 
 
-ENCODINGS = dict(conv=ConvEncoding, fc=LinearEncoding)
+ENCODINGS: dict[str, Any] = dict(conv=ConvEncoding, fc=LinearEncoding)
 
 
 @MODELS.register_module()

@@ -110,6 +110,7 @@ class _Reader:
                 raise self.fail(f'object {key} contains itself; cyclic files are refused')
             return self.known[key]
         self.known[key] = _OPEN
+        result: Any
         if tag == _TABLE:
             result = self._table()
         elif tag == _OBJECT:
@@ -193,7 +194,7 @@ def load_torch7(path: str | Path) -> Any:
     if path.stat().st_size == 0:
         raise Torch7Error(f'{path.name}: the file is empty')
     data = np.memmap(path, np.uint8, mode='r')
-    return _Reader(memoryview(data), path.name).value()
+    return _Reader(memoryview(data), path.name).value()  # type: ignore[arg-type]
 
 
 def lookup(root: Any, path: str) -> Any:
