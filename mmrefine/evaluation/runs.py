@@ -59,15 +59,11 @@ def read_runs(strings: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 def _sum_differences(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """Undo the differences: runs 1, 3, 5, ... and 2, 4, 6, ... of each string are running sums."""
-    order = np.arange(len(values)) - np.repeat(starts[:-1], np.diff(starts))
     runs = values.copy()
-    for first in (1, 2):
-        chain = np.flatnonzero((order >= first) & (order % 2 == first % 2))
-        if len(chain):
-            total = np.cumsum(values[chain])
-            heads = np.flatnonzero(order[chain] == first)
-            before = total[heads] - values[chain[heads]]
-            runs[chain] = total - np.repeat(before, np.diff(heads, append=len(chain)))
+    bounds = starts.tolist()
+    for a, b in zip(bounds[:-1], bounds[1:]):
+        np.cumsum(values[a + 1 : b : 2], out=runs[a + 1 : b : 2])
+        np.cumsum(values[a + 2 : b : 2], out=runs[a + 2 : b : 2])
     return runs
 
 
