@@ -5,7 +5,7 @@ them, sorts all scores, and warps each chosen mask into a full image. Weights, w
 rule are shared, so the proposals are the same.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import cv2
@@ -150,9 +150,8 @@ def _row(case: str, ours: Callable, peer: Callable, device: str) -> Row:
     return row
 
 
-def proposals(device: str) -> list[Row]:
+def proposals(device: str) -> Iterator[Row]:
     """500 proposals of a 480 x 640 image at seven scales."""
-    rows = []
     for refined, size in ((False, (480, 640)), (True, (240, 320))):
         model, image = _model(refined, device), _picture(size, device)
         name = (
@@ -168,13 +167,8 @@ def proposals(device: str) -> list[Row]:
         ) -> InstanceData:
             return peer_proposals(model, image, m or _trunk(model, image), refined)
 
-        rows.append(
-            _row(f'{name}, after the trunk', partial(ours, maps), partial(peer, maps), device)
-        )
-        rows.append(
-            _row(f'{name}, with the trunk', partial(ours, None), partial(peer, None), device)
-        )
-    return rows
+        yield _row(f'{name}, after the trunk', partial(ours, maps), partial(peer, maps), device)
+        yield _row(f'{name}, with the trunk', partial(ours, None), partial(peer, None), device)
 
 
 BENCHMARKS = {'B11': proposals}

@@ -125,7 +125,7 @@ _AXES = {'official': _official_axis, 'port': _port_axis, 'grid': _grid_axis}
 
 
 def tight_boxes(rles: Sequence[dict]) -> np.ndarray:
-    """Tight boxes array[N, 4] (x1, y1, x2, y2) of masks in image pixels, exclusive; zeros for empty masks."""
+    """Tight boxes array[N, 4], (x1, y1, x2, y2) in pixels, exclusive; zeros for empty masks."""
     boxes = coco_mask.toBbox(list(rles)).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     return boxes

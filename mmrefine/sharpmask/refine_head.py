@@ -19,12 +19,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+def init_for_depth(layer: nn.Conv2d) -> None:
+    """Keep the variance of activations through the layer.
+
+    With PyTorch's (and Torch7's) default the signal shrinks by half per layer: after the nine layers
+    between code and mask nothing but the last bias learns for thousands of steps.
+    """
+    nn.init.kaiming_normal_(layer.weight, nonlinearity='relu')
+    nn.init.zeros_(layer.bias)
+
+
 class ConvStack(nn.ModuleList):
     """3x3 convolutions with a ReLU between them (none after the last)."""
 
     def __init__(self, widths: Sequence[int], conv_cfg: OptConfigType = None) -> None:
         pairs = zip(widths[:-1], widths[1:])
         super().__init__(build_conv_layer(conv_cfg, a, b, 3, padding=1) for a, b in pairs)
+        for conv in self:
+            init_for_depth(conv)
 
     def forward(self, x: Tensor) -> Tensor:
         """Tensor[N, widths[0], s, s'] -> Tensor[N, widths[-1], s, s']."""
@@ -146,6 +158,8 @@ class TopDownRefineHead(BaseModule):
             for i in range(depth)
         )
         self.predictor = build_conv_layer(conv_cfg, channels >> depth, 1, 3, padding=1)
+        for layer in (self.mask_encoding, self.predictor):
+            init_for_depth(layer)
 
     @property
     def mask_size(self) -> int:

@@ -168,7 +168,7 @@ class _Reader:
         if not isinstance(storage, np.ndarray) or storage.dtype != kind:
             raise self.fail('a tensor without a storage of its own type')
         last = offset + sum((n - 1) * s for n, s in zip(sizes, strides))
-        plain = min(sizes) > 0 and min(strides) >= 0 and 0 <= offset and last < storage.size
+        plain = min(sizes) > 0 and min(strides) >= 0 and offset >= 0 and last < storage.size
         if not plain or math.prod(sizes) > storage.size:
             raise self.fail(
                 f'a tensor of size {sizes}, stride {strides}, offset {offset + 1} does not fit its '

@@ -1,5 +1,6 @@
-"""Torch7 files: real ones are read, damaged and hostile ones refused quickly with bounded memory."""
+"""Torch7 files: real ones are read, bad ones refused quickly with bounded memory."""
 
+import contextlib
 import json
 import struct
 import tracemalloc
@@ -149,7 +150,5 @@ def test_flipped_bytes_never_raise_anything_else(tmp_path_factory, data):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     path = tmp_path_factory.mktemp('t7') / 'flipped.t7'
     path.write_bytes(content)
-    try:
+    with contextlib.suppress(Torch7Error):
         load_torch7(path)
-    except Torch7Error:
-        pass
