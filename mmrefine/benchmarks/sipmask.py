@@ -12,6 +12,7 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.config import ConfigDict
 from mmengine.hub import get_config
+from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from torch import Tensor
 
@@ -118,7 +119,7 @@ def training_rows(device: str) -> list[Row]:
 
 def stock(name: str) -> ConfigDict:
     """Model of a stock mmdet config, without weights to load."""
-    model = get_config(f'mmdet::{name}').model
+    model = get_config(f'mmdet::{name}.py').model
     model.backbone.init_cfg = None
     return model
 
@@ -147,6 +148,7 @@ def sipmask(real_time: bool, backbone: ConfigDict, preprocessor: ConfigDict) -> 
 
 def build(config: dict, device: str) -> torch.nn.Module:
     """A detector with random weights whose scores spread and whose boxes span some cells."""
+    init_default_scope('mmdet')
     torch.manual_seed(0)
     model = MODELS.build(config)
     model.init_weights()
@@ -187,23 +189,18 @@ def latency_row(case: str, ours: dict, peer: dict, size: tuple[int, int], device
     )
 
 
-def detector_rows(device: str) -> list[Row]:
+def detector_rows(device: str) -> Iterator[Row]:
     """Latency against YOLACT at 544 pixels and CondInst at 800, both R50 with 100 detections."""
     yolact = stock('yolact/yolact_r50_1xb8-55e_coco')
     condinst = stock('condinst/condinst_r50_fpn_ms-poly-90k_coco_instance')
     yolact.test_cfg.update(score_thr=0.0, max_per_img=100)
     condinst.test_cfg.update(score_thr=0.0, max_per_img=100)
-    return [
-        latency_row(
-            'real-time SipMask against YOLACT, R50, 544 x 544, N = 100',
-            sipmask(True, yolact.backbone, yolact.data_preprocessor), yolact, (544, 544), device,
-        ),
-        latency_row(
-            'SipMask against CondInst, R50, 800 x 1344, N = 100',
-            sipmask(False, condinst.backbone, condinst.data_preprocessor),
-            condinst, (800, 1344), device,
-        ),
-    ]  # fmt: skip
+    real_time = sipmask(True, yolact.backbone, yolact.data_preprocessor)
+    case = 'real-time SipMask against YOLACT, R50, 544 x 544, N = 100'
+    yield latency_row(case, real_time, yolact, (544, 544), device)
+    accurate = sipmask(False, condinst.backbone, condinst.data_preprocessor)
+    case = 'SipMask against CondInst, R50, 800 x 1344, N = 100'
+    yield latency_row(case, accurate, condinst, (800, 1344), device)
 
 
 def b3(device: str) -> Iterator[Row]:

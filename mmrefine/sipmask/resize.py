@@ -24,11 +24,13 @@ class Axis(NamedTuple):
         low: LongTensor[L], first input cell of every output pixel.
         high: LongTensor[L], second one; may equal the first at the end of the axis.
         share: Tensor[L], weight of the second.
+        rest: Tensor[L], weight of the first.
     """
 
     low: Tensor
     high: Tensor
     share: Tensor
+    rest: Tensor
 
     def reach(self, start: list[int], end: list[int]) -> list[tuple[int, int]]:
         """Output pixels that see any input cell of [start, end), as half-open intervals."""
@@ -46,7 +48,8 @@ def sample_axis(cells: int, pixels: int, ratio: float, device: torch.device) -> 
     place = (torch.arange(pixels, dtype=torch.float32, device=device) + 0.5) * ratio - 0.5
     place = place.clamp(min=0)
     low = place.long().clamp(max=cells - 1)
-    return Axis(low, (low + 1).clamp(max=cells - 1), (place - low).clamp(max=1))
+    share = (place - low).clamp(max=1)
+    return Axis(low, (low + 1).clamp(max=cells - 1), share, 1 - share)
 
 
 def resize_regions(
@@ -86,6 +89,8 @@ def _sample(crop: Tensor, axis: Axis, start: int, end: int, origin: int, dim: in
     last = crop.shape[dim] - 1
     low = (axis.low[start:end] - origin + 1).clamp(0, last)
     high = (axis.high[start:end] - origin + 1).clamp(0, last)
-    share = axis.share[start:end]
-    share = share if dim == 1 else share[:, None]
-    return crop.index_select(dim, low) * (1 - share) + crop.index_select(dim, high) * share
+    share, rest = axis.share[start:end], axis.rest[start:end]
+    if dim == 0:
+        share, rest = share[:, None], rest[:, None]
+    first = crop.index_select(dim, low).mul_(rest)
+    return first.addcmul_(crop.index_select(dim, high), share)
