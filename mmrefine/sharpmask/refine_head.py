@@ -22,7 +22,7 @@ from torch.nn import functional as F
 def init_for_depth(layer: nn.Conv2d) -> None:
     """Keep the variance of activations through the layer.
 
-    With PyTorch's (and Torch7's) default the signal shrinks by half per layer: after the nine layers
+    With the default of PyTorch and Torch7 the signal halves per layer: after the nine layers
     between code and mask nothing but the last bias learns for thousands of steps.
     """
     nn.init.kaiming_normal_(layer.weight, nonlinearity='relu')

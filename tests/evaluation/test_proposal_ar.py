@@ -134,13 +134,12 @@ def sample(truth, proposals, form, tmp=None, with_instances=True):
         )
     data = dict(img_id=1, ori_shape=SIZE, pred_instances=predictions.to_dict())
     if with_instances:
-        data['instances'] = [
-            dict(
-                bbox=[a['bbox'][0], a['bbox'][1], a['bbox'][0] + a['bbox'][2], a['bbox'][1] + a['bbox'][3]],
-                mask=a['segmentation'], ignore_flag=a['iscrowd'],
+        data['instances'] = []
+        for a in truth:
+            x, y, w, h = a['bbox']
+            data['instances'].append(
+                dict(bbox=[x, y, x + w, y + h], mask=a['segmentation'], ignore_flag=a['iscrowd'])
             )
-            for a in truth
-        ]  # fmt: skip
     return data
 
 
