@@ -151,7 +151,7 @@ def associate(
     memory = memory.resized(size)
     now = memory.frames
     if len(found.labels) == 0:
-        return found.labels.clone(), memory._replace(frames=now + 1)
+        return found.labels.clone(), forget(memory._replace(frames=now + 1), rule.max_objects)
     scores, columns = match_scores(memory, found, rule).max(dim=1)
     lost = losers(columns, scores, rule.share_ids)
     is_new = columns == 0

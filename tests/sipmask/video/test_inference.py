@@ -1,0 +1,245 @@
+"""Frames in memory, folders and video files."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.structures import InstanceData
+from pycocotools.mask import frPyObjects
+from tiny_sipmask_video import clip, frame, tiny_video_config, tiny_video_model
+
+from mmrefine.evaluation.tracks import VideoTruth, load_tracks
+from mmrefine.masks import to_dense
+from mmrefine.sipmask.video.drawing import color_of, draw_objects
+from mmrefine.sipmask.video.frames import Clip, FrameWriter
+from mmrefine.sipmask.video.inference import VideoSegmenter, track_clip
+from mmrefine.sipmask.video.results import TrackFile
+from tools.track_video import main
+
+STEPS = [
+    {
+        'type': 'TransformBroadcaster',
+        'transforms': [
+            {'type': 'LoadImageFromFile'},
+            {'type': 'Resize', 'scale_factor': 1.0},
+            {'type': 'LoadTrackAnnotations', 'with_mask': True},
+        ],
+    },
+    {'type': 'PackTrackInputs'},
+]
+
+
+def picture(seed: int = 0, size: tuple[int, int] = (96, 128)) -> np.ndarray:
+    noise = np.random.default_rng(seed).integers(0, 255, (size[0] // 8, size[1] // 8, 3), np.uint8)
+    return cv2.resize(noise, size[::-1], interpolation=cv2.INTER_CUBIC)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / 'in').mkdir()
+    for number in (1, 2, 10):
+        cv2.imwrite(str(tmp_path / 'in' / f'{number}.png'), picture(number))
+    return tmp_path / 'in'
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A config file and its weights."""
+    model = tiny_video_config()
+    Config({
+        'default_scope': 'mmdet', 'model': model,
+        'test_dataloader': {'dataset': {'pipeline': STEPS, 'metainfo': {'classes': list('abc')}}},
+    }).dump(tmp_path / 'config.py')  # fmt: skip
+    torch.save({'state_dict': tiny_video_model().state_dict()}, tmp_path / 'weights.pth')
+    return str(tmp_path / 'config.py'), str(tmp_path / 'weights.pth')
+
+
+def objects(*ids: int, size: tuple[int, int] = (96, 128)) -> InstanceData:
+    """Objects whose masks are single pixels at column ``id`` of row 0."""
+    masks = [{'size': list(size), 'counts': [i * size[0], 1, size[0] * size[1] - i * size[0] - 1]}
+             for i in ids]  # fmt: skip
+    return InstanceData(
+        instances_id=torch.tensor(ids, dtype=torch.long),
+        labels=torch.tensor(ids, dtype=torch.long) % 3,
+        scores=torch.linspace(0.9, 0.5, len(ids)),
+        masks=[frPyObjects(mask, *size) for mask in masks],
+    )
+
+
+def test_frames_in_memory_equal_a_clip():
+    model, images = tiny_video_model(), [picture(n) for n in range(3)]
+    segmenter = VideoSegmenter(model, STEPS)
+    ours = [segmenter(image) for image in images]
+    data = {
+        'inputs': [torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)],
+        'data_samples': [clip([frame([], [], number=n, size=(96, 128)) for n in range(3)])],
+    }
+    data = model.data_preprocessor(data)
+    with torch.no_grad():
+        expected = model.predict(data['inputs'], data['data_samples'])[0]
+    assert sum(len(one) for one in ours) > 0
+    for one, sample in zip(ours, expected):
+        theirs = sample.pred_track_instances
+        assert one.instances_id.tolist() == theirs.instances_id.tolist()
+        assert torch.equal(to_dense(one.masks, (96, 128)), theirs.masks)
+
+
+def test_a_new_video_starts_from_zero_and_a_lost_frame_changes_nothing():
+    segmenter = VideoSegmenter(tiny_video_model(), STEPS)
+    first = [segmenter(picture(1)).instances_id.tolist() for _ in range(2)]
+    segmenter.start()
+    assert segmenter(picture(1)).instances_id.tolist() == first[0]
+    assert segmenter(None) is None
+    assert segmenter(picture(1)).instances_id.tolist() == first[1]
+
+
+def test_sizes_may_change_within_a_video():
+    segmenter = VideoSegmenter(tiny_video_model(), STEPS)
+    for size in ((96, 128), (64, 160), (33, 47)):
+        found = segmenter(picture(1, size))
+        assert all(tuple(mask['size']) == size for mask in found.masks)
+
+
+@pytest.mark.parametrize(
+    'image',
+    [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8),
+     'frame.png'],
+)  # fmt: skip
+def test_what_is_no_picture_is_refused(image):
+    with pytest.raises(ValueError, match='a frame is uint8'):
+        VideoSegmenter(tiny_video_model(), STEPS)(image)
+
+
+def test_a_model_of_images_is_refused(files):
+    config = Config.fromfile(files[0])
+    config.model = {'type': 'RetinaNet', 'backbone': config.model.backbone, 'neck': None}
+    with pytest.raises((ValueError, TypeError)):
+        VideoSegmenter.from_files(config, None)
+    with pytest.raises(ValueError, match='TransformBroadcaster'):
+        VideoSegmenter(tiny_video_model(), [{'type': 'LoadImageFromFile'}])
+
+
+def test_a_folder_is_read_in_the_order_of_its_numbers(folder):
+    frames = list(Clip(folder))
+    for read, number in zip(frames, (1, 2, 10), strict=True):
+        assert np.array_equal(read, picture(number))
+
+
+def test_unreadable_pictures_stop_or_are_skipped(folder):
+    (folder / '3.png').write_bytes(b'no picture')
+    with pytest.raises(ValueError, match=r'3\.png.*skip-unreadable'):
+        list(Clip(folder))
+    assert [read is None for read in Clip(folder, skip_unreadable=True)] == [
+        False, False, True, False,
+    ]  # fmt: skip
+
+
+def test_what_is_no_clip_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match='no video file or folder'):
+        Clip(tmp_path / 'absent.mp4')
+    with pytest.raises(FileNotFoundError, match='holds no pictures'):
+        Clip(tmp_path)
+    (tmp_path / 'text.mp4').write_text('no video')
+    with pytest.raises(ValueError, match='no video that OpenCV can read'):
+        Clip(tmp_path / 'text.mp4')
+
+
+def test_a_video_file_comes_back(tmp_path):
+    writer = FrameWriter(tmp_path / 'clip.avi', 5)
+    for number in range(4):
+        # Another size must not lose the frame.
+        writer.write(number, picture(number, (96, 128) if number < 3 else (48, 64)))
+    writer.close()
+    read = Clip(tmp_path / 'clip.avi')
+    frames = list(read)
+    assert (read.length, read.rate, len(frames)) == (4, 5.0, 4)
+    assert np.abs(frames[1].astype(int) - picture(1)).mean() < 8
+
+
+def test_a_folder_that_holds_something_is_not_written_to(folder):
+    with pytest.raises(FileExistsError, match='not empty'):
+        FrameWriter(folder)
+
+
+def test_tracks_are_written_as_youtube_vis_wants_them(tmp_path):
+    with TrackFile(tmp_path / 'out.json', video_id=7) as tracks:
+        for found in (objects(0, 4), None, objects(), objects(4)):
+            tracks.add(found)
+    entries = json.loads((tmp_path / 'out.json').read_text())
+    assert [(e['video_id'], e['category_id'], round(e['score'], 3)) for e in entries] == [
+        (7, 1, 0.9), (7, 2, 0.7),
+    ]  # fmt: skip
+    seen = [[mask is not None for mask in entry['segmentations']] for entry in entries]
+    assert seen == [[True, False, False, False], [True, False, False, True]]
+    truth = VideoTruth({
+        'videos': [{'id': 7, 'height': 96, 'width': 128, 'length': 4}],
+        'categories': [{'id': 1, 'name': 'a'}, {'id': 2, 'name': 'b'}], 'annotations': [],
+    })  # fmt: skip
+    assert load_tracks(tmp_path / 'out.json', truth).given_areas.tolist() == [1.0, 1.0]
+    assert [path.name for path in tmp_path.iterdir()] == ['out.json']
+
+
+def test_a_failed_run_leaves_no_result(tmp_path):
+    with pytest.raises(RuntimeError), TrackFile(tmp_path / 'out.json') as tracks:
+        tracks.add(objects(1))
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_clip_is_followed_without_keeping_it():
+    segmenter = VideoSegmenter(tiny_video_model(), STEPS)
+    seen = []
+    count = track_clip(
+        segmenter, (picture(n) for n in range(3)), lambda number, image, found: seen.append(number)
+    )
+    assert (count, seen) == (3, [0, 1, 2])
+    assert track_clip(segmenter, iter(()), lambda *_: None) == 0
+
+
+def test_every_id_has_its_colour():
+    colors = [color_of(track) for track in range(100)]
+    assert len(set(colors)) == 100
+
+
+def test_drawing_changes_the_objects_alone():
+    image = np.full((96, 128, 3), 128, np.uint8)
+    drawn = draw_objects(image, objects())
+    assert np.array_equal(drawn, image)
+    mask = torch.zeros(1, 96, 128, dtype=torch.bool)
+    mask[0, 40:60, 50:90] = True
+    found = InstanceData(
+        instances_id=torch.tensor([3]), labels=torch.tensor([9]), scores=torch.tensor([0.5]),
+        masks=mask,
+    )  # fmt: skip
+    drawn = draw_objects(image, found, ('a', 'b'))
+    assert (drawn[41:59, 51:89] != 128).any(axis=2).all()
+    assert (drawn[61:] == 128).all() and (image == 128).all()
+
+
+@pytest.mark.parametrize('out', ['frames', 'video.avi'])
+def test_the_tool_writes_frames_and_tracks(folder, files, tmp_path, out, capsys):
+    (folder / '4.png').write_bytes(b'no picture')
+    arguments = [str(folder), str(tmp_path / out), *files, '--score', '0']
+    assert main(arguments) == 1
+    assert '4.png' in capsys.readouterr().err
+    target = tmp_path / f'again_{out}'
+    arguments[1] = str(target)
+    assert main([*arguments, '--skip-unreadable']) == 0
+    tracks = target.with_suffix('.json') if out.endswith('avi') else target / 'results.json'
+    entries = json.loads(tracks.read_text())
+    assert entries and all(len(entry['segmentations']) == 4 for entry in entries)
+    assert all(entry['segmentations'][2] is None for entry in entries)
+    if out == 'frames':
+        assert sorted(p.name for p in target.glob('*.jpg')) == [
+            '000000.jpg', '000001.jpg', '000003.jpg',
+        ]  # fmt: skip
+    else:
+        assert len(list(Clip(target))) == 3
+
+
+def test_the_tool_names_what_is_missing(files, tmp_path, capsys):
+    assert main([str(tmp_path / 'absent'), str(tmp_path / 'out'), *files]) == 1
+    assert 'absent' in capsys.readouterr().err
