@@ -77,9 +77,11 @@ def write_report(
         f'Predictions drawn from a score of {score_thr:g}; {len(shown)} images shown.',
     ]
     numbers = [(r.name, r.evaluation.numbers) for r in scored]
+    present = {a['category_id'] for a in truth.annotations}
     categories = [
-        (name, [r.evaluation.per_category['boundary'].get(c, -1.0) for r in scored])
+        (name, [r.evaluation.per_category['boundary'][c] for r in scored])
         for c, name in truth.categories.items()
+        if c in present
     ]
     with atomic_file(out) as file:
         file.write(render(title, facts, numbers, categories, cards))

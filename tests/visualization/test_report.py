@@ -159,6 +159,24 @@ def test_a_data_set_without_objects_has_no_images_to_show(data: tuple, tmp_path:
     assert next(row for row in page.rows if row[0] == 'a')[1] == '–'
 
 
+def test_lvis_files_show_rare_common_and_frequent(data: tuple, tmp_path: Path) -> None:
+    content = json.loads(data[0].read_text())
+    for image in content['images']:
+        image.update(neg_category_ids=[], not_exhaustive_category_ids=[])
+        image['coco_url'] = f'somewhere/{image.pop("file_name")}'
+    content['categories'] = [
+        dict(c, frequency='rc'[i]) for i, c in enumerate(content['categories'])
+    ]
+    (tmp_path / 'gt.json').write_text(json.dumps(content))
+    out = tmp_path / 'lvis.html'
+    page = Page(write_report(tmp_path / 'gt.json', {'a': data[3]}, out, data[1], format='lvis'))
+    head = next(row for row in page.rows if row[0] == 'results')
+    row = dict(zip(head, next(row for row in page.rows if row[0] == 'a')))
+    assert 0 < float(row['boundary APr']) < float(row['boundary APc'])
+    assert row['segm APf'] == '–'
+    assert len(page.cards) == 5 and 'not found' not in out.read_text()
+
+
 def test_the_command_writes_the_page(data: tuple, tmp_path: Path) -> None:
     gt, pictures, sharp, blunt = data
     out = tmp_path / 'page.html'
