@@ -175,7 +175,7 @@ def lvis_numbers(truth: dict, results: list) -> dict[str, float]:
     run = LVISEval(gt, LVISResults(gt, [dict(r) for r in results]), 'segm')
     run.run()
     found = run.get_results()
-    return {name: found[name] for name in LVIS_NAMES}
+    return {name: float(found[name]) for name in LVIS_NAMES}
 
 
 def bench_evaluation(device: str) -> Iterator[Row]:

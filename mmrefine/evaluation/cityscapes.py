@@ -176,13 +176,22 @@ def truth_file(image: Mapping, annotation_file: Path) -> Path | None:
 
     Args:
         image: Entry of ``images`` with ``file_name`` and perhaps ``segm_file``.
-        annotation_file: The json; the PNGs lie below ``gtFine`` beside its folder.
+        annotation_file: The json; the PNGs lie in ``gtFine/<split>`` beside its folder.
+
+    Raises:
+        ValueError: Several splits have the image, and the json's name does not say which is meant.
     """
     name = Path(image.get('segm_file') or image['file_name']).name
     for suffix in ('_leftImg8bit.png', '_gtFine_labelIds.png', '_gtFine_instanceIds.png'):
         name = name.removesuffix(suffix)
     city = name.split('_')[0]
-    found = sorted(
-        (annotation_file.parent.parent / 'gtFine').glob(f'*/{city}/{name}_gtFine_instanceIds.png')
-    )
-    return found[0] if found else None
+    root = annotation_file.parent.parent / 'gtFine'
+    found = sorted(root.glob(f'*/{city}/{name}_gtFine_instanceIds.png'))
+    named = [path for path in found if path.parents[1].name in annotation_file.stem]
+    if len(named or found) > 1:
+        splits = ', '.join(path.parents[1].name for path in named or found)
+        raise ValueError(
+            f'{name} is in several splits of {root} ({splits}): give --gt the folder of one of '
+            'them, or name the split in the name of the json'
+        )
+    return next(iter(named or found), None)

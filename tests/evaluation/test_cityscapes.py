@@ -126,6 +126,21 @@ def test_files_score_as_the_metric_does(tmp_path: Path) -> None:
             assert value == pytest.approx(expected[f'cityscapes/{name}'], abs=1e-12)
 
 
+def test_the_split_is_the_one_the_json_names(tmp_path: Path) -> None:
+    make_city(tmp_path)
+    annotations = tmp_path / 'annotations' / 'val.json'
+    expected, _ = score_file(annotations, tmp_path / 'results.json', 'cityscapes')
+    for path in (tmp_path / 'gtFine').rglob('*.png'):
+        twin = Path(str(path).replace('/val/', '/train/'))
+        twin.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(twin), np.full((H, W), 7, np.uint16))
+    found, _ = score_file(annotations, tmp_path / 'results.json', 'cityscapes')
+    assert found == expected
+    annotations.rename(tmp_path / 'annotations' / 'all.json')
+    with pytest.raises(ValueError, match=r'several splits .* \(train, val\)'):
+        score_file(annotations.with_name('all.json'), tmp_path / 'results.json', 'cityscapes')
+
+
 def test_truth_as_prediction_scores_one_also_without_maps(tmp_path: Path) -> None:
     data, _ = make_city(tmp_path)
     perfect = [
