@@ -24,9 +24,7 @@ model = dict(
         dropout=0.2,
         score_weight=0.5,
     ),
-    test_cfg=dict(
-        log2_scales=(-0.5, 0.0, 0.5, 1.0, 1.5), max_per_img=1000, mask_format='rle'
-    ),
+    test_cfg=dict(log2_scales=(-0.5, 0.0, 0.5, 1.0, 1.5), max_per_img=1000, mask_format='rle'),
 )
 train_pipeline = [
     dict(type='LoadImageFromFile'),

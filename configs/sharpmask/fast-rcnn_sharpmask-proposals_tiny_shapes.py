@@ -33,9 +33,7 @@ model = dict(
     ),
     train_cfg=dict(
         rcnn=dict(
-            assigner=dict(
-                type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.5
-            ),
+            assigner=dict(type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.5),
             sampler=dict(type='RandomSampler', num=64, pos_fraction=0.25),
             pos_weight=-1,
         )
@@ -63,9 +61,7 @@ test_pipeline = [
         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
     ),
 ]
-train_dataloader = dict(
-    dataset=dict(proposal_file='proposals/train.pkl', pipeline=train_pipeline)
-)
+train_dataloader = dict(dataset=dict(proposal_file='proposals/train.pkl', pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(proposal_file='proposals/val.pkl', pipeline=test_pipeline))
 test_dataloader = val_dataloader
 val_evaluator = dict(metric='bbox')
