@@ -87,10 +87,40 @@ def deform_conv(features: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
     Returns:
         Tensor[B, C, H, W].
     """
+    if features.device.type == 'cpu' and len(features):
+        return _sampled_conv(features, offset, weight)
     height, width = features.shape[-2:]
     pad = (0, max(KERNEL - width, 0), 0, max(KERNEL - height, 0))
     output = _deform_conv(F.pad(features, pad), F.pad(offset, pad), weight)
     return output[..., :height, :width]
+
+
+def _sampled_conv(features: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
+    """The same convolution by ``grid_sample`` and one product, for CPUs.
+
+    mmcv's CPU kernels walk pixel by pixel and took more than half of a training step. Values and
+    gradients are theirs: positions a full cell outside the map read 0 and give no gradient, and
+    sides padded to powers of two keep positions on cell centres exact, where the slope jumps.
+    """
+    images, _, height, width = features.shape
+    offset = offset.reshape(images, GROUPS, KERNEL**2, 2, height, width)
+    taps = torch.arange(KERNEL, device=features.device, dtype=features.dtype) - KERNEL // 2
+    ys = torch.arange(height, device=features.device, dtype=features.dtype)[:, None]
+    xs = torch.arange(width, device=features.device, dtype=features.dtype)
+    y = offset[:, :, :, 0] + taps.repeat_interleave(KERNEL)[:, None, None] + ys
+    x = offset[:, :, :, 1] + taps.repeat(KERNEL)[:, None, None] + xs
+    reached = (y > -1) & (y < height) & (x > -1) & (x < width)
+    full_height, full_width = (1 << (side - 1).bit_length() for side in (height, width))
+    grid = torch.stack(((2 * x + 1) / full_width - 1, (2 * y + 1) / full_height - 1), dim=-1)
+    grid = torch.where(reached[..., None], grid, -9.0)
+    padded = F.pad(features, (0, full_width - width, 0, full_height - height))
+    columns = F.grid_sample(
+        padded.reshape(images * GROUPS, -1, full_height, full_width),
+        grid.reshape(images * GROUPS, KERNEL**2 * height, width, 2),
+        align_corners=False,
+    )
+    columns = columns.reshape(images, weight[0].numel(), height * width)
+    return (weight.flatten(1) @ columns).view(images, len(weight), height, width)
 
 
 def _geometry(features: Tensor) -> dict[str, int]:
@@ -108,8 +138,6 @@ def _geometry(features: Tensor) -> dict[str, int]:
 
 @torch.library.custom_op('mmrefine::deform_conv3x3', mutates_args=())
 def _deform_conv(features: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
-    if features.device.type == 'cpu' and len(features):
-        return _sampled_conv(features, offset, weight)
     output = features.new_empty(len(features), len(weight), *features.shape[2:])
     if len(features):
         _kernels.deform_conv_forward(
@@ -122,25 +150,6 @@ def _deform_conv(features: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
             **_geometry(features),
         )
     return output
-
-
-def _sampled_conv(features: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
-    """The same convolution by ``grid_sample`` and one product; mmcv walks pixels on a CPU."""
-    images, _, height, width = features.shape
-    offset = offset.reshape(images, GROUPS, KERNEL**2, 2, height, width)
-    taps = torch.arange(KERNEL, device=features.device, dtype=features.dtype) - KERNEL // 2
-    ys = torch.arange(height, device=features.device, dtype=features.dtype)[:, None]
-    xs = torch.arange(width, device=features.device, dtype=features.dtype)
-    y = offset[:, :, :, 0] + taps.repeat_interleave(KERNEL)[:, None, None] + ys
-    x = offset[:, :, :, 1] + taps.repeat(KERNEL)[:, None, None] + xs
-    grid = torch.stack(((2 * x + 1) / width - 1, (2 * y + 1) / height - 1), dim=-1)
-    columns = F.grid_sample(
-        features.reshape(images * GROUPS, -1, height, width),
-        grid.reshape(images * GROUPS, KERNEL**2 * height, width, 2),
-        align_corners=False,
-    )
-    columns = columns.reshape(images, weight[0].numel(), height * width)
-    return (weight.flatten(1) @ columns).view(images, len(weight), height, width)
 
 
 @_deform_conv.register_fake
