@@ -109,9 +109,9 @@ def _head(classes: int, device: str) -> RefineMaskHead:
 
 
 def _blobs() -> Tensor:
-    """Smooth map of values near -1 and 1: Tensor[1, 1, H, W]."""
+    """Map of blobs with sharp edges, values near -1 and 1: Tensor[1, 1, H, W]."""
     noise = torch.randn(1, 1, 13, 21, generator=torch.Generator().manual_seed(0))
-    return torch.tanh(6 * F.interpolate(noise, FINE_MAP, mode='bicubic'))
+    return torch.tanh(20 * F.interpolate(noise, FINE_MAP, mode='bicubic'))
 
 
 def _inputs(count: int, classes: int, device: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -119,7 +119,7 @@ def _inputs(count: int, classes: int, device: str) -> tuple[Tensor, Tensor, Tens
     generator = torch.Generator().manual_seed(count)
     blobs = _blobs()
     gain = torch.randn(1, 256, 1, 1, generator=generator)
-    fine = blobs * gain + 0.1 * torch.randn(1, 256, *FINE_MAP, generator=generator)
+    fine = blobs * gain + 0.02 * torch.randn(1, 256, *FINE_MAP, generator=generator)
     rois = _random_rois(count, generator)
     labels = torch.randint(classes, (count,), generator=generator)
     feats = roi_align(fine, rois, 14, 0.25)
