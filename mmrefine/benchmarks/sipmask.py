@@ -141,6 +141,8 @@ def sipmask(real_time: bool, backbone: ConfigDict, preprocessor: ConfigDict) -> 
         },
         'mask_head': {'type': 'SipMaskHead'},
         'test_cfg': {
+            # Without a score threshold the peers, too, rank (point, class) pairs per level.
+            'candidates': 'pairs',
             'nms_pre': 1000, 'score_thr': 0.0, 'nms': nms, 'max_per_img': 100, 'mask_thr': 0.4,
         },
     }  # fmt: skip

@@ -57,7 +57,7 @@ def test_autocast_leaves_it_in_single_precision():
 
 
 def test_gradients_equal_mmcv_where_the_slope_jumps():
-    # Untrained offsets are 0: every sampling position is a cell centre, or exactly one cell outside.
+    # Untrained offsets are 0: every position is a cell centre, or exactly one cell outside.
     layer = DeformConv2d(8, 8, 3, padding=1, deform_groups=4)
     features = torch.randn(1, 8, 7, 11, requires_grad=True)
     offset = torch.zeros(1, 72, 7, 11, requires_grad=True)
