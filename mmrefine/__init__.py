@@ -23,6 +23,7 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
     'mmrefine.embedmask.mask_head': ('EmbedMaskHead',),
     'mmrefine.embedmask.mixed_head': ('EmbeddedHead',),
     'mmrefine.evaluation.cityscapes_metric': ('CityscapesMaskAPMetric',),
+    'mmrefine.evaluation.id_switch_metric': ('IdSwitchMetric',),
     'mmrefine.evaluation.mask_ap_metric': ('MaskAPMetric',),
     'mmrefine.evaluation.video_metric': ('VideoMaskAPMetric',),
     'mmrefine.mask_format': (

@@ -1,0 +1,122 @@
+"""How often a tracked object changes its id.
+
+Average precision of tracks punishes a switched id, but does not tell it from a bad mask. Counted as
+in multi-object tracking (CLEAR MOT, Bernardin and Stiefelhagen 2008): in every frame, predictions
+are matched to objects by mask overlap; an object that is matched to another id than the last time
+has switched.
+"""
+
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+from mmdet.evaluation import BaseVideoMetric
+from mmdet.registry import METRICS
+from pycocotools import mask as coco_mask
+from scipy.optimize import linear_sum_assignment
+
+from .predictions import mask_counts, to_numpy
+from .runs import to_counts
+
+
+@METRICS.register_module()
+class IdSwitchMetric(BaseVideoMetric):
+    """Switches of identity, and the share of objects found.
+
+    Args:
+        iou_threshold: Overlap from which a prediction counts as an object.
+        score_threshold: Predictions below it are left out.
+        collect_device: ``'cpu'``.
+        prefix: Default ``'tracks'``.
+
+    Needs ``instances`` with ``instance_id`` in the meta keys of the frames, as ``PackTrackInputs``
+    keeps them. Results: ``id_switches``; ``switch_rate``, switches per frame in which an object was
+    found again; ``recall``, the share of objects and frames that were found. Crowds do not count.
+
+    Raises:
+        ValueError: A threshold outside [0, 1].
+    """
+
+    default_prefix = 'tracks'
+
+    def __init__(
+        self,
+        iou_threshold: float = 0.5,
+        score_threshold: float = 0.0,
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        for name, value in (('iou', iou_threshold), ('score', score_threshold)):
+            if not 0 <= value <= 1:
+                raise ValueError(f'{name}_threshold must lie in [0, 1], got {value}')
+        self.iou_threshold = iou_threshold
+        self.score_threshold = score_threshold
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Match the frames of a batch.
+
+        Args:
+            data_batch: Not used.
+            data_samples: Track samples whose ``video_data_samples`` hold ``pred_track_instances``.
+        """
+        for track_sample in data_samples:
+            for frame in track_sample['video_data_samples']:
+                frame = frame if isinstance(frame, dict) else frame.to_dict()
+                place = frame['video_id'], int(frame['frame_id'])
+                self.results.append((*place, self._matches(frame)))
+
+    def _matches(self, frame: dict) -> dict[Hashable, int | None]:
+        """Object -> id it was found under in the frame, None where it was missed."""
+        size = tuple(frame['ori_shape'][:2])
+        label = f'video {frame["video_id"]!r}, frame {frame["frame_id"]}'
+        if 'instances' not in frame:
+            raise ValueError(
+                f'{label} has no annotations: keep "instances" in the meta_keys of PackTrackInputs'
+            )
+        truth = [i for i in frame['instances'] if not i.get('ignore_flag', 0)]
+        pred = frame['pred_track_instances']
+        keep = to_numpy(pred['scores']).reshape(-1) >= self.score_threshold
+        ids = to_numpy(pred['instances_id']).reshape(-1)[keep]
+        counts = mask_counts(pred['masks'], size, label)
+        found = [one for one, kept in zip(counts, keep) if kept]
+        matched: dict[Hashable, int | None] = {i['instance_id']: None for i in truth}
+        if not truth or not found:
+            return matched
+        real = [to_counts(i['mask'], size) for i in truth]
+        overlap = mask_overlaps(real, found, size)
+        # Beyond any sum of overlaps: pairs under the threshold never displace one above.
+        worth = np.where(overlap >= self.iou_threshold, 1e3 + overlap, 0.0)
+        for row, column in zip(*linear_sum_assignment(worth, maximize=True)):
+            if overlap[row, column] >= self.iou_threshold:
+                matched[truth[row]['instance_id']] = int(ids[column])
+        return matched
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """Count over all videos; frames may have come in any order.
+
+        Args:
+            results: What ``process`` stored, of all ranks.
+        """
+        paths: dict[tuple, list[int | None]] = defaultdict(list)
+        for video, _, matched in sorted(results, key=lambda one: (str(one[0]), one[1])):
+            for key, track in matched.items():
+                paths[video, key].append(track)
+        seen = [[one for one in path if one is not None] for path in paths.values()]
+        switches = sum(a != b for path in seen for a, b in zip(path, path[1:]))
+        again = sum(max(len(path) - 1, 0) for path in seen)
+        total = sum(map(len, paths.values()))
+        return {
+            'id_switches': float(switches),
+            'switch_rate': switches / again if again else 0.0,
+            'recall': sum(map(len, seen)) / total if total else -1.0,
+        }
+
+
+def mask_overlaps(first: list[bytes], second: list[bytes], size: tuple[int, int]) -> np.ndarray:
+    """IoU of every mask with every mask, given as compressed counts: float[N, M]."""
+    rles = [[{'size': list(size), 'counts': one} for one in part] for part in (first, second)]
+    return np.asarray(coco_mask.iou(rles[0], rles[1], [0] * len(second))).reshape(
+        len(first), len(second)
+    )
