@@ -8,6 +8,7 @@ model = dict(
         mask_head=dict(
             _delete_=True,
             type='RefineMaskHead',
+            logit_std=None,  # Parity: initialisation of the published training
             loss_cfg=dict(
                 type='RefineCrossEntropyLoss', stage_instance_loss_weight=[0.25, 0.5, 0.75, 1.0]
             ),

@@ -12,10 +12,11 @@ import torch
 from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.registry import MODELS
 from mmdet.utils import InstanceList
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, ModuleList, kaiming_init, normal_init
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..layers import ClassLogits
 from .refinement import refined_logits
 from .stages import conv_stack
 from .targets import multi_size_targets
@@ -92,6 +93,9 @@ class MultiStageMaskHead(BaseModule):
         upsample_cfg: See ``stages.build_upsampler``.
         loss_cfg: Registered loss, with one weight per stage.
         with_cp: Recompute the stages in the backward pass to save memory.
+        logit_std: Standard deviation of the initial weights of every logit layer. Parity: None is
+            the original's Kaiming normal (fan out), 1.41 for a layer of one class: training starts
+            with losses in the hundreds and depends on warm-up and clipping to survive.
     """
 
     def __init__(
@@ -115,6 +119,7 @@ class MultiStageMaskHead(BaseModule):
         upsample_cfg: dict = dict(type='bilinear', scale_factor=2),
         loss_cfg: dict | None = None,
         with_cp: bool = False,
+        logit_std: float | None = 0.01,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -127,6 +132,7 @@ class MultiStageMaskHead(BaseModule):
         self.stage_sizes = sizes
         self.semantic_stride = semantic_out_stride
         self.with_cp = with_cp
+        self.logit_std = logit_std
         self.stage_classes, self.num_classes = plan_classes(
             stage_num_classes, num_classes, len(sizes)
         )
@@ -151,10 +157,24 @@ class MultiStageMaskHead(BaseModule):
         self.fusion_cfg = dict(
             type=fusion_type, dilations=tuple(dilations), conv_cfg=conv_cfg, norm_cfg=norm_cfg
         )
-        self.stages = nn.ModuleList(
+        # not torch's ModuleList, which would leave the stages out of init_weights
+        self.stages = ModuleList(
             self.build_stage(i, conv_out_channels_semantic, upsample_cfg)
             for i in range(len(sizes) - 1)
         )
+
+    def init_weights(self) -> None:
+        """Kaiming normal (fan out) and bias 0, as published; logit layers see ``logit_std``."""
+        super().init_weights()
+        for layer in self.logit_layers():
+            if self.logit_std is None:
+                kaiming_init(layer)
+            else:
+                normal_init(layer, std=self.logit_std)
+
+    def logit_layers(self) -> list[nn.Conv2d]:
+        """Every layer that predicts mask or foreground logits."""
+        return [m for m in self.modules() if isinstance(m, ClassLogits)]
 
     def default_loss(self, stages: int) -> dict:
         """Loss used when the config names none."""

@@ -15,7 +15,6 @@ from typing import Any
 from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.registry import MODELS
 from mmdet.utils import InstanceList
-from mmengine.model import kaiming_init
 from torch import Tensor, nn
 
 from ..layers import ClassLogits
@@ -58,11 +57,9 @@ class RefineMaskHead(MultiStageMaskHead):
             mask_use_sigmoid=self.mask_use_sigmoid,
         )
 
-    def init_weights(self) -> None:
-        """Kaiming normal (fan out), bias 0, as published."""
-        super().init_weights()
-        for layer in (self.final_instance_logits, self.semantic_logits):
-            kaiming_init(layer)
+    def logit_layers(self) -> list[nn.Conv2d]:
+        """Every layer that predicts mask or foreground logits."""
+        return [*super().logit_layers(), self.semantic_logits]
 
     def foreground(self, semantic: Tensor) -> Tensor:
         """Foreground logits: Tensor[B, D, H, W] -> Tensor[B, 1, H, W]."""
@@ -137,12 +134,6 @@ class SimpleRefineMaskHead(MultiStageMaskHead):
             upsample_cfg=upsample_cfg if self.pre_upsample_last_stage or not last else None,
             stride=self.semantic_stride,
         )
-
-    def init_weights(self) -> None:
-        """Kaiming normal (fan out), bias 0, as published."""
-        super().init_weights()
-        for layer in self.stage_instance_logits:
-            kaiming_init(layer)
 
     def refine(
         self, roi_feats: Tensor, semantic: SemanticMaps, rois: Tensor, labels: Tensor

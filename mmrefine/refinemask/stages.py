@@ -96,7 +96,7 @@ class FusionStage(BaseModule):
         alone."""
         super().init_weights()
         for module in self.modules():
-            if type(module) is nn.Conv2d or isinstance(module, ClassLogits):
+            if type(module) is nn.Conv2d:
                 kaiming_init(module)
 
     def semantic_map(self, semantic: Tensor) -> Tensor:

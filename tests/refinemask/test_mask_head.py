@@ -161,3 +161,18 @@ def test_wrong_roi_grid_is_refused(kind: str) -> None:
     feats, fine, rois, labels = inputs()
     with pytest.raises(ValueError, match='7 wide, the first stage wants 14'):
         tiny_head(kind)(feats[..., :7, :7], fine, rois, labels)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('std, expected', [(0.01, 0.01), (None, 2**0.5)])
+def test_initial_logits(kind: str, std: float | None, expected: float) -> None:
+    # wide, so that the deviation of one class-agnostic layer can be estimated
+    head = tiny_head(kind, stage_num_classes=1, logit_std=std, conv_out_channels_instance=512)
+    head.init_weights()
+    layers = head.logit_layers()
+    assert len(layers) == (5 if kind == 'RefineMaskHead' else 4)
+    wide = [layer for layer in layers if layer.weight.numel() >= 64]
+    assert wide and all(0.7 < float(w.weight.std()) / expected < 1.3 for w in wide)
+    assert all((layer.bias == 0).all() for layer in layers)
+    reduce = head.stages[0].fuse_conv[0].weight  # plain convolution: Kaiming normal, fan out
+    assert 0.9 < float(reduce.std()) / (2 / reduce.shape[0]) ** 0.5 < 1.1
