@@ -35,7 +35,7 @@ def small_detector(tmp_path, kind, classes=5, **head):
         box.update(in_channels=16, fc_out_channels=16, num_classes=classes)
     roi.mask_roi_extractor = ConfigDict(type='PyramidRoIExtractor', out_channels=16, base_size=4)
     roi.mask_head = ConfigDict(
-        type='SharpMaskHead', in_channels=16, base_size=4, channels=16, hidden_channels=8,
+        type='SharpMaskHead', in_channels=16, base_size=4, channels=64, hidden_channels=8,
         num_classes=classes, **head,
     )  # fmt: skip
     for rcnn in config.train_cfg.rcnn if kind == 'cascade' else [config.train_cfg.rcnn]:
