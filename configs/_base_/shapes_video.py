@@ -11,5 +11,8 @@ metainfo = dict(
 train_dataloader = dict(dataset=dict(data_root=data_root, metainfo=metainfo))
 val_dataloader = dict(dataset=dict(data_root=data_root, metainfo=metainfo))
 test_dataloader = val_dataloader
-val_evaluator = dict(ann_file=data_root + 'annotations/youtube_vis_2019_val.json')
+val_evaluator = [
+    dict(type='VideoMaskAPMetric', ann_file=data_root + 'annotations/youtube_vis_2019_val.json'),
+    dict(type='IdSwitchMetric', score_threshold=0.3),
+]
 test_evaluator = val_evaluator

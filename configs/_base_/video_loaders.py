@@ -52,5 +52,3 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type='VideoMaskAPMetric')
-test_evaluator = val_evaluator
