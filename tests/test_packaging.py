@@ -133,9 +133,9 @@ def registered() -> dict[str, type]:
     found = {}
     for registry in registration.registries():
         registry.import_from_location()
-        for key, value in registry.module_dict.items():
+        for value in registry.module_dict.values():
             if value.__module__.startswith('mmrefine.'):
-                found[key] = value
+                found[value.__name__] = value  # an alias counts as its class
     return found
 
 

@@ -139,6 +139,7 @@ def build_heads(golden: Golden, device: torch.device) -> Heads:
 
 
 def features(golden: Golden, device: torch.device, grad: bool = False) -> list[Tensor]:
+    """Recorded feature maps of the five levels."""
     return [golden.tensor(f'in/feat{i}', device).requires_grad_(grad) for i in range(5)]
 
 
@@ -176,6 +177,7 @@ def _gradient_error(report: Report, name: str, ours: Tensor, reference: np.ndarr
 def check_gradients(
     golden: Golden, report: Report, heads: Heads, prefix: str, loss: Tensor, x: list[Tensor]
 ) -> None:
+    """Compare the gradients of ``loss`` with those recorded under ``prefix``."""
     keys = golden.keys_under(prefix)
     if not keys:
         return
@@ -196,6 +198,7 @@ def check_gradients(
 
 
 def image_metas(network: np.ndarray, original: np.ndarray) -> list[dict]:
+    """What the data pipeline would say of images of these sizes array[B, 2] (h, w)."""
     return [
         dict(
             img_shape=tuple(map(int, size)),
@@ -214,5 +217,6 @@ def unpack_masks(packed: np.ndarray, width: int) -> np.ndarray:
 def compare_masks(
     report: Report, name: str, masks: Tensor | list[dict], reference: np.ndarray
 ) -> None:
+    """Compare masks, dense or RLE, with the recorded ones array[N, h, w]."""
     dense = to_dense(masks, reference.shape[1:]).cpu().numpy()
     report.exact(name, dense, reference, max_share=MAX_MASK_SHARE)
