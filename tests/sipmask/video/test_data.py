@@ -1,0 +1,120 @@
+"""From annotation files through mmdet's video data sets into the model, and back out as scores."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from locations import ROOT
+from mmdet.datasets import YouTubeVISDataset
+from mmdet.registry import DATASETS
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from tiny_sipmask_video import tiny_video_config, tiny_video_model
+
+from mmrefine.datasets.shapes import SceneSpec, make_shapes
+
+SIDE = 96
+
+
+def write_clips(folder, videos: list[list[list[dict]]]) -> None:
+    """Clips in CocoVID layout: per video and frame the objects (id, box and perhaps crowd)."""
+    images, annotations = [], []
+    for video, frames in enumerate(videos, start=1):
+        for number, objects in enumerate(frames):
+            name = f'{video}/{number}.png'
+            path = folder / 'train' / 'JPEGImages' / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), np.full((SIDE, SIDE, 3), 40 * number, np.uint8))
+            images.append({
+                'id': len(images) + 1, 'file_name': name, 'width': SIDE, 'height': SIDE,
+                'frame_id': number, 'video_id': video,
+            })  # fmt: skip
+            for one in objects:
+                x, y, w, h = one['box']
+                annotations.append({
+                    'id': len(annotations) + 1, 'image_id': len(images), 'video_id': video,
+                    'category_id': 1, 'instance_id': one['id'], 'iscrowd': one.get('crowd', 0),
+                    'bbox': one['box'], 'area': w * h,
+                    'segmentation': [[x, y, x + w, y, x + w, y + h, x, y + h]],
+                })  # fmt: skip
+    (folder / 'annotations').mkdir()
+    names = [{'id': 1, 'name': 'a'}, {'id': 2, 'name': 'b'}, {'id': 3, 'name': 'c'}]
+    content = {
+        'images': images, 'annotations': annotations, 'categories': names,
+        'videos': [{'id': n + 1, 'name': str(n + 1)} for n in range(len(videos))],
+    }  # fmt: skip
+    (folder / 'annotations' / 'cocovid_train.json').write_text(json.dumps(content))
+
+
+def training_set(folder) -> YouTubeVISDataset:
+    config = Config.fromfile(ROOT / 'configs' / '_base_' / 'video_loaders.py')
+    init_default_scope('mmdet')
+    return DATASETS.build({
+        **config.train_dataloader.dataset, 'data_root': str(folder),
+        'metainfo': {'classes': ('a', 'b', 'c')},
+    })  # fmt: skip
+
+
+def losses_of(dataset, *places: tuple[int, int]) -> tuple[dict, list]:
+    model = tiny_video_model()
+    data = model.data_preprocessor(pseudo_collate([dataset[place] for place in places]), True)
+    return model.loss(data['inputs'], data['data_samples']), data['data_samples']
+
+
+def test_crowds_leave_boxes_masks_and_ids_together(tmp_path):
+    crowd = {'id': 1, 'box': [0, 0, 90, 90], 'crowd': 1}
+    first, second = {'id': 2, 'box': [8, 8, 40, 40]}, {'id': 3, 'box': [50, 40, 30, 44]}
+    write_clips(tmp_path, [[[crowd, first, second], [second, crowd, first]]])
+    losses, samples = losses_of(training_set(tmp_path), (0, 0))
+    for frame in samples[0]:
+        gt = frame.gt_instances
+        assert sorted(gt.instances_ids.tolist()) == [2, 3]
+        areas = (gt.bboxes[:, 2:] - gt.bboxes[:, :2]).prod(dim=1)
+        covered = torch.tensor([float(mask.sum()) for mask in gt.masks.to_ndarray()])
+        torch.testing.assert_close(areas, covered.to(areas), rtol=0.1, atol=0)
+        assert len(frame.ignored_instances.bboxes) == 1
+    assert torch.isfinite(losses['loss_match']) and losses['loss_match'] > 0
+
+
+def test_a_video_of_one_frame_and_one_of_crowds_alone_train(tmp_path):
+    alone = [[{'id': 1, 'box': [8, 8, 60, 60]}]]
+    crowd = {'id': 2, 'box': [0, 0, 90, 90], 'crowd': 1}
+    write_clips(tmp_path, [alone, [[crowd], [crowd]]])
+    losses, samples = losses_of(training_set(tmp_path), (0, 0), (1, 1))
+    assert [len(samples[0][n].gt_instances) for n in range(2)] == [1, 1]
+    assert [len(samples[1][n].gt_instances) for n in range(2)] == [0, 0]
+    total = sum(value for name, value in losses.items() if name.startswith('loss'))
+    total.backward()
+    assert torch.isfinite(total)
+
+
+def test_more_than_a_hundred_objects_train(tmp_path):
+    grid = [[8.0 * (n % 11), 8.0 * (n // 11), 7.0, 7.0] for n in range(121)]
+    frames = [[{'id': n + 1, 'box': box} for n, box in enumerate(grid)] for _ in range(2)]
+    write_clips(tmp_path, [frames])
+    losses, samples = losses_of(training_set(tmp_path), (0, 0))
+    assert len(samples[0][0].gt_instances) == 121
+    assert torch.isfinite(losses['loss_match']) and losses['loss_match'] > 0
+
+
+@pytest.mark.slow
+def test_generated_clips_train_validate_and_give_a_submission(tmp_path, monkeypatch):
+    data = tmp_path / 'data'
+    make_shapes(data, 'youtube-vis', train=2, val=1, spec=SceneSpec(64, 64))
+    monkeypatch.setenv('MMREFINE_SHAPES_VIDEO', str(data))
+    config = Config.fromfile(ROOT / 'configs' / 'sipmask' / 'sipmask-vis_tiny_shapes.py')
+    model = tiny_video_config(box={'num_classes': 8}, test={'score_thr': 0.005})
+    config.merge_from_dict({
+        'work_dir': str(tmp_path / 'work'), 'train_cfg.max_iters': 2, 'train_cfg.val_interval': 2,
+        'val_evaluator.0.outfile_prefix': str(tmp_path / 'out'), 'visualizer': None,
+    })  # fmt: skip
+    config.model = model
+    runner = Runner.from_cfg(config)
+    scores = runner.train() and runner.val()
+    assert {'youtube_vis/segm_AP', 'youtube_vis/segm_AR10', 'tracks/id_switches'} <= set(scores)
+    assert json.loads((tmp_path / 'out.json').read_text()) is not None
+    assert (tmp_path / 'out.submission_file.zip').is_file()
