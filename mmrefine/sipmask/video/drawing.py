@@ -51,8 +51,18 @@ def draw_objects(
             label = int(objects.labels[at])
             name = f' {classes[label]}' if classes is not None and label < len(classes) else ''
             rows, columns = np.nonzero(mask)
-            place = (int(columns.min()), int(max(rows.min() - 3, 10)))
             text = f'{track}{name} {float(objects.scores[at]):.2f}'
-            cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.35, (0, 0, 0), 3)
-            cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.35, color, 1)
+            _write(canvas, text, (int(columns.min()), int(rows.min())), color)
     return canvas
+
+
+def _write(
+    canvas: np.ndarray, text: str, place: tuple[int, int], color: tuple[int, int, int]
+) -> None:
+    """Put black letters on the object's colour just above ``place`` (x, y), inside the picture."""
+    (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.35, 1)
+    left = max(min(place[0], canvas.shape[1] - width), 0)
+    bottom = max(place[1] - below, height)
+    corner = (left + width, bottom + below - 1)
+    cv2.rectangle(canvas, (left, bottom - height), corner, color, cv2.FILLED)
+    cv2.putText(canvas, text, (left, bottom), cv2.FONT_HERSHEY_SIMPLEX, 0.35, (0, 0, 0), 1)
