@@ -250,9 +250,11 @@ class MultiStageMaskHead(BaseModule):
             raise ValueError(f'mask_dtype must be one of {PRECISIONS}, got {dtype!r}')
         precision: AbstractContextManager = nullcontext()
         if dtype != 'float32':
-            precision = torch.autocast(rois.device.type, dtype=getattr(torch, dtype))
-            fine_feat = fine_feat.contiguous(memory_format=torch.channels_last)
-            roi_feats = roi_feats.contiguous(memory_format=torch.channels_last)
+            low = getattr(torch, dtype)
+            precision = torch.autocast(rois.device.type, dtype=low)
+            # precision and order of the large map change in one copy
+            fine_feat = fine_feat.to(low, memory_format=torch.channels_last)
+            roi_feats = roi_feats.to(low, memory_format=torch.channels_last)
         if chunk is None:
             chunk = 16 if rois.device.type == 'cpu' else 100
         with precision:
