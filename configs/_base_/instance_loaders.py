@@ -39,5 +39,5 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type='CocoMetric', metric=['bbox', 'segm'])
+val_evaluator = dict(type='MaskAPMetric')
 test_evaluator = val_evaluator

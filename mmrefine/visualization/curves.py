@@ -4,7 +4,8 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-AP_KEY = 'segm_mAP'
+# As MaskAPMetric and CocoMetric name it.
+AP_KEYS = ('segm_AP', 'segm_mAP')
 
 
 @dataclass
@@ -50,7 +51,7 @@ def read_run(scalars: str | Path) -> Run:
             for name, value in record.items():
                 if name.startswith('loss'):
                     run.losses.setdefault(name, []).append((step, float(value)))
-        ap = next((record[name] for name in record if name.split('/')[-1] == AP_KEY), None)
+        ap = next((record[name] for name in record if name.split('/')[-1] in AP_KEYS), None)
         if ap is not None:
             run.aps.append((step, float(ap)))
     return run

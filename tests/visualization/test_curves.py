@@ -14,7 +14,7 @@ LINES = [
     {'lr': 0.1, 'loss': 3.0, 'loss_mask': 1.0, 'iter': 20, 'step': 20},
     {'coco/bbox_mAP': 0.2, 'coco/segm_mAP': 0.1, 'step': 20},
     {'lr': 0.1, 'loss': 2.0, 'loss_mask': 0.5, 'iter': 40, 'step': 40},
-    {'coco/bbox_mAP': 0.4, 'coco/segm_mAP': 0.3, 'step': 1},
+    {'coco/bbox_AP': 0.4, 'coco/segm_AP': 0.3, 'coco/segm_AP50': 0.5, 'step': 1},
 ]
 
 
