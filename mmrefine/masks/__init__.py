@@ -5,11 +5,14 @@ Plain functions of tensors; nothing here is a module or is registered.
 
 from .crops import boxed_masks_to_rle
 from .formats import check_format, roi_masks
+from .grids import GridGroup, MaskGrids
 from .maps import map_masks_to_rle
 from .rle import encode, to_dense
 from .roi import roi_masks_to_rle
 
 __all__ = [
+    'GridGroup',
+    'MaskGrids',
     'boxed_masks_to_rle',
     'check_format',
     'encode',

@@ -5,7 +5,6 @@ Shapes: B images, N RoIs, S_i side of stage i, H, W of the fine feature map.
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -17,11 +16,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..layers import ClassLogits
-from .refinement import refined_logits
+from .inference import FusedMasks, MaskOptions, fuse_masks
 from .stages import conv_stack
 from .targets import multi_size_targets
-
-PRECISIONS = ('float32', 'bfloat16', 'float16')
 
 
 class SemanticMaps(NamedTuple):
@@ -184,13 +181,19 @@ class MultiStageMaskHead(BaseModule):
     def build_stage(self, index: int, semantic_channels: int, upsample_cfg: dict) -> nn.Module:
         """Stage ``index``, of width ``self.widths[index]``."""
 
-    def semantic_path(self, fine_feat: Tensor) -> SemanticMaps:
-        """Run the part that does not depend on RoIs: Tensor[B, C, H, W] -> ``SemanticMaps``."""
+    def semantic_path(self, fine_feat: Tensor, stages: int | None = None) -> SemanticMaps:
+        """Run the part that does not depend on RoIs.
+
+        Args:
+            fine_feat: Tensor[B, C, H, W].
+            stages: Adapt the features to that many stages only.
+        """
         semantic = fine_feat
         for conv in self.semantic_convs:
             semantic = conv(semantic)
         return SemanticMaps(
-            [s.semantic_map(semantic) for s in self.stages], self.foreground(semantic)
+            [s.semantic_map(semantic) for s in list(self.stages)[:stages]],
+            self.foreground(semantic),
         )
 
     def foreground(self, semantic: Tensor) -> Tensor | None:
@@ -199,9 +202,25 @@ class MultiStageMaskHead(BaseModule):
 
     @abstractmethod
     def refine(
-        self, roi_feats: Tensor, semantic: SemanticMaps, rois: Tensor, labels: Tensor
+        self,
+        roi_feats: Tensor,
+        semantic: SemanticMaps,
+        rois: Tensor,
+        labels: Tensor,
+        predictions: int | None = None,
     ) -> list[Tensor]:
-        """Run the part per RoI; arguments as in ``forward``."""
+        """Run the part per RoI.
+
+        Args:
+            roi_feats, rois, labels: As in ``forward``.
+            semantic: Adapted to at least ``predictions - 1`` stages, or to all.
+            predictions: How many to make, coarse to fine, at least two; by default one per entry
+                of ``stage_sizes``. With one more, the last stage is applied again to its own input
+                on a doubled grid.
+
+        Returns:
+            Logits Tensor[N, 1, S_i, S_i] per prediction.
+        """
 
     def forward(
         self, roi_feats: Tensor, fine_feat: Tensor, rois: Tensor, labels: Tensor
@@ -235,10 +254,7 @@ class MultiStageMaskHead(BaseModule):
 
         Args:
             roi_feats, fine_feat, rois, labels: As in ``forward``.
-            chunk: RoIs processed at once, which bounds the memory; by default 16 on a CPU, where
-                few RoIs stay in its caches (1.4 times as fast as 100 at once), and 100 elsewhere.
-            dtype: 'float32', or 'bfloat16' or 'float16' to run the convolutions in that precision,
-                channels last. Poolings, thresholds and the fusion stay in fp32.
+            chunk, dtype: See ``MaskOptions``.
 
         Returns:
             Tensor[N, 1, S, S] in fp32, S the finest size.
@@ -246,21 +262,19 @@ class MultiStageMaskHead(BaseModule):
         Raises:
             ValueError: Unknown ``dtype``.
         """
-        if dtype not in PRECISIONS:
-            raise ValueError(f'mask_dtype must be one of {PRECISIONS}, got {dtype!r}')
-        precision: AbstractContextManager = nullcontext()
-        if dtype != 'float32':
-            low = getattr(torch, dtype)
-            precision = torch.autocast(rois.device.type, dtype=low)
-            # precision and order of the large map change in one copy
-            fine_feat = fine_feat.to(low, memory_format=torch.channels_last)
-            roi_feats = roi_feats.to(low, memory_format=torch.channels_last)
-        if chunk is None:
-            chunk = 16 if rois.device.type == 'cpu' else 100
-        with precision:
-            semantic = self.semantic_path(fine_feat)
-            chunks = zip(roi_feats.split(chunk), rois.split(chunk), labels.split(chunk))
-            return torch.cat([refined_logits(self.refine(f, semantic, r, c)) for f, r, c in chunks])
+        options = MaskOptions(chunk, dtype)
+        return self.fused_masks(roi_feats, fine_feat, rois, labels, options)[0].logits
+
+    def fused_masks(
+        self,
+        roi_feats: Tensor,
+        fine_feat: Tensor,
+        rois: Tensor,
+        labels: Tensor,
+        options: MaskOptions,
+    ) -> list[FusedMasks]:
+        """``fused_logits`` with every option; arguments and result as in ``fuse_masks``."""
+        return fuse_masks(self, roi_feats, fine_feat, rois, labels, options)
 
     def instance_path(self, roi_feats: Tensor) -> Tensor:
         """Tensor[N, C, S_0, S_0] -> Tensor[N, C_0, S_0, S_0].

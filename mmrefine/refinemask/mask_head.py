@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..layers import ClassLogits
 from .base_head import MultiStageMaskHead, SemanticMaps
-from .stages import SFMStage, SimpleSFMStage, resize_aligned
+from .stages import SFMStage, SimpleSFMStage, double_features, resize_aligned
 from .targets import semantic_targets
 
 
@@ -66,16 +66,30 @@ class RefineMaskHead(MultiStageMaskHead):
         return self.semantic_logits(semantic)
 
     def refine(
-        self, roi_feats: Tensor, semantic: SemanticMaps, rois: Tensor, labels: Tensor
+        self,
+        roi_feats: Tensor,
+        semantic: SemanticMaps,
+        rois: Tensor,
+        labels: Tensor,
+        predictions: int | None = None,
     ) -> list[Tensor]:
-        """Run the part per RoI; arguments and result as in ``forward``."""
+        """Run the part per RoI; arguments and result as in the base class."""
+        predictions = predictions or len(self.stage_sizes)
         x = self.instance_path(roi_feats)
         mask = semantic.logits.sigmoid() if self.mask_use_sigmoid else semantic.logits
-        stage_logits = []
-        for stage, semantic_map in zip(self.stages, semantic.stages):
+        stage_logits, before = [], x
+        for stage, semantic_map in zip(list(self.stages)[: predictions - 1], semantic.stages):
+            before = x
             logits, x = self.run_stage(stage, x, semantic_map, mask, rois, labels)
             stage_logits.append(logits)
-        return [*stage_logits, self.final_instance_logits(x, labels)]
+        if predictions <= len(self.stages):
+            return [*stage_logits, self.stages[predictions - 1].instance_logits(x, labels)]
+        stage_logits.append(self.final_instance_logits(x, labels))
+        if predictions > len(self.stage_sizes):
+            dense = double_features(before)
+            _, x = self.stages[-1](dense, semantic.stages[-1], mask, rois, labels)
+            stage_logits.append(self.final_instance_logits(x, labels))
+        return stage_logits
 
     def loss_and_target(
         self,
@@ -136,17 +150,33 @@ class SimpleRefineMaskHead(MultiStageMaskHead):
         )
 
     def refine(
-        self, roi_feats: Tensor, semantic: SemanticMaps, rois: Tensor, labels: Tensor
+        self,
+        roi_feats: Tensor,
+        semantic: SemanticMaps,
+        rois: Tensor,
+        labels: Tensor,
+        predictions: int | None = None,
     ) -> list[Tensor]:
-        """Run the part per RoI; arguments and result as in ``forward``."""
+        """Run the part per RoI; arguments and result as in the base class."""
+        predictions = predictions or len(self.stage_sizes)
         x = self.instance_path(roi_feats)
-        stage_logits = []
+        stage_logits, before = [], x
         for stage, predict, semantic_map in zip(
-            self.stages, self.stage_instance_logits, semantic.stages
+            list(self.stages)[: predictions - 1], self.stage_instance_logits, semantic.stages
         ):
+            before = x
             stage_logits.append(predict(x, labels))
             x = self.run_stage(stage, x, stage_logits[-1], semantic_map, rois)
-        final = self.stage_instance_logits[-1](x, labels)
-        if not self.pre_upsample_last_stage:
-            final = resize_aligned(final, self.stage_sizes[-1])
-        return [*stage_logits, final]
+        if predictions <= len(self.stages):
+            return [*stage_logits, self.stage_instance_logits[predictions - 1](x, labels)]
+        stage_logits.append(self._last_logits(x, labels, self.stage_sizes[-1]))
+        if predictions > len(self.stage_sizes):
+            dense = double_features(before)
+            logits = self.stage_instance_logits[-2](dense, labels)
+            x = self.stages[-1](dense, logits, semantic.stages[-1], rois)
+            stage_logits.append(self._last_logits(x, labels, 2 * self.stage_sizes[-1]))
+        return stage_logits
+
+    def _last_logits(self, x: Tensor, labels: Tensor, size: int) -> Tensor:
+        logits = self.stage_instance_logits[-1](x, labels)
+        return logits if self.pre_upsample_last_stage else resize_aligned(logits, size)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..layers import boundary_map, resize_band
 
+FIRST_FUSED = 1  # the paper's fusion starts at the second stage
 FUSION_WIDTH = 1  # half size of the window, in pixels of the coarser stage, for replacing logits
 
 
@@ -40,7 +41,7 @@ def refine(coarse: Tensor, fine: Tensor, kept: Tensor | None = None) -> Tensor:
     return torch.where(boundary, fine.float(), kept)
 
 
-def refined_logits(stage_logits: Sequence[Tensor], first: int = 1) -> Tensor:
+def refined_logits(stage_logits: Sequence[Tensor], first: int = FIRST_FUSED) -> Tensor:
     """Fuse the logits of all stages for inference.
 
     Args:

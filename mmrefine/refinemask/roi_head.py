@@ -17,15 +17,18 @@ from mmdet.utils import ConfigType, InstanceList
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
-from ..masks import roi_masks
+from ..masks import GridGroup, MaskGrids, roi_masks
+from .inference import FusedMasks, GridPlan, MaskOptions
 
 
 class FineMaskMixin:
     """Mask methods of a RoI head whose one mask head also sees a feature map of the whole image.
 
     ``test_cfg`` takes, beside the usual ``mask_thr_binary``: ``mask_format`` ('dense' or 'rle'),
-    ``mask_chunk`` (RoIs processed at once) and ``mask_dtype`` ('float32', or 'bfloat16' to run the
-    mask branch in reduced precision; masks then differ slightly).
+    ``mask_chunk`` (RoIs processed at once), ``mask_dtype`` ('float32', or 'bfloat16' to run the
+    mask branch in reduced precision; masks then differ slightly), ``mask_grids`` (a dict: grids by
+    size of the box, see ``GridPlan.of_config``), ``boundary_confidence`` (True adds
+    ``boundary_confidences`` to the results) and ``boundary_maps`` (True adds these too).
 
     Args:
         fine_level: Pyramid level the mask head takes as its fine feature map; 0 (stride 4) is P2.
@@ -143,61 +146,105 @@ class FineMaskMixin:
 
         Returns:
             Detections with ``masks``: BoolTensor[n, h, w], or a list of n RLEs with
-            ``mask_format='rle'``.
+            ``mask_format='rle'``. With ``boundary_confidence``: ``boundary_confidences`` Tensor[n]
+            in [0, 1], see ``confidence.boundary_confidence``. With ``boundary_maps``: also
+            ``boundary_maps``, a list of n Tensor[S, S] over the boxes, ``stage_agreement`` pixel by
+            pixel.
 
         Raises:
             FloatingPointError: The logits are not finite.
         """
         rois = bbox2roi([results.bboxes for results in results_list])
         labels = torch.cat([results.labels for results in results_list])
-        probabilities = self.mask_probabilities(x, rois, labels).split(
-            [len(results) for results in results_list]
-        )
-        for results, probability, meta in zip(results_list, probabilities, batch_img_metas):
+        counts = [len(results) for results in results_list]
+        groups = self.fused_masks(x, rois, labels)
+        probabilities = _grids(groups, [group.logits.sigmoid() for group in groups])
+        for results, grids, meta in zip(results_list, probabilities.split(counts), batch_img_metas):
             height, width = meta['ori_shape'] if rescale else meta['img_shape'][:2]
             if rescale:
                 results.bboxes = results.bboxes / results.bboxes.new_tensor(
                     meta['scale_factor'] * 2
                 )
             results.masks = roi_masks(
-                probability[:, 0],
+                grids,
                 results.bboxes,
                 (height, width),
                 threshold=self.test_cfg.mask_thr_binary,
                 mask_format=self.test_cfg.get('mask_format', 'dense'),
             )
+        if self._wants_confidence():
+            self._add_confidences(groups, results_list)
         return results_list
 
-    def mask_probabilities(self, x: tuple[Tensor, ...], rois: Tensor, labels: Tensor) -> Tensor:
-        """Fused mask probabilities of any RoIs, in chunks; the semantic path runs once.
+    def _wants_confidence(self) -> bool:
+        return bool(self.test_cfg.get('boundary_confidence') or self.test_cfg.get('boundary_maps'))
+
+    def _add_confidences(self, groups: list[FusedMasks], results_list: InstanceList) -> None:
+        counts = [len(results) for results in results_list]
+        confidences = groups[0].logits.new_zeros(sum(counts))
+        for group in groups:
+            confidences[group.places] = group.confidences
+        for results, mine in zip(results_list, confidences.split(counts)):
+            results.boundary_confidences = mine
+        if self.test_cfg.get('boundary_maps'):
+            maps = _grids(groups, [group.agreement for group in groups])
+            for results, grids in zip(results_list, maps.split(counts)):
+                results.boundary_maps = grids.as_list()
+
+    def fused_masks(
+        self, x: tuple[Tensor, ...], rois: Tensor, labels: Tensor, by_size: bool = True
+    ) -> list[FusedMasks]:
+        """Fused masks of any RoIs under the options of ``test_cfg``; the semantic path runs once.
 
         Args:
             x: Feature pyramid.
             rois: Tensor[N, 5], pixels of the network input.
             labels: LongTensor[N].
+            by_size: Follow ``mask_grids``; otherwise all RoIs get the finest stage.
 
         Returns:
-            Tensor[N, 1, S, S] in fp32.
+            One group per grid in use, in fp32; at least one, empty without RoIs.
 
         Raises:
             FloatingPointError: The logits are not finite (NaN in features or weights).
         """
-        size = self.mask_head.stage_sizes[-1]
+        options = self._mask_options(by_size)
         if len(rois) == 0:
-            return rois.new_zeros((0, 1, size, size))
-        logits = self.mask_head.fused_logits(
-            self._mask_features(x, rois),
-            x[self.fine_level],
-            rois,
-            labels,
-            chunk=self.test_cfg.get('mask_chunk'),
-            dtype=self.test_cfg.get('mask_dtype', 'float32'),
-        )
-        if not torch.isfinite(logits).all():
+            size = self.mask_head.stage_sizes[-1]
+            nothing = rois.new_zeros((0, 1, size, size))
+            return [FusedMasks(labels, nothing, nothing, rois.new_zeros(0))]
+        feats = self._mask_features(x, rois)
+        groups = self.mask_head.fused_masks(feats, x[self.fine_level], rois, labels, options)
+        if not all(torch.isfinite(group.logits).all() for group in groups):
             raise FloatingPointError(
                 'mask logits are not finite: look for NaN in the checkpoint or in the input image'
             )
-        return logits.sigmoid()
+        return groups
+
+    def _mask_options(self, by_size: bool) -> MaskOptions:
+        grids = self.test_cfg.get('mask_grids') if by_size else None
+        return MaskOptions(
+            chunk=self.test_cfg.get('mask_chunk'),
+            dtype=self.test_cfg.get('mask_dtype', 'float32'),
+            plan=None if grids is None else GridPlan.of_config(grids, self.mask_head.stage_sizes),
+            confidence=self._wants_confidence(),
+        )
+
+    def mask_probabilities(self, x: tuple[Tensor, ...], rois: Tensor, labels: Tensor) -> Tensor:
+        """Fused mask probabilities of any RoIs, all on the finest stage's grid.
+
+        Args:
+            x, rois, labels: As in ``fused_masks``.
+
+        Returns:
+            Tensor[N, 1, S, S] in fp32.
+        """
+        return self.fused_masks(x, rois, labels, by_size=False)[0].logits.sigmoid()
+
+
+def _grids(groups: list[FusedMasks], maps: list[Tensor]) -> MaskGrids:
+    """One-channel maps of the groups, Tensor[n, 1, S, S] each, in the form that masks leave in."""
+    return MaskGrids([GridGroup(group.places, m[:, 0]) for group, m in zip(groups, maps)])
 
 
 @MODELS.register_module(name=['RefineRoIHead', 'SimpleRefineRoIHead'])

@@ -55,6 +55,11 @@ def resize_aligned(x: Tensor, size: int) -> Tensor:
     return F.interpolate(x, size=(size, size), mode='bilinear', align_corners=True)
 
 
+def double_features(x: Tensor) -> Tensor:
+    """Bilinear x2, the rule for features: Tensor[N, C, S, S] -> [N, C, 2S, 2S]."""
+    return F.interpolate(x, scale_factor=2, mode='bilinear', align_corners=False)
+
+
 class FusionStage(BaseModule):
     """What both generations of the stage share: its layers and the fusion itself.
 

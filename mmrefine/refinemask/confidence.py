@@ -1,0 +1,51 @@
+"""How sure a multi-stage mask is of its boundary: what two successive stages say about it.
+
+Shapes: N RoIs, S side of a stage's grid.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..layers import boundary_map
+from .refinement import binarise
+
+BAND_WIDTH = 2  # half size of the window, in pixels of the last grid, as in the training loss
+
+
+def stage_agreement(stage_logits: Sequence[Tensor]) -> Tensor:
+    """Tell pixel by pixel how much the last stage agrees with the one before.
+
+    Args:
+        stage_logits: Tensor[N, 1, S_i, S_i] per stage before fusion, coarse to fine; at least two.
+
+    Returns:
+        Tensor[N, 1, S, S] on the last grid, in [0, 1]: ``1 - |p - q|``, p the probability of the
+        last stage and q that of the stage before, resized with aligned corners.
+    """
+    if len(stage_logits) < 2:
+        raise ValueError(f'agreement needs two stages, got {len(stage_logits)}')
+    before, last = (logits.float().sigmoid() for logits in stage_logits[-2:])
+    size = tuple(last.shape[-2:])
+    before = F.interpolate(before, size=size, mode='bilinear', align_corners=True)
+    return 1 - (last - before).abs()
+
+
+def boundary_confidence(fused: Tensor, agreement: Tensor) -> Tensor:
+    """Average the agreement over the boundary band of the masks.
+
+    The band is ``boundary_map`` of the final mask (probability at least one half) of width 2 on its
+    own grid: the pixels on which the last stage was trained, and which it decides.
+
+    Args:
+        fused: Tensor[N, 1, S, S], final logits.
+        agreement: Tensor[N, 1, S, S], from ``stage_agreement``.
+
+    Returns:
+        Tensor[N] in [0, 1]; 0 for a mask without any pixel, hence without boundary.
+    """
+    band = boundary_map(binarise(fused), BAND_WIDTH)
+    total = torch.where(band, agreement, 0).sum((1, 2, 3))
+    return total / band.sum((1, 2, 3)).clamp(min=1)
