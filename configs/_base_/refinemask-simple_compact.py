@@ -1,0 +1,13 @@
+# The "faster and better" RefineMask on the detector of mask-rcnn_compact.py.
+_base_ = './refinemask_compact.py'
+model = dict(
+    roi_head=dict(
+        mask_head=dict(
+            type='SimpleRefineMaskHead',
+            stage_num_classes=[None, None, None, 1],
+            loss_cfg=dict(
+                type='BARCrossEntropyLoss', stage_instance_loss_weight=[0.5, 0.75, 0.75, 1.0]
+            ),
+        )
+    )
+)

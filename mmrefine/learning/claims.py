@@ -1,0 +1,106 @@
+"""The papers' claims, and what a proof says about each."""
+
+import math
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from .runs import Result
+
+# Small differences of few runs are luck: two standard errors are asked for.
+ERRORS = 2.0
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One system is to be ``margin`` better than another, by difference or by ratio.
+
+    Attributes:
+        text: The claim in words.
+        system, peer: What is compared.
+        metrics: Names of the numbers compared; several are given as one line each.
+        margin: Least difference or, if ``ratio``, least quotient.
+        ratio: Compare quotients.
+    """
+
+    text: str
+    system: str
+    peer: str
+    metrics: tuple[str, ...] = ('segm_AP', 'boundary_AP')
+    margin: float = 0.0
+    ratio: bool = False
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A claim held against the runs of one set.
+
+    Attributes:
+        claim, data, metric: What was compared.
+        mean, std: Of the differences or quotients, seed by seed.
+        seeds: How many seeds both systems have.
+    """
+
+    claim: Claim
+    data: str
+    metric: str
+    mean: float
+    std: float
+    seeds: int
+
+    @property
+    def verdict(self) -> str:
+        """``holds``, ``fails``, or ``undecided`` where the seeds scatter too much to tell."""
+        error = self.std / math.sqrt(self.seeds)
+        if self.seeds < 2 or abs(self.mean - self.claim.margin) < ERRORS * error:
+            return 'undecided'
+        return 'holds' if self.mean >= self.claim.margin else 'fails'
+
+
+SIZES = ('segm_AP_s', 'segm_AP_m', 'segm_AP_l')
+CLAIMS = (
+    Claim('RefineMask above Mask R-CNN', 'refinemask', 'mask-rcnn'),
+    Claim('its gain, by size of object', 'refinemask', 'mask-rcnn', SIZES),
+    Claim('RefineMask above PointRend', 'refinemask', 'point-rend'),
+    Claim('"faster and better" at least RefineMask', 'refinemask-simple', 'refinemask'),
+    Claim('SharpMaskHead above FCNMaskHead', 'sharpmask-roi', 'mask-rcnn'),
+    Claim('SipMask 2x2 above 1x1', 'sipmask', 'sipmask-1x1'),
+    Claim('SipMask above YOLACT', 'sipmask', 'yolact'),
+    Claim('EmbedMask at least Mask R-CNN - 1 AP', 'embedmask', 'mask-rcnn', ('segm_AP',), -0.01),
+    Claim('EmbedMask (adet) above v3', 'embedmask-adet', 'embedmask'),
+    Claim('SharpMask 1.10 of DeepMask', 'sharpmask', 'deepmask', ('segm_AR@100',), 1.1, True),
+)
+
+
+def findings(results: Iterable[Result]) -> list[Finding]:
+    """Compare the runs of equal set and seed, claim by claim.
+
+    A metric of -1, no object of that size, is left out.
+    """
+    runs = {(r.data, r.system, r.seed): r.metrics for r in results}
+    found = []
+    for claim in CLAIMS:
+        for data in dict.fromkeys(data for data, _, _ in runs):
+            seeds = sorted(
+                seed
+                for set_name, system, seed in runs
+                if set_name == data and system == claim.system and (data, claim.peer, seed) in runs
+            )
+            for metric in claim.metrics:
+                pairs = [
+                    (runs[data, claim.system, seed][metric], runs[data, claim.peer, seed][metric])
+                    for seed in seeds
+                ]
+                values = [compare(*pair, claim.ratio) for pair in pairs if min(pair) >= 0]
+                if values:
+                    std = statistics.stdev(values) if len(values) > 1 else 0.0
+                    mean = statistics.fmean(values)
+                    found.append(Finding(claim, data, metric, mean, std, len(values)))
+    return found
+
+
+def compare(ours: float, peer: float, ratio: bool) -> float:
+    """Difference or quotient of two numbers; against nothing, any success is infinitely more."""
+    if not ratio:
+        return ours - peer
+    return ours / peer if peer else math.inf

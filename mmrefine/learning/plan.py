@@ -1,0 +1,199 @@
+"""What is trained: systems, sets, and the config of one run."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+
+# Where the repository keeps its configs; the systems below are named from there.
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+SHAPES_CLASSES = 8
+WARM_UP = 0.05
+
+
+@dataclass(frozen=True)
+class System:
+    """One model under comparison.
+
+    Attributes:
+        name: Short name.
+        config: File whose ``model`` is trained, below ``configs``, made for 8 classes or COCO's 80;
+            of proposal systems the whole file, with ``{set}`` for the name of the set.
+        start: Name of the proposal system whose weights it starts from.
+        lr: Learning rate, None for the schedule's.
+    """
+
+    name: str
+    config: str
+    start: str | None = None
+    lr: float | None = None
+
+    @property
+    def proposes(self) -> bool:
+        """Whether it makes class-agnostic proposals, with a data pipeline of its own."""
+        return '{set}' in self.config
+
+
+@dataclass(frozen=True)
+class Set:
+    """One set of pictures.
+
+    Attributes:
+        name: As in the names of the proposal systems' configs.
+        config: Data fragment below ``configs``.
+        num_classes: Number of classes.
+        max_per_img: Detections kept per picture.
+        iterations: Default length of a run, in batches of 4.
+    """
+
+    name: str
+    config: str
+    num_classes: int
+    max_per_img: int
+    iterations: int
+
+
+SYSTEMS = {
+    system.name: system
+    for system in (
+        System('mask-rcnn', 'refinemask/mask-rcnn_tiny_shapes.py'),
+        System('point-rend', '_base_/point-rend_compact.py'),
+        System('refinemask', 'refinemask/refinemask_tiny_shapes.py'),
+        System('refinemask-simple', '_base_/refinemask-simple_compact.py'),
+        System('sharpmask-roi', 'sharpmask/sharpmask-roi_tiny_shapes.py'),
+        System('yolact', '_base_/yolact_compact.py'),
+        System('condinst', '_base_/condinst_compact.py'),
+        System('sipmask', 'sipmask/sipmask_tiny_shapes.py'),
+        System('sipmask-1x1', 'sipmask/sipmask-1x1_tiny_shapes.py'),
+        System('embedmask', 'embedmask/embedmask_tiny_shapes.py'),
+        System('embedmask-adet', 'embedmask/embedmask-adet_tiny_shapes.py'),
+        System('deepmask', 'sharpmask/deepmask_tiny_{set}.py', lr=0.002),
+        System('sharpmask', 'sharpmask/sharpmask_tiny_{set}.py', start='deepmask', lr=0.002),
+    )
+}
+SETS = {
+    chosen.name: chosen
+    for chosen in (
+        Set('shapes', '_base_/shapes_instance.py', 8, 50, 1000),
+        Set('nuclei', '_base_/nuclei_tiny_instance.py', 1, 200, 300),
+        Set('fruit-nuts', '_base_/fruit_nuts_instance.py', 3, 50, 300),
+        Set('nuclei-full', '_base_/nuclei_instance.py', 1, 400, 3000),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run: a system, a set, a seed."""
+
+    system: System
+    data: Set
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """``SET/SYSTEM/seedN``: also its folder."""
+        return f'{self.data.name}/{self.system.name}/seed{self.seed}'
+
+    @property
+    def file(self) -> Path:
+        """The system's config file."""
+        return CONFIGS / self.system.config.format(set=self.data.name)
+
+    @property
+    def start(self) -> 'Job | None':
+        """The run whose weights this one starts from."""
+        first = self.system.start
+        return None if first is None else Job(SYSTEMS[first], self.data, self.seed)
+
+
+def plan(systems: list[str], sets: list[str], seeds: list[int]) -> list[Job]:
+    """Every run of a proof, seed by seed, so that an unfinished proof compares everything once.
+
+    Raises:
+        ValueError: An unknown system or set, or a proposal system whose set has no config.
+    """
+    for name, known in [(name, SYSTEMS) for name in systems] + [(name, SETS) for name in sets]:
+        if name not in known:
+            raise ValueError(f'{name!r} is unknown; there are {", ".join(known)}')
+    jobs = [
+        Job(SYSTEMS[system], SETS[chosen], seed)
+        for seed in seeds
+        for chosen in sets
+        for system in systems
+    ]
+    for job in jobs:
+        if not job.file.is_file():
+            raise ValueError(
+                f'{job.system.name} has no config for {job.data.name}: {job.file} is missing; '
+                'leave one of the two out'
+            )
+    return list(dict.fromkeys(job for each in jobs for job in (each.start, each) if job))
+
+
+def make_config(job: Job, iterations: int, start_from: Path | None = None) -> Config:
+    """Resolve the config of one run.
+
+    Args:
+        job: The run.
+        iterations: Its length.
+        start_from: Checkpoint to start from.
+    """
+    system, data = job.system, job.data
+    if system.proposes:
+        config = Config.fromfile(job.file)
+    else:
+        config = Config.fromfile(CONFIGS / data.config)
+        config.merge_from_dict(Config.fromfile(CONFIGS / '_base_/schedule_tiny.py').to_dict())
+        config.model = Config.fromfile(job.file).model
+        set_classes(config.model, data.num_classes)
+        cap = config.model.test_cfg.get('rcnn', config.model.test_cfg)
+        cap.max_per_img = data.max_per_img
+    config.custom_imports = dict(imports=['mmrefine'], allow_failed_imports=False)
+    set_schedule(config, iterations)
+    if system.lr is not None:
+        config.optim_wrapper.optimizer.lr = system.lr
+    config.load_from = start_from and str(start_from)
+    config.randomness = dict(seed=job.seed)
+    return config
+
+
+def set_classes(model: ConfigDict, num_classes: int) -> None:
+    """Change the number of classes wherever the model states it.
+
+    Raises:
+        ValueError: It states none.
+    """
+    found = [part for part in parts(model) if part.get('num_classes') in (SHAPES_CLASSES, 80)]
+    if not found:
+        raise ValueError(f'model {model.get("type")!r} states no number of classes')
+    for part in found:
+        part.num_classes = num_classes
+
+
+def parts(model: Any) -> Iterator[ConfigDict]:
+    """A model's dict and all dicts inside it."""
+    if isinstance(model, dict):
+        yield model
+        for value in model.values():
+            yield from parts(value)
+
+
+def set_schedule(config: Config, iterations: int) -> None:
+    """Warm up for the first twentieth, decay along a cosine, evaluate once at the end."""
+    warm_up = max(1, round(WARM_UP * iterations))
+    config.train_cfg.update(max_iters=iterations, val_interval=iterations)
+    config.param_scheduler = [
+        dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=warm_up),
+        dict(
+            type='CosineAnnealingLR',
+            eta_min_ratio=0.02,
+            by_epoch=False,
+            begin=warm_up,
+            end=iterations,
+        ),
+    ]
+    config.default_hooks.logger.interval = min(20, iterations)
+    config.default_hooks.checkpoint.update(interval=max(iterations // 4, 50))

@@ -1,0 +1,200 @@
+"""Training runs in processes of their own, and what each of them found."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from threading import Lock
+
+from mmengine.config import Config
+
+from mmrefine.evaluation.coco_files import atomic_file
+from mmrefine.visualization.curves import find_scalars
+
+from .plan import CONFIGS, Job, make_config
+
+PACE_ITERATIONS = (5, 30)
+TRAIN = CONFIGS.parent / 'tools' / 'train.py'
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one finished run found.
+
+    Attributes:
+        system, data, seed: Which run.
+        iterations: Its length in batches.
+        minutes: Processor time of the run, evaluation included; of a resumed one, its last part.
+        metrics: Every number of the evaluation, by name without prefix, e.g. ``segm_AP``.
+    """
+
+    system: str
+    data: str
+    seed: int
+    iterations: int
+    minutes: float
+    metrics: dict[str, float]
+
+
+class Proof:
+    """A folder of runs; what is there is not run again.
+
+    Args:
+        folder: Where runs and results lie.
+        iterations: Length of every run; None for each set's own.
+        minutes: Processor minutes of training instead of a number of iterations: the pace of each
+            system is measured first.
+        threads: Threads of each run.
+        jobs: Runs at a time.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        iterations: int | None = None,
+        minutes: float | None = None,
+        threads: int = 1,
+        jobs: int = 1,
+    ) -> None:
+        if iterations is not None and minutes is not None:
+            raise ValueError('give iterations or minutes, not both')
+        for name, value in dict(
+            iterations=iterations, minutes=minutes, threads=threads, jobs=jobs
+        ).items():
+            if value is not None and value <= 0:
+                raise ValueError(f'{name} must be positive, not {value}')
+        self.folder, self.iterations, self.minutes = folder, iterations, minutes
+        self.threads, self.jobs = threads, jobs
+        # Looking up another package's config is not safe in threads.
+        self._configs = Lock()
+
+    def run(self, plan: Iterable[Job]) -> list[Result]:
+        """Run what is missing; results in the order of ``plan``.
+
+        Raises:
+            RuntimeError: A run failed; its log is named. The others are kept.
+        """
+        plan = list(plan)
+        # Chains first to last: a run that starts from another one waits for it.
+        for wave in ([j for j in plan if not j.start], [j for j in plan if j.start]):
+            with ThreadPoolExecutor(self.jobs) as pool:
+                for line in pool.map(self._report, wave):
+                    print(line, flush=True)
+        return [self.result(job) for job in plan]
+
+    def result(self, job: Job) -> Result:
+        """The stored result of a run."""
+        return Result(**json.loads(self._result_file(job).read_text()))
+
+    def finished(self, job: Job) -> bool:
+        """Whether the run has a result."""
+        return self._result_file(job).is_file()
+
+    def _result_file(self, job: Job) -> Path:
+        return self.folder / job.name / 'result.json'
+
+    def _report(self, job: Job) -> str:
+        known = self.finished(job)
+        if not known:
+            self._train(job)
+        result = self.result(job)
+        numbers = ', '.join(f'{k} {v:.3f}' for k, v in headline(result.metrics).items())
+        return f'{job.name}: {numbers}' + (' (from before)' if known else '')
+
+    def _train(self, job: Job) -> None:
+        folder = self.folder / job.name
+        start = None if job.start is None else last_checkpoint(self.folder / job.start.name)
+        iterations = self.length(job)
+        config = self._config(job, iterations, start)
+        seconds = self._process(folder, config, '--resume')
+        metrics = read_metrics(find_scalars(folder))
+        result = Result(job.system.name, job.data.name, job.seed, iterations, seconds / 60, metrics)
+        store(self._result_file(job), asdict(result))
+
+    def _config(self, job: Job, iterations: int, start: Path | None = None) -> Config:
+        with self._configs:
+            return make_config(job, iterations, start)
+
+    def length(self, job: Job) -> int:
+        """Iterations of a run, from the measured pace where minutes were asked for."""
+        if self.minutes is None:
+            return self.iterations or job.data.iterations
+        file = self.folder / job.data.name / job.system.name / 'pace.json'
+        if not file.is_file():
+            # Each system is paced once, the second step of a chain without the first one's weights.
+            seconds = []
+            for iterations in PACE_ITERATIONS:
+                config = self._config(job, iterations)
+                config.train_cfg.val_interval = iterations + 1
+                seconds.append(self._process(file.with_name(f'pace{iterations}'), config))
+            few, many = PACE_ITERATIONS
+            # Processor time: other programs stretch the wall clock.
+            store(file, (seconds[1] - seconds[0]) / (many - few))
+        return max(1, round(60 * self.minutes / json.loads(file.read_text())))
+
+    def _process(self, folder: Path, config: Config, *options: str) -> float:
+        """Train in a process of its own; returns its processor seconds."""
+        folder.mkdir(parents=True, exist_ok=True)
+        config.dump(folder / 'run.py')
+        environment = dict(
+            os.environ,
+            OMP_NUM_THREADS=str(self.threads),
+            OMP_WAIT_POLICY='passive',
+            PYTHONWARNINGS='ignore',
+        )
+        log = folder / 'output.txt'
+        command = [sys.executable, TRAIN, folder / 'run.py', '--work-dir', folder, *options]
+        with log.open('a') as out:
+            child = subprocess.Popen(
+                list(map(str, command)), env=environment, stdout=out, stderr=subprocess.STDOUT
+            )
+            _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode:
+            raise RuntimeError(f'training ended with status {child.returncode}: see {log}')
+        return usage.ru_utime + usage.ru_stime
+
+
+def headline(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The few numbers that say how a run went."""
+    names = ('segm_AP', 'boundary_AP', 'segm_AR100', 'segm_AR@100')
+    return {name: metrics[name] for name in names if name in metrics}
+
+
+def read_metrics(scalars: Path) -> dict[str, float]:
+    """Numbers of the last evaluation in a log.
+
+    Raises:
+        ValueError: There is none, or the loss left the numbers on the way.
+    """
+    records = [json.loads(line) for line in scalars.read_text().splitlines()]
+    lost = [r['iter'] for r in records if not math.isfinite(r.get('loss', 0.0))]
+    if lost:
+        raise ValueError(f'the loss is not finite at iteration {lost[0]}: see {scalars}')
+    found = [r for r in records if any('/' in name and '_A' in name for name in r)]
+    if not found:
+        raise ValueError(f'{scalars} holds no evaluation')
+    return {name.split('/', 1)[1]: value for name, value in found[-1].items() if '/' in name}
+
+
+def last_checkpoint(folder: Path) -> Path:
+    """The checkpoint that a run ended with.
+
+    Raises:
+        FileNotFoundError: It has none.
+    """
+    file = folder / 'last_checkpoint'
+    if not file.is_file():
+        raise FileNotFoundError(f'{folder} holds no finished training')
+    return Path(file.read_text())
+
+
+def store(file: Path, value: object) -> None:
+    """Write a value as JSON, whole or not at all."""
+    with atomic_file(file) as out:
+        json.dump(value, out, indent=1)

@@ -1,0 +1,76 @@
+"""What a proof says about a claim."""
+
+import pytest
+
+from mmrefine.learning.claims import CLAIMS, Claim, Finding, compare, findings
+from mmrefine.learning.plan import SYSTEMS
+from mmrefine.learning.runs import Result
+
+
+def result(system: str, seed: int, data: str = 'shapes', **metrics: float) -> Result:
+    return Result(system, data, seed, 100, 1.0, metrics)
+
+
+def find(results: list[Result], text: str, metric: str) -> Finding:
+    (found,) = [f for f in findings(results) if f.claim.text == text and f.metric == metric]
+    return found
+
+
+def test_claims_speak_of_systems_that_exist() -> None:
+    assert {name for claim in CLAIMS for name in (claim.system, claim.peer)} <= set(SYSTEMS)
+
+
+def test_differences_are_taken_seed_by_seed() -> None:
+    runs = [
+        result(system, seed, segm_AP=value, boundary_AP=0.1)
+        for system, values in dict(sipmask=(0.30, 0.42), **{'sipmask-1x1': (0.20, 0.30)}).items()
+        for seed, value in enumerate(values)
+    ]
+    # A seed that only one of the two has does not count.
+    runs.append(result('sipmask', 2, segm_AP=0.9, boundary_AP=0.9))
+    found = find(runs, 'SipMask 2x2 above 1x1', 'segm_AP')
+    assert found.mean == pytest.approx(0.11)
+    assert found.std == pytest.approx(0.01 * 2**0.5)
+    assert found.seeds == 2
+    assert found.verdict == 'holds'
+    assert find(runs, 'SipMask 2x2 above 1x1', 'boundary_AP').mean == 0
+
+
+def test_ratios_and_sizes_without_objects() -> None:
+    runs = [
+        result('sharpmask', 0, **{'segm_AR@100': 0.6}),
+        result('deepmask', 0, **{'segm_AR@100': 0.4}),
+    ]
+    assert find(runs, 'SharpMask 1.10 of DeepMask', 'segm_AR@100').mean == pytest.approx(1.5)
+    sizes = dict(segm_AP=0.1, boundary_AP=0.1, segm_AP_s=0.2, segm_AP_m=-1.0, segm_AP_l=0.3)
+    runs = [result('refinemask', 0, **sizes), result('mask-rcnn', 0, **sizes)]
+    metrics = {f.metric for f in findings(runs) if f.claim.text.startswith('its gain')}
+    assert metrics == {'segm_AP_s', 'segm_AP_l'}
+
+
+def test_sets_are_kept_apart() -> None:
+    runs = [
+        result('sipmask', 0, 'shapes', segm_AP=0.3, boundary_AP=0.1),
+        result('sipmask-1x1', 0, 'nuclei', segm_AP=0.2, boundary_AP=0.1),
+    ]
+    assert findings(runs) == []
+
+
+@pytest.mark.parametrize(
+    'mean, std, seeds, verdict',
+    [
+        (0.02, 0.001, 3, 'holds'),
+        (-0.02, 0.001, 3, 'fails'),
+        (0.02, 0.05, 3, 'undecided'),
+        (0.02, 0.0, 1, 'undecided'),
+        (0.0, 0.0, 3, 'holds'),
+    ],
+)
+def test_scattered_or_single_runs_decide_nothing(mean, std, seeds, verdict) -> None:
+    claim = Claim('a above b', 'a', 'b')
+    assert Finding(claim, 'shapes', 'segm_AP', mean, std, seeds).verdict == verdict
+
+
+def test_a_ratio_against_nothing_is_infinite() -> None:
+    assert compare(0.2, 0.0, ratio=True) == float('inf')
+    assert compare(0.2, 0.5, ratio=False) == pytest.approx(-0.3)

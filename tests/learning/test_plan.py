@@ -1,0 +1,77 @@
+"""Configs of a learning proof."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+
+from mmrefine.learning.plan import SETS, SYSTEMS, Job, make_config, parts, plan
+
+AP_SYSTEMS = [name for name, system in SYSTEMS.items() if not system.proposes]
+
+
+@pytest.mark.parametrize('name', SYSTEMS)
+def test_every_system_builds_on_the_compact_backbone(name: str) -> None:
+    config = make_config(Job(SYSTEMS[name], SETS['nuclei'], 3), iterations=100)
+    with torch.device('meta'):
+        model = MODELS.build(config.model)
+    assert model.backbone.depth == 18
+    if not SYSTEMS[name].proposes:
+        assert config.model.backbone.base_channels == 32
+        assert config.model.neck.out_channels == 64
+    assert config.train_cfg.max_iters == config.train_cfg.val_interval == 100
+    assert config.param_scheduler[-1]['end'] == 100
+    assert config.randomness == dict(seed=3)
+
+
+@pytest.mark.parametrize('name', AP_SYSTEMS)
+@pytest.mark.parametrize('data', ['shapes', 'nuclei', 'fruit-nuts'])
+def test_sets_give_pictures_classes_and_evaluation(name: str, data: str) -> None:
+    job = Job(SYSTEMS[name], SETS[data], 0)
+    config = make_config(job, iterations=10)
+    classes = config.train_dataloader.dataset.metainfo.classes
+    assert len(classes) == job.data.num_classes
+    stated = [part.num_classes for part in parts(config.model) if 'num_classes' in part]
+    # A class-agnostic part says 1 whatever the set.
+    assert {job.data.num_classes} <= set(stated) <= {job.data.num_classes, 1}
+    assert config.val_evaluator.type == 'MaskAPMetric'
+    assert config.train_dataloader.batch_size == 4
+    assert config.optim_wrapper.optimizer.type == 'AdamW'
+
+
+def test_a_dumped_config_is_the_run(tmp_path: Path) -> None:
+    from mmengine.config import Config
+
+    config = make_config(Job(SYSTEMS['condinst'], SETS['shapes'], 1), 50, tmp_path / 'start.pth')
+    config.dump(tmp_path / 'run.py')
+    again = Config.fromfile(tmp_path / 'run.py')
+    assert again.to_dict() == config.to_dict()
+    assert again.load_from == str(tmp_path / 'start.pth')
+
+
+def test_the_first_system_of_a_chain_is_planned_before_the_second() -> None:
+    jobs = plan(['sharpmask', 'sipmask'], ['shapes'], [0, 1])
+    names = [job.name for job in jobs]
+    assert names == [
+        'shapes/deepmask/seed0',
+        'shapes/sharpmask/seed0',
+        'shapes/sipmask/seed0',
+        'shapes/deepmask/seed1',
+        'shapes/sharpmask/seed1',
+        'shapes/sipmask/seed1',
+    ]
+    assert jobs[1].start == jobs[0]
+    assert plan(['deepmask', 'sharpmask'], ['shapes'], [0]) == jobs[:2]
+
+
+def test_unknown_names_are_refused_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="'sipmak' is unknown; there are mask-rcnn, .*sipmask"):
+        plan(['sipmak'], ['shapes'], [0])
+    with pytest.raises(ValueError, match="'shape' is unknown; there are shapes"):
+        plan(['sipmask'], ['shape'], [0])
+
+
+def test_a_proposal_system_without_config_for_a_set_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match='deepmask_tiny_nuclei-full.py is missing'):
+        plan(['mask-rcnn', 'deepmask'], ['nuclei-full'], [0])

@@ -1,0 +1,143 @@
+"""Runs that are kept, resumed, paced and refused."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from locations import ROOT
+from mmengine.config import Config
+
+from mmrefine.learning import runs
+from mmrefine.learning.plan import SETS, SYSTEMS, Job, plan
+from mmrefine.learning.runs import Proof, read_metrics
+
+# In place of a training: writes the log of one, and what it was asked for.
+TRAINER = """
+import json, sys, time
+from pathlib import Path
+from mmengine.config import Config
+config, work_dir = Config.fromfile(sys.argv[1]), Path(sys.argv[sys.argv.index('--work-dir') + 1])
+if (work_dir / 'broken').exists():
+    sys.exit(3)
+end = time.process_time() + 0.01 * config.train_cfg.max_iters
+while time.process_time() < end:
+    pass
+log = work_dir / '20260101_000000/vis_data/scalars.json'
+log.parent.mkdir(parents=True, exist_ok=True)
+lines = dict(loss=1.0, iter=1), {'coco/segm_AP': 0.25, 'step': 1}
+log.write_text('\\n'.join(map(json.dumps, lines)))
+(work_dir / 'last_checkpoint').write_text(str(work_dir / 'iter.pth'))
+with (work_dir / 'asked.txt').open('a') as asked:
+    asked.write(f'{config.train_cfg.max_iters} {config.load_from}\\n')
+"""
+
+
+@pytest.fixture
+def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / 'trainer.py'
+    path.write_text(TRAINER)
+    monkeypatch.setattr(runs, 'TRAIN', path)
+    return tmp_path / 'proof'
+
+
+def asked(folder: Path, job: Job) -> list[str]:
+    return (folder / job.name / 'asked.txt').read_text().splitlines()
+
+
+def test_what_is_there_is_not_run_again(trainer: Path, capsys: pytest.CaptureFixture) -> None:
+    jobs = plan(['mask-rcnn', 'sipmask'], ['nuclei'], [0])
+    first = Proof(trainer, iterations=2).run(jobs[:1])
+    assert first[0].metrics == {'segm_AP': 0.25}
+    assert (first[0].system, first[0].data, first[0].seed) == ('mask-rcnn', 'nuclei', 0)
+    both = Proof(trainer, iterations=2, jobs=2).run(jobs)
+    assert both[0] == first[0]
+    assert [asked(trainer, job) for job in jobs] == [['2 None'], ['2 None']]
+    assert 'mask-rcnn/seed0: segm_AP 0.250 (from before)' in capsys.readouterr().out
+
+
+def test_a_failed_run_is_named_and_the_others_are_kept(trainer: Path) -> None:
+    jobs = plan(['mask-rcnn', 'sipmask'], ['nuclei'], [0])
+    broken = trainer / jobs[0].name / 'broken'
+    broken.parent.mkdir(parents=True)
+    broken.touch()
+    with pytest.raises(RuntimeError, match='status 3: see .*nuclei/mask-rcnn/seed0/output.txt'):
+        Proof(trainer, iterations=2).run(jobs)
+    assert Proof(trainer).finished(jobs[1])
+    assert not Proof(trainer).finished(jobs[0])
+    broken.unlink()
+    assert len(Proof(trainer, iterations=2).run(jobs)) == 2
+
+
+def test_the_second_of_a_chain_starts_from_the_first_of_its_seed(trainer: Path) -> None:
+    jobs = plan(['sharpmask'], ['shapes'], [0, 1])
+    Proof(trainer, iterations=2, jobs=2).run(jobs)
+    starts = [asked(trainer, job)[0].split()[1] for job in jobs if job.system.name == 'sharpmask']
+    expected = [trainer / f'shapes/deepmask/seed{seed}/iter.pth' for seed in (0, 1)]
+    assert starts == list(map(str, expected))
+
+
+def test_minutes_become_iterations_by_the_pace_of_the_system(trainer: Path) -> None:
+    (job,) = plan(['mask-rcnn'], ['nuclei'], [0])
+    # The stand-in takes 0.01 s an iteration; a tenth of a minute would be 600 of them.
+    length = Proof(trainer, minutes=0.1).length(job)
+    assert 300 < length < 900
+    assert Proof(trainer, minutes=0.2).length(job) == pytest.approx(2 * length, abs=1)
+
+
+def test_set_gives_the_length_by_default(tmp_path: Path) -> None:
+    job = Job(SYSTEMS['sipmask'], SETS['shapes'], 0)
+    assert Proof(tmp_path).length(job) == 1000
+    assert Proof(tmp_path, iterations=7).length(job) == 7
+
+
+@pytest.mark.parametrize('options', [dict(iterations=0), dict(minutes=-1.0), dict(jobs=0)])
+def test_lengths_must_be_positive(options: dict, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f'{next(iter(options))} must be positive'):
+        Proof(tmp_path, **options)
+
+
+def test_minutes_and_iterations_exclude_each_other(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match='not both'):
+        Proof(tmp_path, iterations=10, minutes=1.0)
+
+
+def test_numbers_are_of_the_last_evaluation(tmp_path: Path) -> None:
+    log = tmp_path / 'scalars.json'
+    lines = [
+        dict(loss=2.0, iter=1),
+        {'coco/segm_AP': 0.1, 'coco/segm_AP/star': 0.2, 'step': 1},
+        dict(loss=1.0, iter=2),
+        {'coco/segm_AP': 0.3, 'data_time': 0.1, 'step': 2},
+    ]
+    log.write_text('\n'.join(map(json.dumps, lines)))
+    assert read_metrics(log) == {'segm_AP': 0.3}
+    log.write_text(json.dumps(lines[0]))
+    with pytest.raises(ValueError, match='no evaluation'):
+        read_metrics(log)
+    log.write_text(json.dumps(dict(loss=float('nan'), iter=40)))
+    with pytest.raises(ValueError, match='not finite at iteration 40'):
+        read_metrics(log)
+
+
+@pytest.mark.slow
+def test_the_command_trains_compares_and_draws(tmp_path: Path) -> None:
+    shapes = tmp_path / 'shapes'
+    make = [sys.executable, ROOT / 'tools/make_shapes.py', shapes, '--num', '8', '--size', '96']
+    subprocess.run(list(map(str, make)), check=True)
+    command = [
+        *(sys.executable, ROOT / 'tools/learning_proof.py', tmp_path / 'out', '--iterations', 2),
+        *('--systems', 'sipmask', 'sipmask-1x1', 'sharpmask', '--seeds', 0),
+    ]
+    environment = {**os.environ, 'MMREFINE_SHAPES': str(shapes)}
+    subprocess.run(list(map(str, command)), check=True, env=environment)
+    results = json.loads((tmp_path / 'out/results.json').read_text())
+    assert [r['system'] for r in results] == ['sipmask', 'sipmask-1x1', 'deepmask', 'sharpmask']
+    assert all(r['iterations'] == 2 for r in results)
+    report = (tmp_path / 'out/learning.md').read_text()
+    assert 'SipMask 2x2 above 1x1 | shapes | mask AP' in report
+    assert (tmp_path / 'out/learning.png').stat().st_size > 5000
+    start = Config.fromfile(tmp_path / 'out/shapes/sharpmask/seed0/run.py').load_from
+    assert start == str(tmp_path / 'out/shapes/deepmask/seed0/iter_2.pth')
