@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import torch
 from mmdet.registry import MODELS
+from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmrefine.sipmask.video.memory import Detections, MatchRule, TrackMemory, associate
@@ -73,47 +74,65 @@ def remembered(device: str) -> TrackMemory:
     return associate(TrackMemory.empty(found, SIZE), found, MatchRule(), SIZE)[1]
 
 
-def frame_functions(device: str) -> tuple[Callable, Callable, Callable]:
-    """One frame without tracking, with association alone, with branch and association.
+def frame_functions(device: str) -> dict[str, Callable]:
+    """One frame with more and more of the tracking, and the branch alone in two forms.
 
-    Each returns the boxes of its detections, which must agree.
+    ``frame`` (no tracking), ``association`` (on ready embeddings) and ``whole`` return the boxes of
+    the detections; ``cells`` and ``map`` their embeddings, computed where they are read and
+    everywhere. Results within each group must agree.
     """
     model, memory, rule = video_model(device), remembered(device), MatchRule()
     image = torch.randn(1, 3, *PADDED, generator=torch.Generator().manual_seed(0)).to(device)
     meta = {'img_shape': SIZE, 'ori_shape': SIZE, 'scale_factor': (1.0, 1.0)}
-    ready = torch.randn(EMBEDDING, PADDED[0] // 8, PADDED[1] // 8, device=device)
+    ready = torch.randn(DETECTIONS, EMBEDDING, device=device)
+    head = model.track_head
+
+    def detect(x: tuple[Tensor, ...]) -> tuple[InstanceData, list[Tensor]]:
+        outputs = model.bbox_head(x)
+        return model.bbox_head.predict_by_feat(outputs, [meta])[0], outputs.features
+
+    def in_cells(x: tuple[Tensor, ...], boxes: Tensor) -> Tensor:
+        return head.embed_cells([level[0] for level in head.towers(x)], box_centers(boxes))
 
     def frame(branch: bool, association: bool) -> Tensor:
         with torch.no_grad():
             x = model.extract_feat(image)
-            outputs = model.bbox_head(x)
-            result = model.bbox_head.predict_by_feat(outputs, [meta])[0]
-            embed_map = model.track_head(x)[0] if branch else ready
+            result, features = detect(x)
             if association:
-                embeds = model.track_head.embed(embed_map, box_centers(result.bboxes))
+                embeds = in_cells(x, result.bboxes) if branch else ready
                 found = Detections(result.bboxes, result.scores, result.labels, embeds)
                 associate(memory, found, rule, SIZE)
-            basis = model.mask_head(outputs.features)
+            basis = model.mask_head(features)
             return model.mask_head.predict_by_feat(basis, [result], [meta])[0].bboxes
 
-    return (
-        lambda: frame(False, False),
-        lambda: frame(False, True),
-        lambda: frame(True, True),
-    )
+    with torch.no_grad():
+        pyramid = model.extract_feat(image)
+        boxes = detect(pyramid)[0].bboxes
+    return {
+        'frame': lambda: frame(False, False),
+        'association': lambda: frame(False, True),
+        'whole': lambda: frame(True, True),
+        'cells': torch.no_grad()(lambda: in_cells(pyramid, boxes)),
+        'map': torch.no_grad()(lambda: head.embed(head(pyramid)[0], box_centers(boxes))),
+    }
 
 
 def overhead_rows(device: str) -> list[Row]:
-    """Ratios of a frame with tracking to one without."""
-    image, matched, whole = frame_functions(device)
-    details = {'detections': len(image())}
+    """Ratios of a frame with tracking to one without, and what reading cells alone saves."""
+    run = frame_functions(device)
+    details = {'detections': len(run['frame']())}
     size = f'{DETECTIONS} detections, {REMEMBERED} objects'
+    pairs = (
+        (f'association, {size}', 'frame', 'association', 0.0),
+        (f'branch and association, {size}', 'frame', 'whole', 0.0),
+        (f'branch in the cells of {DETECTIONS} detections / everywhere', 'cells', 'map', 1e-5),
+    )
     return [
         compare(
-            'track', f'{case}, {size}', image, function,
-            device=device, repeats=7, memory=False, details=details,
+            'track', case, run[ours], run[peer],
+            device=device, tolerance=tolerance, repeats=7, memory=False, details=details,
         )
-        for case, function in (('association', matched), ('branch and association', whole))
+        for case, ours, peer, tolerance in pairs
     ]  # fmt: skip
 
 

@@ -153,7 +153,8 @@ def check_clip(golden: Golden, report: Report, device: torch.device) -> None:
         with torch.no_grad():
             outputs = replay.box(feats)
             result = replay.box.predict_by_feat(outputs, [meta], cfg)[0]
-            embeds = replay.track.embed(replay.track(feats)[0], box_centers(result.bboxes))
+            towers = [level[0] for level in replay.track.towers(feats)]
+            embeds = replay.track.embed_cells(towers, box_centers(result.bboxes))
             x, y = image_scale(meta, cfg['scale'])
             found = Detections(
                 result.bboxes / result.bboxes.new_tensor((x, y, x, y)),

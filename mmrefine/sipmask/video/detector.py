@@ -122,10 +122,10 @@ class SipMaskVIS(SipMask, BaseMOTModel):
         metas = [frame.metainfo for frame in frames]
         outputs = self.bbox_head(x)
         results = self.bbox_head.predict_by_feat(outputs, metas)
-        embed_maps = self.track_head(x)
+        towers = self.track_head.towers(x)
         kept, named = [], []
-        for frame, result, embed_map in zip(frames, results, embed_maps):
-            ids = self.identify(result, embed_map, frame.metainfo)
+        for at, (frame, result) in enumerate(zip(frames, results)):
+            ids = self.identify(result, [level[at] for level in towers], frame.metainfo)
             keep = last_of_each(ids)
             kept.append(result[keep])
             named.append(ids[keep])
@@ -136,13 +136,13 @@ class SipMaskVIS(SipMask, BaseMOTModel):
             frame.pred_track_instances = found
         return frames
 
-    def identify(self, result: InstanceData, embed_map: Tensor, meta: dict) -> Tensor:
+    def identify(self, result: InstanceData, towers: list[Tensor], meta: dict) -> Tensor:
         """Ids LongTensor[n] of a frame's detections, -1 for those the tracker drops.
 
         Args:
             result: Detections in pixels of the network input, see
                 ``SipMaskBBoxHead.predict_by_feat``.
-            embed_map: Tensor[E, H, W].
+            towers: Tower maps of the frame, see ``SipMaskTrackHead.embed_cells``.
             meta: ``video_id``, ``frame_id``, ``ori_shape`` and scale of the frame.
         """
         cfg = self.bbox_head.test_cfg
@@ -151,7 +151,7 @@ class SipMaskVIS(SipMask, BaseMOTModel):
             result.bboxes / result.bboxes.new_tensor((x, y, x, y)),
             result.scores,
             result.labels,
-            self.track_head.embed(embed_map, box_centers(result.bboxes)),
+            self.track_head.embed_cells(towers, box_centers(result.bboxes)),
         )
         for key in ('video_id', 'frame_id'):
             if key not in meta:

@@ -3,7 +3,8 @@
 Paper:    SipMask, https://arxiv.org/abs/2007.14772, section 3.4.
 Origin:   JialeCao001/SipMask, ``SipMask-VIS``; written anew.
 Changes:  a box whose centre left the image reads the nearest cell instead of one from the other
-          side or none at all; images without samples take the same path.
+          side or none at all; images without samples take the same path; a frame under test gets
+          its embeddings in the cells of its detections alone.
 
 Shapes:   B images, E embedding channels, H x W cells of stride 8, n samples and G objects of one
           image, M objects of its reference frame.
@@ -70,13 +71,17 @@ class SipMaskTrackHead(BaseModule):
 
     def forward(self, x: Sequence[Tensor]) -> Tensor:
         """Pyramid maps Tensor[B, C, *, *], finest first -> embeddings Tensor[B, E, H, W]."""
-        levels = [self.convs(level) for level in x[: self.num_levels]]
+        levels = self.towers(x)
         size = levels[0].shape[-2:]
         joined = [levels[0]] + [
             F.interpolate(level, size=size, mode='bilinear', align_corners=False)
             for level in levels[1:]
         ]
         return self.conv_embed(torch.cat(joined, dim=1))
+
+    def towers(self, x: Sequence[Tensor]) -> list[Tensor]:
+        """Pyramid maps -> tower maps Tensor[B, F, *, *] of the levels that feed the map."""
+        return [self.convs(level) for level in x[: self.num_levels]]
 
     def embed(self, embed_map: Tensor, centers: Tensor) -> Tensor:
         """Read one cell per box.
@@ -88,12 +93,35 @@ class SipMaskTrackHead(BaseModule):
         Returns:
             Tensor[n, E], float32.
         """
-        height, width = embed_map.shape[-2:]
+        rows, columns = self.cells(centers, embed_map.shape[-2:])
+        return embed_map[:, rows, columns].t().float()
+
+    def embed_cells(self, levels: Sequence[Tensor], centers: Tensor) -> Tensor:
+        """The same without the map: what is pointwise is computed in the cells that are read.
+
+        The 3 x 3 convolutions stay whole, since their group norm looks at the whole level.
+
+        Args:
+            levels: One image of the result of ``towers``, each Tensor[F, *, *].
+            centers: Tensor[n, 2] as for ``embed``.
+
+        Returns:
+            Tensor[n, E], float32.
+        """
+        size = levels[0].shape[-2:]
+        rows, columns = self.cells(centers, size)
+        joined = torch.cat([read_resized(level, rows, columns, size) for level in levels], dim=1)
+        weight, bias = self.conv_embed.weight.flatten(1), self.conv_embed.bias
+        with torch.autocast(joined.device.type, enabled=False):
+            return F.linear(joined, weight.float(), bias.float())
+
+    def cells(self, centers: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Row and column, two LongTensor[n], of the cells nearest to centres on a map (H, W)."""
         # Cells can be clamped but NaN cannot; a diverged network must not crash the look-up.
         cells = (centers.detach() / self.stride).nan_to_num(0.0).floor()
-        columns = cells[:, 0].clamp(0, width - 1).long()
-        rows = cells[:, 1].clamp(0, height - 1).long()
-        return embed_map[:, rows, columns].t().float()
+        columns = cells[:, 0].clamp(0, size[1] - 1).long()
+        rows = cells[:, 1].clamp(0, size[0] - 1).long()
+        return rows, columns
 
     def loss_by_feat(
         self,
@@ -132,6 +160,34 @@ class SipMaskTrackHead(BaseModule):
             'loss_match': self.loss_weight * loss / len(samples),
             'match_acc': 100 * correct / total,
         }
+
+
+def read_resized(level: Tensor, rows: Tensor, columns: Tensor, size: Sequence[int]) -> Tensor:
+    """Some cells of a map as it would be after bilinear resizing to ``size`` = (H, W).
+
+    Args:
+        level: Tensor[C, h, w].
+        rows: LongTensor[n], 0 .. H - 1.
+        columns: LongTensor[n], 0 .. W - 1.
+        size: Of the resized map, as ``F.interpolate`` without ``align_corners`` makes it.
+
+    Returns:
+        Tensor[n, C], float32.
+    """
+    top, bottom, down = _neighbours(rows, size[0], level.shape[1])
+    left, right, across = _neighbours(columns, size[1], level.shape[2])
+    upper, lower = (
+        torch.lerp(level[:, row, left].float(), level[:, row, right].float(), across)
+        for row in (top, bottom)
+    )
+    return torch.lerp(upper, lower, down).t()
+
+
+def _neighbours(index: Tensor, fine: int, coarse: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The two cells of a coarse axis around cells of the fine one, and the second's share."""
+    place = ((index + 0.5) * (coarse / fine) - 0.5).clamp(min=0)
+    low = place.long().clamp(max=coarse - 1)
+    return low, (low + 1).clamp(max=coarse - 1), place - low
 
 
 def box_centers(boxes: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from mmengine.structures import InstanceData
+from tiny_sipmask import CHANNELS
 from tiny_sipmask_video import clip, frame, pictures, tiny_video_model
 
 from mmrefine.masks import to_dense
@@ -148,7 +149,7 @@ def test_a_frame_without_its_place_in_a_video_is_refused():
             InstanceData(
                 bboxes=torch.zeros(0, 4), scores=torch.zeros(0), labels=torch.zeros(0).long()
             ),
-            torch.zeros(16, 4, 4),
+            [torch.zeros(CHANNELS, 4, 4)] * 3,
             meta,
         )
 

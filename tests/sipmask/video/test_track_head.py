@@ -36,13 +36,19 @@ def samples(boxes: list, gt_inds: list) -> InstanceData:
     )
 
 
-@pytest.mark.parametrize('sides', [(16, 24), (5, 7), (1, 3)])
-def test_map_has_the_size_of_the_finest_level(sides):
+SIDES = [(16, 24), (5, 7), (1, 3)]
+
+
+def pyramid(sides: tuple[int, int], batch: int = 2) -> list[torch.Tensor]:
     height, width = sides
-    levels = [
-        torch.randn(2, 8, -(-height // 2**level), -(-width // 2**level)) for level in range(4)
+    return [
+        torch.randn(batch, 8, -(-height // 2**level), -(-width // 2**level)) for level in range(4)
     ]
-    assert head()(levels).shape == (2, 4, height, width)
+
+
+@pytest.mark.parametrize('sides', SIDES)
+def test_map_has_the_size_of_the_finest_level(sides):
+    assert head()(pyramid(sides)).shape == (2, 4, *sides)
 
 
 def test_coarser_levels_than_the_third_do_not_count():
@@ -71,6 +77,41 @@ def test_embedding_is_the_cell_of_the_centre():
 )
 def test_a_centre_outside_the_image_reads_the_nearest_cell(center, cell):
     assert head().embed(numbered_map(), torch.tensor([center])).tolist() == [cell]
+
+
+@pytest.mark.parametrize('sides', SIDES)
+@pytest.mark.parametrize('norm', [None, {'type': 'GN', 'num_groups': 2}])
+def test_single_cells_equal_those_of_the_whole_map(sides, norm):
+    model, levels = head(norm_cfg=norm), pyramid(sides)
+    # Every cell, the borders included, and centres beyond all four sides.
+    around = [torch.arange(-12.0, 8 * side + 12, 8) for side in sides]
+    rows, columns = torch.meshgrid(*around, indexing='ij')
+    centers = torch.stack((columns.flatten(), rows.flatten()), dim=1)
+    with torch.no_grad():
+        maps, towers = model(levels), model.towers(levels)
+        for image in range(2):
+            single = model.embed_cells([level[image] for level in towers], centers)
+            whole = model.embed(maps[image], centers)
+            torch.testing.assert_close(single, whole, rtol=1e-5, atol=1e-6)
+
+
+def test_single_cells_of_no_detection_and_of_nan():
+    model = head()
+    towers = [level[0] for level in model.towers(pyramid((5, 7)))]
+    assert model.embed_cells(towers, torch.zeros(0, 2)).shape == (0, 4)
+    lost = torch.tensor([[float('nan'), float('inf')]])
+    nearest = torch.tensor([[0.0, 1e6]])
+    assert torch.equal(model.embed_cells(towers, lost), model.embed_cells(towers, nearest))
+
+
+def test_single_cells_are_single_precision_under_autocast():
+    model, centers = head(), torch.tensor([[20.0, 12.0], [50.0, 30.0]])
+    towers = [level[0].bfloat16() for level in model.towers(pyramid((5, 7)))]
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        mixed = model.embed_cells(towers, centers)
+    exact = model.embed_cells([level.float() for level in towers], centers)
+    assert mixed.dtype == torch.float32
+    torch.testing.assert_close(mixed, exact, rtol=0, atol=0)
 
 
 def test_reference_index_counts_from_one_and_is_zero_where_absent():
