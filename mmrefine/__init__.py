@@ -26,6 +26,7 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
     'mmrefine.evaluation.id_switch_metric': ('IdSwitchMetric',),
     'mmrefine.evaluation.mask_ap_metric': ('MaskAPMetric',),
     'mmrefine.evaluation.video_metric': ('VideoMaskAPMetric',),
+    'mmrefine.layers.layer_norm': ('LayerNorm2d',),
     'mmrefine.mask_format': (
         'MaskFormatHook',
         'RLECoarseMaskHead',
@@ -39,6 +40,11 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
     'mmrefine.refinemask.losses': ('BARCrossEntropyLoss', 'RefineCrossEntropyLoss'),
     'mmrefine.refinemask.mask_head': ('RefineMaskHead', 'SimpleRefineMaskHead'),
     'mmrefine.refinemask.roi_head': ('CascadeRefineRoIHead', 'RefineRoIHead'),
+    'mmrefine.refinemask.other_boxes': (
+        'DynamicRefineRoIHead',
+        'HTCRefineRoIHead',
+        'SparseRefineRoIHead',
+    ),
     'mmrefine.points.legacy': ('InclusiveBoxes', 'TruncatedResize'),
     'mmrefine.points.losses': ('LtrbIoULoss',),
     'mmrefine.evaluation.proposal_ar': ('ProposalARMetric',),

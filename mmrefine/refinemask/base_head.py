@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..layers import ClassLogits
+from .fitting import require_width
 from .inference import FusedMasks, MaskOptions, fuse_masks
 from .stages import conv_stack
 from .targets import multi_size_targets
@@ -127,6 +128,8 @@ class MultiStageMaskHead(BaseModule):
                 f'{list(sizes)}'
             )
         self.stage_sizes = sizes
+        self.in_channels_instance = conv_in_channels_instance
+        self.in_channels_semantic = conv_in_channels_semantic
         self.semantic_stride = semantic_out_stride
         self.with_cp = with_cp
         self.logit_std = logit_std
@@ -188,6 +191,7 @@ class MultiStageMaskHead(BaseModule):
             fine_feat: Tensor[B, C, H, W].
             stages: Adapt the features to that many stages only.
         """
+        require_width('fine feature map', fine_feat, self.in_channels_semantic, 'semantic')
         semantic = fine_feat
         for conv in self.semantic_convs:
             semantic = conv(semantic)
@@ -223,9 +227,13 @@ class MultiStageMaskHead(BaseModule):
         """
 
     def forward(
-        self, roi_feats: Tensor, fine_feat: Tensor, rois: Tensor, labels: Tensor
+        self,
+        roi_feats: Tensor,
+        fine_feat: Tensor | None = None,
+        rois: Tensor | None = None,
+        labels: Tensor | None = None,
     ) -> tuple[list[Tensor], Tensor | None]:
-        """Predict masks.
+        """Predict masks; all arguments are needed.
 
         Args:
             roi_feats: Tensor[N, C, S_0, S_0].
@@ -237,7 +245,15 @@ class MultiStageMaskHead(BaseModule):
         Returns:
             Logits Tensor[N, 1, S_i, S_i] per stage (before fusion), and the foreground logits
             Tensor[B, 1, H, W] or None.
+
+        Raises:
+            ValueError: Only RoI features are given, which is what stock RoI heads do.
         """
+        if fine_feat is None or rois is None or labels is None:
+            raise ValueError(
+                f'{type(self).__name__} also needs the fine feature map, RoIs and labels: set '
+                "roi_head.type to 'RefineRoIHead', or to 'CascadeRefineRoIHead' for a cascade"
+            )
         semantic = self.semantic_path(fine_feat)
         return self.refine(roi_feats, semantic, rois, labels), semantic.logits
 
@@ -280,7 +296,7 @@ class MultiStageMaskHead(BaseModule):
         """Tensor[N, C, S_0, S_0] -> Tensor[N, C_0, S_0, S_0].
 
         Raises:
-            ValueError: The RoI grid is not the first stage's.
+            ValueError: The RoI grid is not the first stage's, or the features have another width.
         """
         if roi_feats.shape[-1] != self.stage_sizes[0]:
             raise ValueError(
@@ -288,6 +304,7 @@ class MultiStageMaskHead(BaseModule):
                 f'{self.stage_sizes[0]}: '
                 'set output_size of the mask RoI extractor to stage_sup_size[0]'
             )
+        require_width('RoI feature map', roi_feats, self.in_channels_instance, 'instance')
         for conv in self.instance_convs:
             roi_feats = conv(roi_feats)
         return roi_feats

@@ -18,6 +18,15 @@ from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
 from ..masks import GridGroup, MaskGrids, roi_masks
+from .base_head import MultiStageMaskHead
+from .fitting import (
+    fine_map,
+    fit_to_pyramid,
+    pool_single,
+    require_kind,
+    require_single,
+    unscaled,
+)
 from .inference import FusedMasks, GridPlan, MaskOptions
 
 
@@ -44,17 +53,20 @@ class FineMaskMixin:
         super().__init__(*args, **kwargs)
 
     def init_mask_head(self, mask_roi_extractor: ConfigType, mask_head: ConfigType) -> None:
-        """Build the mask head with the box head's number of classes.
+        """Build the mask head with the box head's classes and the width and stride of its maps.
 
         Raises:
-            ValueError: The mask head is configured for another number, or there is no extractor of
-                its own.
+            ValueError: The mask head is configured for other ones or is none of RefineMask's, there
+                are several, or there is no extractor of its own.
         """
         if mask_roi_extractor is None:
             raise ValueError(
                 f'{type(self).__name__} needs a mask_roi_extractor: its grid differs from the box '
                 "head's"
             )
+        owner = type(self).__name__
+        require_single(owner, mask_roi_extractor=mask_roi_extractor, mask_head=mask_head)
+        require_kind(owner, mask_head, MultiStageMaskHead)
         if self.with_bbox:
             last = (
                 self.bbox_head[-1] if isinstance(self.bbox_head, nn.ModuleList) else self.bbox_head
@@ -69,12 +81,12 @@ class FineMaskMixin:
             mask_head = dict(mask_head, num_classes=classes)
         self.share_roi_extractor = False
         self.mask_roi_extractor = MODELS.build(mask_roi_extractor)
-        self.mask_head = MODELS.build(mask_head)
+        self.mask_head = MODELS.build(
+            fit_to_pyramid(mask_head, self.mask_roi_extractor, self.fine_level)
+        )
 
     def _mask_features(self, x: tuple[Tensor, ...], rois: Tensor) -> Tensor:
-        # fp32: half precision cannot place RoIs to the pixel, and the CPU kernel has no bf16
-        feats = [level.float() for level in x[: self.mask_roi_extractor.num_inputs]]
-        return self.mask_roi_extractor(feats, rois)
+        return pool_single(self.mask_roi_extractor, x, rois)
 
     def fine_mask_forward(
         self, x: tuple[Tensor, ...], rois: Tensor, labels: Tensor | None = None
@@ -93,7 +105,7 @@ class FineMaskMixin:
         if labels is None:
             labels = rois.new_zeros(len(rois), dtype=torch.long)
         stage_logits, semantic_logits = self.mask_head(
-            self._mask_features(x, rois), x[self.fine_level], rois, labels
+            self._mask_features(x, rois), fine_map(x, self.fine_level), rois, labels
         )
         return dict(
             stage_logits=stage_logits, semantic_logits=semantic_logits, mask_preds=stage_logits[-1]
@@ -292,7 +304,4 @@ class CascadeRefineRoIHead(FineMaskMixin, CascadeRoIHead):
         if stage < self.num_stages - 1:
             return dict(loss_mask={})
         results = self.fine_mask_loss(x, sampling_results, batch_gt_instances)
-        # the caller scales by the weight of the box stage; the only mask head keeps its own
-        weight = self.stage_loss_weights[stage]
-        results['loss_mask'] = {k: v / weight for k, v in results['loss_mask'].items()}
-        return results
+        return unscaled(results, self.stage_loss_weights[stage])

@@ -1,0 +1,27 @@
+"""Layer normalisation of feature maps."""
+
+import torch.nn.functional as F
+from mmdet.registry import MODELS
+from torch import Tensor, nn
+
+
+@MODELS.register_module()
+class LayerNorm2d(nn.LayerNorm):
+    """Normalise every position of a map over its channels, as in ViTDet and the Co-DETR models.
+
+    For ``norm_cfg=dict(type='LayerNorm2d')``; mmcv has the layer for channels-last maps only.
+
+    Args:
+        num_channels: C.
+        eps: Added to the variance.
+    """
+
+    def __init__(self, num_channels: int, eps: float = 1e-6) -> None:
+        super().__init__(num_channels, eps=eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tensor[N, C, H, W] -> Tensor[N, C, H, W]."""
+        last = F.layer_norm(
+            x.movedim(1, -1), self.normalized_shape, self.weight, self.bias, self.eps
+        )
+        return last.movedim(-1, 1)
