@@ -101,6 +101,13 @@ def test_more_than_a_hundred_objects_train(tmp_path):
     assert torch.isfinite(losses['loss_match']) and losses['loss_match'] > 0
 
 
+def test_an_unreadable_frame_is_named(tmp_path):
+    write_clips(tmp_path, [[[{'id': 1, 'box': [8, 8, 60, 60]}]] * 2])
+    (tmp_path / 'train' / 'JPEGImages' / '1' / '1.png').write_bytes(b'no picture')
+    with pytest.raises((AssertionError, OSError), match='1/1.png'):
+        training_set(tmp_path)[0, 1]
+
+
 @pytest.mark.slow
 def test_generated_clips_train_validate_and_give_a_submission(tmp_path, monkeypatch):
     data = tmp_path / 'data'
