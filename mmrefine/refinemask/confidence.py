@@ -1,5 +1,10 @@
 """How sure a multi-stage mask is of its boundary: what two successive stages say about it.
 
+The plain difference of their probabilities says the opposite of what one wants: on objects that the
+model sees clearly the finer stage is sharp where the coarser is still blurred, so they differ more
+than on objects at which both only shrug. Agreement is therefore counted as the chance that both
+say the same, which is one half where either has no opinion.
+
 Shapes: N RoIs, S side of a stage's grid.
 """
 
@@ -22,15 +27,17 @@ def stage_agreement(stage_logits: Sequence[Tensor]) -> Tensor:
         stage_logits: Tensor[N, 1, S_i, S_i] per stage before fusion, coarse to fine; at least two.
 
     Returns:
-        Tensor[N, 1, S, S] on the last grid, in [0, 1]: ``1 - |p - q|``, p the probability of the
-        last stage and q that of the stage before, resized with aligned corners.
+        Tensor[N, 1, S, S] on the last grid, in [0, 1]: ``p q + (1 - p) (1 - q)``, the probability
+        that two draws agree, one with the last stage's probability p and one with that of the stage
+        before, q, resized with aligned corners. 1: both are sure and agree; 0: both are sure and
+        contradict each other.
     """
     if len(stage_logits) < 2:
         raise ValueError(f'agreement needs two stages, got {len(stage_logits)}')
     before, last = (logits.float().sigmoid() for logits in stage_logits[-2:])
     size = tuple(last.shape[-2:])
     before = F.interpolate(before, size=size, mode='bilinear', align_corners=True)
-    return 1 - (last - before).abs()
+    return last * before + (1 - last) * (1 - before)
 
 
 def boundary_confidence(fused: Tensor, agreement: Tensor) -> Tensor:

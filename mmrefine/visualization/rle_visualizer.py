@@ -1,4 +1,4 @@
-"""MMDetection's visualizer for results whose masks are RLE."""
+"""MMDetection's visualizer for results whose masks are RLE or carry boundary confidences."""
 
 from copy import copy
 
@@ -8,13 +8,17 @@ from mmdet.visualization import DetLocalVisualizer
 from mmengine.structures import InstanceData
 
 from ..masks import to_dense
+from .confidence import confidence_colours, draw_boundary_confidence
 
 
 @VISUALIZERS.register_module()
 class RLELocalVisualizer(DetLocalVisualizer):
     """``DetLocalVisualizer`` that also draws masks given as a list of RLEs.
 
-    In a config: ``visualizer = dict(type='RLELocalVisualizer')``.
+    In a config: ``visualizer = dict(type='RLELocalVisualizer')``. Where instances have
+    ``boundary_confidences`` (Tensor[N]), the boundary bands of their masks are coloured by them,
+    red to green, and the number stands at the lower left corner of the box; ``boundary_maps``
+    (N Tensor[S, S]) colour the bands pixel by pixel.
     """
 
     def _draw_instances(
@@ -27,4 +31,30 @@ class RLELocalVisualizer(DetLocalVisualizer):
         if isinstance(instances.get('masks'), list):
             instances = copy(instances)
             instances.masks = to_dense(instances.masks, image.shape[:2])
-        return super()._draw_instances(image, instances, classes, palette)
+        drawn = super()._draw_instances(image, instances, classes, palette)
+        if 'boundary_confidences' not in instances or 'masks' not in instances:
+            return drawn
+        return self._draw_confidences(drawn, instances)
+
+    def _draw_confidences(self, image: np.ndarray, instances: InstanceData) -> np.ndarray:
+        confidences = np.asarray(instances.boundary_confidences)
+        maps = instances.get('boundary_maps')
+        boxes = np.asarray(instances.bboxes)
+        image = draw_boundary_confidence(
+            image,
+            np.asarray(instances.masks),
+            confidences,
+            boxes,
+            None if maps is None else [np.asarray(m) for m in maps],
+        )
+        self.set_image(image)
+        for box, confidence, colour in zip(boxes, confidences, confidence_colours(confidences)):
+            self.draw_texts(
+                f'edge {100 * confidence:.1f}',
+                np.array([box[0], box[3]]) + [self.line_width, -self.line_width],
+                colors=tuple(int(c) for c in colour),
+                font_sizes=8,
+                vertical_alignments='bottom',
+                bboxes=[dict(facecolor='black', alpha=0.8, pad=0.7, edgecolor='none')],
+            )
+        return self.get_image()

@@ -1,0 +1,97 @@
+"""The boundary of masks, coloured by how sure the model is of it.
+
+Red is unsure, yellow undecided, green sure; see ``refinemask.confidence`` for what the numbers say.
+
+Shapes: N instances, H x W image, S side of a grid over a box.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+
+def confidence_colours(confidences: np.ndarray, lowest: float = 0.5) -> np.ndarray:
+    """Colours from red (``lowest`` and less) over yellow to green (1).
+
+    Args:
+        confidences: float[...], in [0, 1].
+        lowest: Where red begins; trained models seldom go below one half.
+
+    Returns:
+        uint8[..., 3] RGB.
+    """
+    if not 0 <= lowest < 1:
+        raise ValueError(f'lowest must be at least 0 and below 1, got {lowest}')
+    share = np.clip((np.asarray(confidences, np.float32) - lowest) / (1 - lowest), 0, 1)
+    red, green = np.clip(2 - 2 * share, 0, 1), np.clip(2 * share, 0, 1)
+    return (np.stack([red, green, np.zeros_like(share)], -1) * 255).round().astype(np.uint8)
+
+
+def draw_boundary_confidence(
+    image: np.ndarray,
+    masks: np.ndarray,
+    confidences: np.ndarray,
+    boxes: np.ndarray | None = None,
+    maps: Sequence[np.ndarray] | None = None,
+    width: int = 2,
+) -> np.ndarray:
+    """Colour the inner boundary band of every mask.
+
+    Args:
+        image: uint8[H, W, 3] RGB; stays as it is.
+        masks: bool[N, H, W].
+        confidences: float[N], one colour per instance unless there are maps.
+        boxes: float[N, 4], (x1, y1, x2, y2) in pixels, exclusive; needed with maps.
+        maps: N float[S, S] over the boxes: a colour per pixel.
+        width: Of the band, in pixels.
+
+    Returns:
+        uint8[H, W, 3] RGB.
+
+    Raises:
+        ValueError: Numbers of masks, confidences, boxes and maps differ, or maps come without
+            boxes.
+    """
+    if maps is not None and boxes is None:
+        raise ValueError('maps lie over the boxes of the instances: give boxes too')
+    counts = {len(x) for x in (masks, confidences, boxes, maps) if x is not None}
+    if len(counts) > 1:
+        raise ValueError(f'masks, confidences, boxes and maps differ in number: {sorted(counts)}')
+    canvas = image.copy()
+    for index, mask in enumerate(masks):
+        ys, xs = np.nonzero(inner_band(mask, width))
+        values = np.full(len(ys), confidences[index], np.float32)
+        if maps is not None and boxes is not None:
+            values = sample_map(maps[index], boxes[index], xs, ys)
+        canvas[ys, xs] = confidence_colours(values)
+    return canvas
+
+
+def inner_band(mask: np.ndarray, width: int) -> np.ndarray:
+    """Pixels of a mask within ``width`` pixels of its outside: bool[H, W] -> bool[H, W].
+
+    Beyond the edge of the image is outside.
+    """
+    square = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
+    framed = cv2.copyMakeBorder(mask.astype(np.uint8), *[width] * 4, cv2.BORDER_CONSTANT, value=0)
+    eroded = cv2.erode(framed, square)[width:-width, width:-width]
+    return mask.astype(bool) & (eroded == 0)
+
+
+def sample_map(values: np.ndarray, box: np.ndarray, xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
+    """Read a map over a box at pixels, nearest cell; pixels outside the box take its border.
+
+    Args:
+        values: float[S, S].
+        box: float[4], (x1, y1, x2, y2) in pixels, exclusive.
+        xs, ys: int[Q].
+
+    Returns:
+        float[Q].
+    """
+    cells = []
+    for pixels, low, high, size in ((ys, box[1], box[3], 0), (xs, box[0], box[2], 1)):
+        place = (pixels + 0.5 - low) / max(high - low, 1e-6) * values.shape[size]
+        cells.append(np.clip(np.floor(place), 0, values.shape[size] - 1).astype(int))
+    return values[cells[0], cells[1]]
