@@ -15,6 +15,7 @@ from mmdet.utils import InstanceList
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ..points import require_pyramid
 from .checkpoint import upgrade_official_keys
 
 
@@ -33,6 +34,26 @@ class EmbedMask(SingleStageInstanceSegmentor):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._register_load_state_dict_pre_hook(upgrade_official_keys)
+
+    def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
+        """Images Tensor[B, 3, H, W] -> pyramid maps, finest first.
+
+        Raises:
+            ValueError: The pyramid does not fit the heads.
+        """
+        x = super().extract_feat(batch_inputs)
+        height, width = batch_inputs.shape[-2:]
+        require_pyramid(x, self.bbox_head.strides, self.bbox_head.in_channels, (height, width))
+        if x[0].shape[1] != self.mask_head.in_channels or (
+            self.mask_head.stride != self.bbox_head.strides[0]
+        ):
+            raise ValueError(
+                f'the finest level has {x[0].shape[1]} channels and stride '
+                f'{self.bbox_head.strides[0]}, but the mask head expects '
+                f'{self.mask_head.in_channels} and {self.mask_head.stride}: set its in_channels '
+                'and stride'
+            )
+        return x
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList, **kwargs: Any) -> dict:
         """Losses of a batch: Tensor[B, 3, H, W] and its samples."""

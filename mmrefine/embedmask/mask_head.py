@@ -90,6 +90,7 @@ class EmbedMaskHead(BaseModule):
         )
         super().__init__(init_cfg or default)
         self.num_classes, self.coord_embed = num_classes, coord_embed
+        self.in_channels = in_channels
         self.branch, self.stride, self.enlarge = branch, stride, enlarge
         self.train_cfg, self.test_cfg = train_cfg, test_cfg or {}
         self.mask_loss = EmbedMaskLoss(stride=stride // 2, **(loss or {}))

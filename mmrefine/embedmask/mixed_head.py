@@ -83,6 +83,7 @@ class EmbeddedHead(ProposalLayers, BaseModule):
         self.strides = tuple(
             s[0] if isinstance(s, (tuple, list)) else s for s in self.head.prior_generator.strides
         )
+        self.in_channels = self.head.in_channels
         self.sample_in_mask, self.center_radius = sample_in_mask, center_radius
         self.regress_ranges, self.test_cfg = tuple(regress_ranges), test_cfg
         self.build_proposal_layers(self.head.feat_channels, self.strides, **(proposal or {}))

@@ -13,6 +13,7 @@ from .grid import PointGrid, flatten_levels, make_grid
 from .head import PointHead, PointOutputs
 from .legacy import InclusiveBoxes
 from .losses import LtrbIoULoss
+from .pyramid import require_pyramid
 from .targets import PointTargets, assign_points, centerness_targets, points_on_masks
 
 __all__ = [
@@ -36,4 +37,5 @@ __all__ = [
     'paired_iou',
     'pairwise_iou',
     'points_on_masks',
+    'require_pyramid',
 ]

@@ -81,7 +81,16 @@ class PyramidRoIExtractor(BaseRoIExtractor):
 
         Returns:
             Tensor[N, C, b * 2**i, b * 2**i] for i = 0, 1, ..., coarsest map first.
+
+        Raises:
+            ValueError: The pyramid has fewer levels or another width.
         """
+        if len(feats) != self.num_inputs or feats[0].shape[1] != self.out_channels:
+            raise ValueError(
+                f'PyramidRoIExtractor pools {self.num_inputs} maps (featmap_strides) of '
+                f'{self.out_channels} channels (out_channels), but the neck gives {len(feats)} of '
+                f'{feats[0].shape[1]}: set them to what the neck gives'
+            )
         rois = rois.float()
         if roi_scale_factor is not None:
             rois = self.roi_rescale(rois, roi_scale_factor)

@@ -17,6 +17,7 @@ from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from mmdet.registry import MODELS
 from mmdet.structures.mask import mask_target
 from mmdet.utils import ConfigType, InstanceList, OptConfigType
+from mmengine.config import ConfigDict
 from mmengine.model import ModuleList
 from torch import Tensor, nn
 
@@ -60,9 +61,10 @@ class SharpMaskHead(FCNMaskHead):
     """Refinement mask head for ``StandardRoIHead`` and ``CascadeRoIHead`` with
     ``PyramidRoIExtractor``.
 
-    Not for heads that modify the pooled features on the way (HTC, ``share_roi_extractor``).
-    Losses, targets and pasting are those of ``FCNMaskHead``; ``rcnn.mask_size`` must be
-    ``output_size``. ``test_cfg.rcnn.mask_format`` may be ``dense`` (default) or ``rle``.
+    Not with ``share_roi_extractor``, nor in heads that modify the pooled features: HTC needs
+    ``mask_info_flow=False, semantic_fusion=('bbox',)``. Losses, targets and pasting are those of
+    ``FCNMaskHead``, on the grid of ``output_size``; ``rcnn.mask_size`` of stock configs is not
+    read. ``test_cfg.rcnn.mask_format`` may be ``dense`` (default) or ``rle``.
 
     Args:
         num_classes: Number of classes.
@@ -138,13 +140,39 @@ class SharpMaskHead(FCNMaskHead):
                 f'SharpMaskHead needs a list of {self.levels} pooled maps, got {found}: set '
                 "mask_roi_extractor=dict(type='PyramidRoIExtractor', ...) in the RoI head"
             )
+        channels, side = feats[0].shape[1], feats[0].shape[-1]
+        if (channels, side) != (self.in_channels, self.base_size):
+            raise ValueError(
+                f'the coarsest pooled map has {channels} channels on a grid of {side}, but the '
+                f'head expects {self.in_channels} on {self.base_size}: set mask_head.in_channels '
+                'to out_channels and mask_head.base_size to base_size of mask_roi_extractor'
+            )
         mask = self.encoding(feats[0])
         for stage, feature in zip(self.stages, feats):
             mask = stage(feature, mask)
         return mask
 
-    def forward(self, x: Sequence[Tensor]) -> Tensor | LazyClassLogits:
-        """Pooled maps -> mask logits Tensor[N, 1, S, S], or their class-wise recipe."""
+    def forward(
+        self, x: Sequence[Tensor], *handed: Tensor | None, return_feat: bool = False
+    ) -> Tensor | LazyClassLogits:
+        """Predict masks.
+
+        Args:
+            x: Pooled maps, coarsest first.
+            handed: What other RoI heads hand to their own mask heads; none is understood.
+            return_feat: HTC asks for features to hand on.
+
+        Returns:
+            Mask logits Tensor[N, 1, S, S], or their class-wise recipe.
+
+        Raises:
+            ValueError: The RoI head is one whose mask heads depend on each other or on queries.
+        """
+        if handed or return_feat:
+            raise ValueError(
+                'SharpMaskHead takes pooled maps only: in HTC set mask_info_flow=False and '
+                "semantic_fusion=('bbox',); query-based RoI heads keep their own mask heads"
+            )
         features = self.refine(x)
         if self.class_agnostic:
             return self.conv_logits(features)
@@ -153,22 +181,12 @@ class SharpMaskHead(FCNMaskHead):
     def get_targets(
         self, sampling_results: list, batch_gt_instances: InstanceList, rcnn_train_cfg: ConfigType
     ) -> Tensor:
-        """Targets Tensor[N, S, S].
-
-        Raises:
-            ValueError: ``rcnn.mask_size`` differs from the head's output.
-        """
-        size = rcnn_train_cfg.mask_size
-        if size not in (self.output_size, (self.output_size,) * 2):
-            raise ValueError(
-                f'train_cfg.rcnn.mask_size is {size}, but this head predicts {self.output_size}: '
-                f'set train_cfg=dict(rcnn=dict(mask_size={self.output_size}))'
-            )
+        """Targets Tensor[N, S, S]."""
         return mask_target(
             [result.pos_priors for result in sampling_results],
             [result.pos_assigned_gt_inds for result in sampling_results],
             [instances.masks for instances in batch_gt_instances],
-            rcnn_train_cfg,
+            ConfigDict(rcnn_train_cfg, mask_size=self.output_size),
         )
 
     def loss_and_target(

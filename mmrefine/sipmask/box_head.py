@@ -73,7 +73,8 @@ class SipMaskBBoxHead(PointHead):
 
     Prediction settings (``test_cfg``): ``nms_pre`` best points (or pairs) per level, ``score_thr``
     on the class score, ``max_candidates`` (point, class) pairs before suppression (default: all),
-    ``max_per_img``, ``nms=dict(type='greedy' | 'fast', iou_threshold, offset)``. For released
+    ``max_per_img``, ``nms=dict(type='greedy' | 'fast', iou_threshold, offset)``, 'nms' being
+    another word for 'greedy', so that stock settings serve. For released
     weights: ``candidates='pairs'`` ranks (point, class) pairs and ``score_sqrt`` takes the root of
     the score (benchmark), ``clip_offset=1`` clips to the last pixel index, ``nms_in_original``
     suppresses in original-image pixels, ``scale`` and ``scale_limits`` see ``scales.image_scale``.
@@ -254,14 +255,15 @@ def _select(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Scores, point indices and labels of one image's detections, best first."""
     nms, limit = cfg['nms'], cfg['max_per_img']
+    kind = 'greedy' if nms['type'] == 'nms' else nms['type']
     if cfg.get('nms_in_original', False):
         x, y = image_scale(meta, cfg.get('scale', 'exact'), cfg.get('scale_limits'))
         boxes = boxes / boxes.new_tensor((x, y, x, y))
-    if nms['type'] not in ('greedy', 'fast'):
-        raise ValueError(f"unknown nms type {nms['type']!r}: use 'greedy' or 'fast'")
+    if kind not in ('greedy', 'fast'):
+        raise ValueError(f"unknown nms type {kind!r}: use 'greedy' (or 'nms') or 'fast'")
     parts = list(zip(probs.split(grid.counts), factors.split(grid.counts)))
     first = [sum(grid.counts[:level]) for level in range(len(grid.counts))]
-    if nms['type'] == 'greedy' and cfg.get('candidates', 'points') == 'pairs':
+    if kind == 'greedy' and cfg.get('candidates', 'points') == 'pairs':
         levels = [class_candidates(p, f, cfg['score_thr'], cfg['nms_pre']) for p, f in parts]
         scores = torch.cat([level[0] for level in levels])
         at = torch.cat([level[1] + start for level, start in zip(levels, first)])
@@ -269,7 +271,7 @@ def _select(
     else:
         kept = [best_points(p, f, cfg['nms_pre']) + start for (p, f), start in zip(parts, first)]
         kept = torch.cat(kept)
-        if nms['type'] == 'fast':
+        if kind == 'fast':
             products = probs[kept] * factors[kept, None]
             scores, at, labels = fast_class_nms(
                 boxes[kept],

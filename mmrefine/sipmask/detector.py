@@ -12,7 +12,9 @@ from mmdet.models.utils import unpack_gt_instances
 from mmdet.registry import MODELS
 from mmdet.structures import OptSampleList, SampleList
 from mmdet.utils import ConfigType, InstanceList, MultiConfig, OptConfigType
-from torch import Tensor
+from torch import Tensor, nn
+
+from mmrefine.points import require_pyramid
 
 from .box_head import SipMaskOutputs
 from .checkpoint import upgrade_in_place
@@ -51,8 +53,20 @@ class SipMask(SingleStageInstanceSegmentor):
         super().__init__(
             backbone, neck, bbox_head, mask_head, train_cfg, test_cfg, data_preprocessor, init_cfg
         )
+        require_agreement(self.bbox_head, self.mask_head)
         # Authors' files load as they are, also through ``load_from``.
         self.register_load_state_dict_pre_hook(_upgrade)
+
+    def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
+        """Images Tensor[B, 3, H, W] -> pyramid maps, finest first.
+
+        Raises:
+            ValueError: The pyramid does not fit the heads.
+        """
+        x = super().extract_feat(batch_inputs)
+        height, width = batch_inputs.shape[-2:]
+        require_pyramid(x, self.bbox_head.strides, self.bbox_head.in_channels, (height, width))
+        return x
 
     def _forward(
         self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None
@@ -96,6 +110,32 @@ class SipMask(SingleStageInstanceSegmentor):
         basis = self.mask_head(outputs.features)
         results = self.mask_head.predict_by_feat(basis, results, metas, rescale)
         return self.add_pred_to_datasample(batch_data_samples, results)
+
+
+def require_agreement(bbox_head: nn.Module, mask_head: nn.Module) -> None:
+    """Compare what the box head hands over with what the mask head expects.
+
+    Raises:
+        ValueError: They differ in basis maps, levels or width, or the finest stride is not 8.
+    """
+    if bbox_head.strides[0] != 8:
+        raise ValueError(
+            f'bbox_head.strides begins with {bbox_head.strides[0]}, but the basis maps take a '
+            'finest level of stride 8: begin there (start_level=1 in a neck on a ResNet)'
+        )
+    if bbox_head.num_bases != mask_head.num_bases:
+        raise ValueError(
+            f'bbox_head.num_bases={bbox_head.num_bases} but mask_head.num_bases='
+            f'{mask_head.num_bases}: each basis map needs one coefficient'
+        )
+    given = bbox_head.num_feature_levels * bbox_head.feat_channels
+    if given != mask_head.conv_fuse.in_channels:
+        raise ValueError(
+            f'bbox_head gives {bbox_head.num_feature_levels} levels of {bbox_head.feat_channels} '
+            f'channels, the mask head expects {mask_head.conv_fuse.in_channels} in all: set '
+            'mask_head.num_levels to bbox_head.num_feature_levels and mask_head.in_channels to '
+            'bbox_head.feat_channels'
+        )
 
 
 def _upgrade(module: SipMask, state_dict: dict, prefix: str, *_: object) -> None:

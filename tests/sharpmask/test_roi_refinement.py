@@ -1,5 +1,7 @@
 """The refinement as RoI mask head, its extractor, and as a neck."""
 
+import copy
+
 import pytest
 import torch
 from mmdet.models.necks import FPN
@@ -161,11 +163,37 @@ def test_pooled_features_of_another_extractor_are_refused(feats):
         head()(feats)
 
 
-def test_a_wrong_mask_size_is_refused(tmp_path):
+def test_the_mask_size_of_stock_configs_is_not_read(tmp_path):
     model = small_detector(tmp_path, 'standard')
-    model.roi_head.train_cfg.mask_size = 28
-    with pytest.raises(ValueError, match='mask_size=32'):
-        model(**batch(model, [2], True), mode='loss')
+    data = batch(model, [2], True)
+    losses = []
+    for size in (28, 32):
+        model.roi_head.train_cfg.mask_size = size
+        torch.manual_seed(1)
+        losses.append(model(**copy.deepcopy(data), mode='loss')['loss_mask'])
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize(('channels', 'side'), [(8, 4), (16, 5)])
+def test_pooled_maps_of_another_size_are_refused(channels, side):
+    feats = [torch.zeros(1, channels, side << i, side << i) for i in range(4)]
+    with pytest.raises(ValueError, match=f'{channels} channels on a grid of {side}'):
+        head()(feats)
+
+
+@pytest.mark.parametrize('given', [dict(return_feat=True), torch.zeros(1)])
+def test_features_between_mask_heads_are_refused(given):
+    handed, asked = ((), given) if isinstance(given, dict) else ((given,), {})
+    with pytest.raises(ValueError, match='mask_info_flow=False'):
+        head()(pooled(), *handed, **asked)
+
+
+@pytest.mark.parametrize(('levels', 'channels'), [(3, 8), (4, 16)])
+def test_a_pyramid_that_does_not_fit_is_refused(levels, channels):
+    extractor = PyramidRoIExtractor(out_channels=8, base_size=3)
+    feats = [torch.zeros(1, channels, 16, 16)] * levels
+    with pytest.raises(ValueError, match=f'gives {levels} of {channels}'):
+        extractor(feats, torch.zeros(0, 5))
 
 
 @pytest.mark.parametrize(
