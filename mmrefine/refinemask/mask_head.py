@@ -106,6 +106,7 @@ class RefineMaskHead(MultiStageMaskHead):
             [gt.masks for gt in batch_gt_instances],
             tuple(semantic_logits.shape[-2:]),
             semantic_logits.device,
+            self.semantic_stride,
         )
         result['loss_mask'].update(
             loss_semantic=self.loss_func.semantic_loss(semantic_logits, target)

@@ -100,7 +100,10 @@ def foreground_union(masks: BitmapMasks | PolygonMasks) -> np.ndarray:
 
 
 def semantic_targets(
-    batch_masks: Sequence[BitmapMasks | PolygonMasks], size: tuple[int, int], device: torch.device
+    batch_masks: Sequence[BitmapMasks | PolygonMasks],
+    size: tuple[int, int],
+    device: torch.device,
+    stride: int = 1,
 ) -> Tensor:
     """Foreground map of each image: the union of its masks, resized to the semantic logits.
 
@@ -109,12 +112,14 @@ def semantic_targets(
             the smaller are padded.
         size: Height and width of the logits.
         device: Where the result lives.
+        stride: Pixels per logit. Canvases are padded to cover all logits, since not every stock
+            config pads masks with their image (HTC does not), which would stretch the target.
 
     Returns:
         BoolTensor[B, 1, H, W]; bilinear (align_corners=False) value at least one half.
     """
-    height = max(masks.height for masks in batch_masks)
-    width = max(masks.width for masks in batch_masks)
+    height = max(size[0] * stride, *(masks.height for masks in batch_masks))
+    width = max(size[1] * stride, *(masks.width for masks in batch_masks))
     canvas = np.zeros((len(batch_masks), 1, height, width), dtype=np.uint8)
     for plane, masks in zip(canvas, batch_masks):
         plane[0, : masks.height, : masks.width] = foreground_union(masks)

@@ -82,3 +82,11 @@ def test_semantic_target_pads_smaller_canvases_and_accepts_empty_images() -> Non
     expected = torch.zeros(2, 1, 8, 6, dtype=torch.bool)
     expected[0, 0, :2, :4] = True
     assert (target == expected).all()
+
+
+def test_semantic_target_of_unpadded_masks_is_not_stretched() -> None:
+    square = PolygonMasks([[np.array([0.0, 0.0, 16.0, 0.0, 16.0, 8.0, 0.0, 8.0])]], 9, 17)
+    target = semantic_targets([square], (8, 6), torch.device('cpu'), stride=4)
+    expected = torch.zeros(1, 1, 8, 6, dtype=torch.bool)
+    expected[0, 0, :2, :4] = True
+    assert (target == expected).all()
