@@ -17,7 +17,9 @@ from torch import Tensor
 from ..layers import boundary_map
 from .refinement import binarise
 
-BAND_WIDTH = 2  # half size of the window, in pixels of the last grid, as in the training loss
+# Half size of the band's window over the side of the grid: one cell of the published first stage.
+# Bands of the training loss's width rank masks half as well (nuclei, training pictures).
+BAND_SHARE = 1 / 14
 
 
 def stage_agreement(stage_logits: Sequence[Tensor]) -> Tensor:
@@ -43,8 +45,9 @@ def stage_agreement(stage_logits: Sequence[Tensor]) -> Tensor:
 def boundary_confidence(fused: Tensor, agreement: Tensor) -> Tensor:
     """Average the agreement over the boundary band of the masks.
 
-    The band is ``boundary_map`` of the final mask (probability at least one half) of width 2 on its
-    own grid: the pixels on which the last stage was trained, and which it decides.
+    The band is ``boundary_map`` of the final mask (probability at least one half), of half width
+    ``S / 14`` on its own grid: one cell of the published first stage, as far as stages can differ
+    about the place of an edge. It is the same part of the box on every grid.
 
     Args:
         fused: Tensor[N, 1, S, S], final logits.
@@ -53,6 +56,7 @@ def boundary_confidence(fused: Tensor, agreement: Tensor) -> Tensor:
     Returns:
         Tensor[N] in [0, 1]; 0 for a mask without any pixel, hence without boundary.
     """
-    band = boundary_map(binarise(fused), BAND_WIDTH)
+    width = max(1, round(fused.shape[-1] * BAND_SHARE))
+    band = boundary_map(binarise(fused), width)
     total = torch.where(band, agreement, 0).sum((1, 2, 3))
     return total / band.sum((1, 2, 3)).clamp(min=1)

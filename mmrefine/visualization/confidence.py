@@ -74,7 +74,7 @@ def inner_band(mask: np.ndarray, width: int) -> np.ndarray:
     Beyond the edge of the image is outside.
     """
     square = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
-    framed = cv2.copyMakeBorder(mask.astype(np.uint8), *[width] * 4, cv2.BORDER_CONSTANT, value=0)
+    framed = np.pad(mask.astype(np.uint8), width)
     eroded = cv2.erode(framed, square)[width:-width, width:-width]
     return mask.astype(bool) & (eroded == 0)
 

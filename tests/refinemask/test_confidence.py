@@ -10,7 +10,7 @@ from mmengine.structures import InstanceData
 from tiny_refinemask import BOXES, images, sample, tiny_detector
 
 from mmrefine.layers import boundary_map
-from mmrefine.refinemask.confidence import BAND_WIDTH, boundary_confidence, stage_agreement
+from mmrefine.refinemask.confidence import boundary_confidence, stage_agreement
 
 SURE, NO = 40.0, -40.0
 
@@ -41,11 +41,12 @@ def test_agreement_is_the_chance_of_equal_draws(
     torch.testing.assert_close(agreement, torch.full((1, 1, 28, 28), expected))
 
 
-def test_only_the_band_counts() -> None:
-    fused = halves(28, SURE, NO)
-    band = boundary_map(fused >= 0, BAND_WIDTH)
-    agreement = torch.where(band, 0.75, 0.0)
-    assert boundary_confidence(fused, agreement).tolist() == [0.75]
+@pytest.mark.parametrize('side, width', [(7, 1), (14, 1), (28, 2), (56, 4), (112, 8), (224, 16)])
+def test_only_the_band_counts(side: int, width: int) -> None:
+    fused = halves(side, SURE, NO)
+    band = boundary_map(fused >= 0, width)
+    assert band.any() and not band.all()
+    assert boundary_confidence(fused, torch.where(band, 0.75, 0.0)).tolist() == [0.75]
     assert boundary_confidence(fused, torch.where(band, 0.0, 1.0)).tolist() == [0.0]
 
 
