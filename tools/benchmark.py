@@ -1,62 +1,88 @@
 #!/usr/bin/env python
-"""Measure the package against the original formulations: python tools/benchmark.py B1 B5 --json
-OUT."""
+"""Measure the package against the original formulations and stock detectors of MMDetection.
+
+python tools/benchmark.py all --json OUT.json --markdown docs/benchmarks.md
+
+What is finished is kept in OUT.json: the same command again continues, or only writes the tables.
+"""
 
 import argparse
-import importlib
-import json
-import pkgutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
+import cv2
 import torch
+from mmengine.logging import MMLogger
+from mmengine.registry import init_default_scope
 
 import mmrefine  # noqa: F401  (registers the components)
-from mmrefine import benchmarks
-from mmrefine.benchmarks import Row
+from mmrefine.benchmarks.machine import describe
+from mmrefine.benchmarks.report import write_markdown
+from mmrefine.benchmarks.runner import Part, Store, available, run, select
 
 
-def available() -> dict[str, list[Callable[[str], Iterable[Row]]]]:
-    """Benchmark identifiers and the functions that measure them."""
-    table: dict[str, list[Callable[[str], Iterable[Row]]]] = {}
-    for module in pkgutil.iter_modules(benchmarks.__path__):
-        found = importlib.import_module(f'{benchmarks.__name__}.{module.name}')
-        for name, function in getattr(found, 'BENCHMARKS', {}).items():
-            table.setdefault(name, []).append(function)
-    return dict(sorted(table.items()))
-
-
-def main() -> int:
-    """Run the chosen benchmarks; exit status 1 if any claimed equality does not hold."""
-    table = available()
-    parser = argparse.ArgumentParser(description=__doc__)
+def arguments(table: dict[str, list[Part]], argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse and check the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('ids', nargs='+', help=f'all, or any of {", ".join(table)}')
+    parser.add_argument('--only', nargs='+', help='narrow down to these identifiers or parts')
     parser.add_argument('--device', default='cpu', choices=('cpu', 'cuda'))
-    parser.add_argument('--threads', type=int, default=1, help='torch threads (pinned)')
-    parser.add_argument('--json', type=Path, help='write the rows to this file')
-    args = parser.parse_args()
-    unknown = [i for i in args.ids if i not in table and i != 'all']
-    if unknown:
-        parser.error(f'unknown benchmark {", ".join(unknown)}; available: {", ".join(table)}')
+    parser.add_argument('--threads', type=int, default=1, help='threads of the processor (pinned)')
+    parser.add_argument('--quick', action='store_true', help='tiny sizes: does everything run?')
+    parser.add_argument('--json', type=Path, help='keep the rows here, and continue from them')
+    parser.add_argument('--fresh', action='store_true', help='begin the --json file anew')
+    parser.add_argument('--markdown', type=Path, help='write the tables into this document')
+    args = parser.parse_args(argv)
+    try:
+        chosen = select(table, args.ids)
+        narrowed = select(table, args.only) if args.only else chosen
+    except ValueError as error:
+        parser.error(str(error))
+    args.parts = [part for part in chosen if part in narrowed]
+    if not args.parts:
+        parser.error(f'--only {" ".join(args.only)} leaves nothing of {" ".join(args.ids)}')
     if args.device == 'cuda' and not torch.cuda.is_available():
-        parser.error('--device cuda, but torch sees no CUDA device')
+        parser.error('--device cuda, but torch sees no CUDA device: use --device cpu')
+    if args.threads < 1:
+        parser.error(f'--threads must be at least 1, got {args.threads}')
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the chosen benchmarks; exit status 1 if one fails or a claim does not hold, 2 for a wrong
+    command."""
+    args = arguments(available(), argv)
     torch.set_num_threads(args.threads)
+    cv2.setNumThreads(args.threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    rows: list[Row] = []
-    for name in table if 'all' in args.ids else args.ids:
-        for function in table[name]:
-            for row in function(args.device):
-                rows.append(row)
-                memory = '' if row.memory_ratio is None else f'  memory {row.memory_ratio:6.2f}x'
-                print(
-                    f'{row.id}  {row.case:<58} time {row.time_ratio:6.2f}x{memory}'
-                    f'  max error {row.max_error:.1e}  {"equal" if row.equal else "DIFFERENT"}',
-                    flush=True,
-                )
-                if args.json:  # after every row: an interrupted run keeps what it measured
-                    args.json.write_text(json.dumps([r.as_dict() for r in rows], indent=1))
-    return 0 if all(row.equal for row in rows) else 1
+    init_default_scope('mmdet')
+    MMLogger.get_current_instance().setLevel('WARNING')  # it lists every initialised layer
+    store = Store(describe(args.device, args.threads, args.quick), args.json)
+    try:
+        if not args.fresh:
+            store.load()
+        store.write()  # before hours of measuring: can it be written at all?
+    except (OSError, ValueError) as error:
+        print(f'cannot use --json: {error}', file=sys.stderr)
+        return 2
+    failed = run(args.parts, store, partial(print, flush=True))
+    names = {part.name for part in args.parts}
+    wrong = [row for row in store.rows if row['part'] in names and not row['equal']]
+    for row in wrong:
+        print(f'claim does not hold: {row["id"]}  {row["case"]}')
+    if failed:
+        print(f'failed: {", ".join(failed)}')
+    if args.markdown:
+        try:
+            write_markdown(args.markdown, store.rows)
+        except (OSError, ValueError) as error:
+            print(f'cannot use --markdown: {error}', file=sys.stderr)
+            return 2
+    return 1 if failed or wrong else 0
 
 
 if __name__ == '__main__':

@@ -4,7 +4,7 @@ Peers broadcast K x H x W x D differences, loop over objects, sort every cell an
 interpolation, as the original loss file does; written here from its description.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -95,10 +95,10 @@ def scene(num: int, device: str, noise: float) -> tuple[Tensor, Tensor, Tensor, 
     return tuple(t.to(device) for t in (pixels, embeds, margins, masks))
 
 
-def kernel_rows(device: str, repeats: int) -> list[Row]:
-    """Forward and backward of the kernel."""
+def kernel_rows(device: str, repeats: int, sizes: Sequence[int] = (5, 20, 50)) -> list[Row]:
+    """Forward and backward of the kernel, for numbers of objects."""
     rows = []
-    for num in (5, 20, 50):
+    for num in sizes:
         pixels, embeds, margins, _ = scene(num, device, 0.3)
         leaves = [double(pixels[None])[0].requires_grad_(), embeds.requires_grad_()]
         leaves.append(margins.requires_grad_())
@@ -127,10 +127,10 @@ def kernel_rows(device: str, repeats: int) -> list[Row]:
     return rows
 
 
-def lovasz_rows(device: str, repeats: int) -> list[Row]:
-    """Hinge of K = 20 objects from exponents, at shares of cells with a positive error."""
+def lovasz_rows(device: str, repeats: int, num: int = 20) -> list[Row]:
+    """Hinge of K objects from exponents, at shares of cells with a positive error."""
     rows = []
-    num, cells = 20, SIZE[0] * SIZE[1]
+    cells = SIZE[0] * SIZE[1]
     generator = torch.Generator().manual_seed(0)
     for share in (0.35, 0.02):
         targets = torch.rand(num, cells, generator=generator) < 0.05
@@ -165,10 +165,10 @@ def lovasz_rows(device: str, repeats: int) -> list[Row]:
     return rows
 
 
-def loss_rows(device: str, repeats: int) -> list[Row]:
+def loss_rows(device: str, repeats: int, sizes: Sequence[int] = (5, 20, 50)) -> list[Row]:
     """Whole v3 mask loss of one image: choice, targets, enlarging, kernel, hinge, all gradients."""
     rows = []
-    for num in (5, 20, 50):
+    for num in sizes:
         for state, noise in (('start of training', 1.0), ('trained', 0.1)):
             pixels, embeds, margins, masks = scene(num, device, noise)
             rows.append(_loss_row(num, state, pixels, embeds, margins, masks, device, repeats))
@@ -221,8 +221,15 @@ def _loss_row(
     )
 
 
-def benchmark_loss(device: str = 'cpu', repeats: int = 3) -> list[Row]:
+def benchmark_loss(device: str = 'cpu', repeats: int = 3, quick: bool = False) -> list[Row]:
     """All rows of B4."""
+    if quick:
+        few = (2,)
+        return [
+            *kernel_rows(device, 1, few),
+            *lovasz_rows(device, 1, 2),
+            *loss_rows(device, 1, few),
+        ]
     return [
         *kernel_rows(device, repeats),
         *lovasz_rows(device, repeats),

@@ -1,8 +1,9 @@
-"""Measure two formulations of the same computation, interleaved, and compare their outputs."""
+"""Measure formulations of the same computation, interleaved, and compare their outputs."""
 
 import gc
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -21,8 +22,11 @@ class Row:
         time_ratio: Best time of the peer divided by ours.
         memory_ratio: Peak extra memory of the peer divided by ours (None: not measured).
         max_error: Largest absolute difference of the outputs.
-        equal: Whether the outputs agree within the benchmark's tolerance.
+        equal: Whether the claim holds.
         details: Medians and other figures of the run.
+        claim: What ``equal`` says: ``outputs`` agree within the benchmark's tolerance; both sides
+            did the same ``work`` (different models, as many results of the same size); or a
+            ``limit`` named in the case is kept.
     """
 
     id: str
@@ -32,6 +36,7 @@ class Row:
     max_error: float
     equal: bool
     details: dict[str, Any] = field(default_factory=dict)
+    claim: str = 'outputs'
 
     def as_dict(self) -> dict[str, Any]:
         """Plain mapping for JSON."""
@@ -46,11 +51,23 @@ def _seconds(function: Callable[[], Any], device: str) -> float:
         end.record()
         torch.cuda.synchronize()
         return start.elapsed_time(end) / 1e3
-    # processor time of the whole process: unlike the wall clock it does not count what other
-    # programs do
-    begin = time.process_time()
+    # Processor time of the whole process does not count, unlike the wall clock, what other programs
+    # do; but it adds up the threads.
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    begin = clock()
     function()
-    return time.process_time() - begin
+    return clock() - begin
+
+
+def interleave(
+    functions: Sequence[Callable[[], Any]], repeats: int, device: str
+) -> list[list[float]]:
+    """Seconds of ``repeats`` calls of each function, called in turn; nothing warms them up here."""
+    times: list[list[float]] = [[] for _ in functions]
+    for _ in range(repeats):
+        for function, record in zip(functions, times):
+            record.append(_seconds(function, device))
+    return times
 
 
 def peak_memory(function: Callable[[], Any], device: str) -> int:
@@ -103,6 +120,7 @@ def compare(
     repeats: int = 3,
     memory: bool = True,
     details: dict[str, Any] | None = None,
+    claim: str = 'outputs',
 ) -> Row:
     """Time ``ours`` and ``peer`` in turn, compare what they return, measure memory.
 
@@ -117,18 +135,16 @@ def compare(
         repeats: Timed runs of each; one untimed run goes before.
         memory: Whether to measure peak memory (one more run of each).
         details: More figures for the row.
+        claim: See ``Row``.
     """
     error = _largest_difference(ours(), peer())
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(repeats):
-        for function, record in zip((ours, peer), times):
-            record.append(_seconds(function, device))
+    times = interleave((ours, peer), repeats, device)
     ratio = min(times[1]) / max(min(times[0]), 1e-9)
-    medians = [sorted(t)[len(t) // 2] for t in times]
+    medians = [statistics.median(t) for t in times]
     figures = dict(details or {}, median_time_ratio=medians[1] / max(medians[0], 1e-9))
     memory_ratio = None
     if memory:
         own, other = peak_memory(ours, device), peak_memory(peer, device)
         memory_ratio = other / max(own, 1)
         figures.update(memory_ours_mib=own / 2**20, memory_peer_mib=other / 2**20)
-    return Row(benchmark, case, ratio, memory_ratio, error, error <= tolerance, figures)
+    return Row(benchmark, case, ratio, memory_ratio, error, error <= tolerance, figures, claim)

@@ -25,8 +25,8 @@ FINE_MAP = (200, 336)  # stride-4 map of an 800 x 1344 image
 STAGE_WEIGHTS = [0.25, 0.5, 0.75, 1.0]
 
 
-def _random_rois(count: int, generator: torch.Generator) -> Tensor:
-    height, width = (4 * side for side in FINE_MAP)
+def _random_rois(count: int, generator: torch.Generator, size: tuple[int, int]) -> Tensor:
+    height, width = (4 * side for side in size)
     centre = torch.rand(count, 2, generator=generator) * torch.tensor([width, height])
     half = torch.exp(torch.empty(count, 2).uniform_(2.5, 5.3, generator=generator)) / 2
     boxes = torch.cat([centre - half, centre + half], 1).clamp(min=0)
@@ -41,14 +41,15 @@ def _all_classes(x: Tensor, layer: nn.Conv2d, labels: Tensor) -> Tensor:
     return logits[torch.arange(len(x), device=x.device), clamped][:, None]
 
 
-def _upsample(x: Tensor) -> Tensor:
+def upsample(x: Tensor) -> Tensor:
+    """Twice as many pixels, corners aligned."""
     return F.interpolate(x, scale_factor=2, mode='bilinear', align_corners=True)
 
 
 def original_forward(
     head: RefineMaskHead, roi_feats: Tensor, fine_feat: Tensor, rois: Tensor, labels: Tensor
-) -> list[Tensor]:
-    """Stage logits in the original's order of operations; arguments as in
+) -> tuple[list[Tensor], Tensor]:
+    """Stage logits and foreground logits in the original's order of operations; arguments as in
     ``RefineMaskHead.forward``."""
     x = roi_feats
     for conv in head.instance_convs:
@@ -56,7 +57,8 @@ def original_forward(
     semantic = fine_feat
     for conv in head.semantic_convs:
         semantic = conv(semantic)
-    foreground = head.semantic_logits(semantic).sigmoid()
+    foreground_logits = head.semantic_logits(semantic)
+    foreground = foreground_logits.sigmoid()
     predictions = []
     for stage in head.stages:
         size = x.shape[-1]
@@ -70,8 +72,9 @@ def original_forward(
         fused = F.relu(stage.fuse_conv[0](torch.cat([x, feats, mask, context], 1)))
         fused = F.relu(stage.fuse_transform_out(F.relu(stage.fuse_conv[1](fused))))
         fused = F.relu(F.interpolate(fused, scale_factor=2, mode='bilinear', align_corners=False))
-        x = torch.cat([fused, _upsample(mask), _upsample(context)], 1)
-    return [*predictions, _all_classes(x, head.final_instance_logits, labels)]
+        x = torch.cat([fused, upsample(mask), upsample(context)], 1)
+    predictions.append(_all_classes(x, head.final_instance_logits, labels))
+    return predictions, foreground_logits
 
 
 def original_fusion(predictions: Sequence[Tensor]) -> Tensor:
@@ -79,9 +82,9 @@ def original_fusion(predictions: Sequence[Tensor]) -> Tensor:
     fused = predictions[1]
     for logits in predictions[2:]:
         inside = 1 - original_boundary(fused.sigmoid() >= 0.5, 1).float()
-        keep = _upsample(inside) >= 0.5
+        keep = upsample(inside) >= 0.5
         logits = logits.clone()
-        logits[keep] = _upsample(fused)[keep]
+        logits[keep] = upsample(fused)[keep]
         fused = logits
     return fused
 
@@ -108,19 +111,21 @@ def _head(classes: int, device: str) -> RefineMaskHead:
     return head.eval().to(device)
 
 
-def _blobs() -> Tensor:
+def _blobs(size: tuple[int, int]) -> Tensor:
     """Map of blobs with sharp edges, values near -1 and 1: Tensor[1, 1, H, W]."""
     noise = torch.randn(1, 1, 13, 21, generator=torch.Generator().manual_seed(0))
-    return torch.tanh(20 * F.interpolate(noise, FINE_MAP, mode='bicubic'))
+    return torch.tanh(20 * F.interpolate(noise, size, mode='bicubic'))
 
 
-def _inputs(count: int, classes: int, device: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _inputs(
+    count: int, classes: int, device: str, size: tuple[int, int] = FINE_MAP
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """RoI features, fine map, RoIs, labels; the map shows blobs through 256 noisy channels."""
     generator = torch.Generator().manual_seed(count)
-    blobs = _blobs()
+    blobs = _blobs(size)
     gain = torch.randn(1, 256, 1, 1, generator=generator)
-    fine = blobs * gain + 0.02 * torch.randn(1, 256, *FINE_MAP, generator=generator)
-    rois = _random_rois(count, generator)
+    fine = blobs * gain + 0.02 * torch.randn(1, 256, *size, generator=generator)
+    rois = _random_rois(count, generator, size)
     labels = torch.randint(classes, (count,), generator=generator)
     feats = roi_align(fine, rois, 14, 0.25)
     return tuple(x.to(device) for x in (feats, fine, rois, labels))
@@ -134,7 +139,7 @@ def _fit_logits(head: RefineMaskHead, inputs: tuple[Tensor, ...]) -> None:
     of a trained head are not.
     """
     feats, fine, rois, labels = (x[:20] if len(x) > 1 else x for x in inputs)
-    blobs = _blobs().to(fine.device)
+    blobs = _blobs(tuple(fine.shape[-2:])).to(fine.device)
 
     def fit(layer: nn.Conv2d, arguments: tuple) -> None:
         x = arguments[0]
@@ -156,24 +161,29 @@ def _fit_logits(head: RefineMaskHead, inputs: tuple[Tensor, ...]) -> None:
 def _chunked_peer(head: RefineMaskHead, inputs: tuple[Tensor, ...]) -> Tensor:
     feats, fine, rois, labels = inputs
     chunks = zip(feats.split(100), rois.split(100), labels.split(100))
-    return torch.cat([original_fusion(original_forward(head, f, fine, r, c)) for f, r, c in chunks])
+    return torch.cat(
+        [original_fusion(original_forward(head, f, fine, r, c)[0]) for f, r, c in chunks]
+    )
 
 
 @torch.no_grad()
-def mask_head(device: str) -> Iterator[Row]:
+def mask_head(device: str, quick: bool = False) -> Iterator[Row]:
     """B1: mask head forward with test-time fusion, equal outputs."""
-    for count, classes in ((20, 80), (100, 80), (100, 1203), (300, 1203)):
-        head, inputs = _head(classes, device), _inputs(count, classes, device)
+    size = (24, 32) if quick else FINE_MAP
+    cases = ((4, 80),) if quick else ((20, 80), (100, 80), (100, 1203), (300, 1203))
+    for count, classes in cases:
+        head, inputs = _head(classes, device), _inputs(count, classes, device, size)
         _fit_logits(head, inputs)
         yield compare(
             'B1',
-            f'mask head, {count} RoIs, {classes} classes, P2 200x336, fp32',
+            f'mask head, {count} RoIs, {classes} classes, P2 {size[0]}x{size[1]}, fp32',
             lambda: head.fused_logits(*inputs),
             lambda: _chunked_peer(head, inputs),
             device=device,
             tolerance=2e-3,
         )
-    yield _reduced_precision(device)
+    if not quick:
+        yield _reduced_precision(device)
 
 
 def _reduced_precision(device: str) -> Row:
@@ -220,28 +230,30 @@ def _rois_of(
     return torch.from_numpy(boxes).float(), torch.from_numpy(owners)
 
 
-def _original_targets(
+def original_targets(
     boxes: Tensor, inds: Tensor, masks: PolygonMasks | object, sizes: Sequence[int]
-) -> list:
+) -> list[Tensor]:
+    """Targets Tensor[P, 1, S, S] of every size, RoI by RoI and size by size."""
     limit = np.float32([masks.width, masks.height] * 2)
-    clipped = np.clip(boxes.numpy(), np.float32(0), limit)
+    clipped = np.clip(boxes.cpu().numpy(), np.float32(0), limit)
     crop: Callable = masks.crop_and_resize
-    crops = [crop(clipped, (s, s), inds.numpy(), device='cpu').to_ndarray() for s in sizes]
+    crops = [crop(clipped, (s, s), inds.cpu().numpy(), device='cpu').to_ndarray() for s in sizes]
     return [torch.from_numpy(c.astype(bool))[:, None] for c in crops]
 
 
-def targets(device: str) -> Iterator[Row]:
+def targets(device: str, quick: bool = False) -> Iterator[Row]:
     """B5: mask targets of four sizes, bit-equal, and boundary extraction."""
+    count = 4 if quick else 128
     generator = np.random.default_rng(0)
-    polygons = _polygons(20, generator)
-    boxes, inds = _rois_of(polygons, 128, generator)
+    polygons = _polygons(2 if quick else 20, generator)
+    boxes, inds = _rois_of(polygons, count, generator)
     sizes = (14, 28, 56, 112)
     for name, masks in dict(polygons=polygons, bitmaps=polygons.to_bitmap()).items():
         yield compare(
             'B5',
-            f'targets of 128 RoIs x 4 sizes from {name}',
+            f'targets of {count} RoIs x 4 sizes from {name}',
             lambda: multi_size_targets(boxes, inds, masks, sizes),
-            lambda: _original_targets(boxes, inds, masks, sizes),
+            lambda: original_targets(boxes, inds, masks, sizes),
             repeats=5,
             memory=False,
         )
@@ -249,7 +261,7 @@ def targets(device: str) -> Iterator[Row]:
     for width in (1, 2):
         yield compare(
             'B5',
-            f'boundary maps of 128 masks 56x56, width {width}',
+            f'boundary maps of {count} masks 56x56, width {width}',
             lambda: boundary_map(masks, width),
             lambda: original_boundary(masks, width),
             device=device,
