@@ -48,7 +48,8 @@ sample.gt_instances = InstanceData(
 image = torch.rand(1, 3, 64, 64)
 losses = model.loss(image, [sample])
 losses['loss_mask'].backward()
-grads = [w.grad is not None and bool(w.grad.abs().sum() > 0) for w in model.roi_head.mask_head.parameters()]
+weights = model.roi_head.mask_head.parameters()
+grads = [w.grad is not None and bool(w.grad.abs().sum() > 0) for w in weights]
 print('head', type(model.roi_head.mask_head).__name__)
 print('loss', 0 < losses['loss_mask'].item() < 10, 'gradients', all(grads))
 set_mask_format(model, config.custom_hooks[0].mask_format)
