@@ -1,0 +1,8 @@
+_base_ = 'mmdet::condinst/condinst_r50_fpn_ms-poly-90k_coco_instance.py'
+custom_imports = dict(imports=['mmrefine'], allow_failed_imports=False)
+model = dict(
+    type='EmbedMask',
+    neck=dict(type='PAFPN'),
+    bbox_head=dict(_delete_=True, type='EmbedMaskBBoxHead', num_classes=80),
+    mask_head=dict(_delete_=True, type='EmbedMaskHead'),
+)

@@ -1,0 +1,13 @@
+_base_ = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'
+custom_imports = dict(imports=['mmrefine'], allow_failed_imports=False)
+model = dict(
+    roi_head=dict(
+        type='DynamicRefineRoIHead',
+        bbox_head=dict(loss_bbox=dict(type='SmoothL1Loss', beta=1.0)),
+        mask_head=dict(_delete_=True, type='RefineMaskHead')),
+    train_cfg=dict(
+        rpn_proposal=dict(nms=dict(iou_threshold=0.85)),
+        rcnn=dict(dynamic_rcnn=dict(
+            iou_topk=75, beta_topk=10, update_iter_interval=100, initial_iou=0.4, initial_beta=1.0))),
+    test_cfg=dict(rpn=dict(nms=dict(iou_threshold=0.85))),
+)  # fmt: skip

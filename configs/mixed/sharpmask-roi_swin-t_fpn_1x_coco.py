@@ -1,0 +1,8 @@
+_base_ = 'mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py'
+custom_imports = dict(imports=['mmrefine'], allow_failed_imports=False)
+model = dict(
+    roi_head=dict(
+        mask_roi_extractor=dict(_delete_=True, type='PyramidRoIExtractor'),
+        mask_head=dict(_delete_=True, type='SharpMaskHead'),
+    ),
+)
