@@ -9,6 +9,8 @@ import pytest
 from doc_options import REQUIRED, UnknownOption, lookup
 from locations import ROOT
 
+import mmrefine
+
 PAGES = doc_pages.pages()
 CONFIGS = {path.stem for path in (ROOT / 'configs').rglob('*.py')}
 SOURCES = {
@@ -17,7 +19,7 @@ SOURCES = {
     for path in (ROOT / folder).rglob('*.py')
 }
 # Files that a reader writes, and files of other projects.
-FOREIGN = {'youtubevis2coco.py', 'cityscapes.py', 'refine_mask_head.py'}
+FOREIGN = {'youtubevis2coco.py', 'cityscapes.py', 'ytvos.py', 'test_video.py', 'cocofied_lvis.py'}
 SYSTEMS = r'(?:refinemask|sipmask|embedmask|deepmask|sharpmask|mask-rcnn|fast-rcnn)'
 SPAN = re.compile(r'(?<!`)`([^`\n]+)`(?!`)')
 PLAIN = (int, float, str, bool, type(None))
@@ -66,16 +68,14 @@ def test_files_that_are_named_exist(page: Path) -> None:
         *(c for b, c in doc_pages.all_commands() if b.page == page),
     ]
     named = {word for span in text for word in re.findall(r'[\w{}./+-]+\.(?:py|sh)\b', span)}
-    known = SOURCES | FOREIGN | written_by_the_reader(page) | {'demo.sh', 'test.sh', 'install.sh'}
+    known = SOURCES | written_by_the_reader(page) | {'demo.sh', 'test.sh', 'install.sh'}
     missing = []
     for word in sorted(named):
-        path = Path(word)
-        if (
-            path.name not in known
-            and not re.match(r'(CONFIG|CFG)', path.name)
-            or word.startswith(('configs/', 'tools/', 'mmrefine/', 'tests/'))
-            and not (ROOT / word).exists()
-        ):
+        name = Path(word).name
+        if name in FOREIGN or re.match('CONFIG|CFG', name):
+            continue
+        ours = word.startswith(('configs/', 'tools/', 'mmrefine/', 'tests/'))
+        if name not in known or (ours and not (ROOT / word).exists()):
             missing.append(word)
     assert missing == []
 
@@ -132,6 +132,20 @@ def test_options_and_defaults_are_those_of_the_code(page: Path) -> None:
     assert wrong == []
 
 
+@by_page
+def test_options_named_by_their_class_exist(page: Path) -> None:
+    wrong = []
+    for span in SPAN.findall(doc_pages.prose(page)):
+        if not re.fullmatch(r'[A-Z]\w+(\.\w+)+(?<!\.tar)', span):
+            continue
+        if span.partition('.')[0] in mmrefine.__all__:
+            try:
+                lookup(span)
+            except UnknownOption:
+                wrong.append(span)
+    assert wrong == []
+
+
 def same(said: object, default: object) -> bool:
     if isinstance(default, list | tuple) and isinstance(said, list | tuple):
         return list(default) == list(said)
@@ -171,7 +185,15 @@ def test_pins_are_those_of_the_lock() -> None:
         name.lower(): version
         for name, version in re.findall(r'\b(TORCH|MMCV|MMENGINE)=([\d.]+)', script)
     }
-    text = (ROOT / 'docs' / 'install.md').read_text()
-    pins = re.findall(r'\b([a-z][\w-]*)==([\w.]+)', text)
-    assert {'torch', 'mmcv', 'mmengine', 'mmdet', 'openmim'} <= {name for name, _ in pins}
+    page = ROOT / 'docs' / 'install.md'
+    installed = [
+        word.strip('"')
+        for block, command in doc_pages.all_commands()
+        if block.page == page and command.startswith('pip install') and 'onedl' not in command
+        for word in command.split()[2:]
+        if word != '.' and not word.startswith('-')
+    ]
+    pins = [word.split('==') for word in installed if '==' in word]
+    assert {'torch', 'mmcv', 'mmengine', 'mmdet', 'openmim'} == {name for name, _ in pins}
     assert [(name, version) for name, version in pins if lock.get(name) != version] == []
+    assert {re.split('[<=]', word)[0] for word in installed} <= {*lock, 'setuptools'}
