@@ -15,7 +15,7 @@ from torch import Tensor
 from ..layers import roi_align
 from ..refinemask.inference import GridPlan, MaskOptions
 from ..refinemask.mask_head import RefineMaskHead
-from ..refinemask.refinement import refined_logits
+from ..refinemask.refinement import FIRST_FUSED, refine
 from .harness import Row, compare
 from .refinemask import FINE_MAP
 
@@ -65,13 +65,14 @@ def _scene(
     return head.to(device), tuple(x.to(device) for x in inputs)
 
 
-def _by_size(head: RefineMaskHead, inputs: tuple[Tensor, ...], plan: GridPlan) -> list[Tensor]:
+def by_size(head: RefineMaskHead, inputs: tuple[Tensor, ...], plan: GridPlan) -> list[Tensor]:
+    """Fused logits of each grid in use, coarse to fine."""
     feats, fine, rois, labels = inputs
     groups = head.fused_masks(feats, fine, rois, labels, MaskOptions(CHUNK, plan=plan))
     return [group.logits for group in groups]
 
 
-def _all_stages(head: RefineMaskHead, inputs: tuple[Tensor, ...], plan: GridPlan) -> list[Tensor]:
+def all_stages(head: RefineMaskHead, inputs: tuple[Tensor, ...], plan: GridPlan) -> list[Tensor]:
     """Every RoI to the finest grid; of each, the fused logits on the grid of the plan."""
     feats, fine, rois, labels = inputs
     semantic = head.semantic_path(fine)
@@ -80,9 +81,10 @@ def _all_stages(head: RefineMaskHead, inputs: tuple[Tensor, ...], plan: GridPlan
     chunks = zip(*(x.split(CHUNK) for x in (feats, rois, labels, choice)))
     for chunk_feats, chunk_rois, chunk_labels, chosen in chunks:
         stage_logits = head.refine(chunk_feats, semantic, chunk_rois, chunk_labels)
-        for index in range(len(plan.sizes)):
-            part = refined_logits(stage_logits[: index + 2])
-            fused[index].append(part[chosen == index])
+        current = stage_logits[FIRST_FUSED].float()
+        for index, logits in enumerate(stage_logits[FIRST_FUSED:]):
+            current = refine(current, logits) if index else current
+            fused[index].append(current[chosen == index])
     return [torch.cat(parts) for parts in fused if sum(map(len, parts))]
 
 
@@ -94,12 +96,12 @@ def resolution(device: str, quick: bool = False) -> Iterator[Row]:
         head, inputs = _scene(mix, count, classes, size, device)
         plan = GridPlan.of_config({}, head.stage_sizes)
         used = torch.bincount(plan.choose(inputs[2]), minlength=len(plan.sizes)).tolist()
-        ours: Callable[[], list[Tensor]] = partial(_by_size, head, inputs, plan)
+        ours: Callable[[], list[Tensor]] = partial(by_size, head, inputs, plan)
         yield compare(
             'resolution',
             f'mask head by size, {count} RoIs, {mix} boxes, P2 {size[0]}x{size[1]}',
             ours,
-            partial(_all_stages, head, inputs, plan),
+            partial(all_stages, head, inputs, plan),
             device=device,
             tolerance=2e-3,
             details=dict(rois_per_grid=dict(zip(map(str, plan.sizes), used))),
