@@ -277,7 +277,7 @@ def test_the_commands_of_the_pages_run(workplace: Path) -> None:
     for command in bound_commands():
         if 'results.json' in command and not (workplace / 'results.json').exists():
             write_results(workplace)
-        run('bash', '-c', command, folder=workplace)
+        run('bash', '-c', command, folder=workplace, MMREFINE_SHAPES='data/shapes')
     made = ('tour/pictures/sheet.png', 'tour/training.png', 'tour/scores.json', 'tour/report.html')
     for name in made:
         assert (workplace / 'work_dirs' / name).stat().st_size > 0, name
