@@ -18,9 +18,10 @@ import mmdet
 middle = time.process_time()
 import mmrefine
 end = time.process_time()
-from mmdet.registry import DATASETS, HOOKS, METRICS, MODELS, TASK_UTILS, TRANSFORMS, VISUALIZERS
-registries = (DATASETS, HOOKS, METRICS, MODELS, TASK_UTILS, TRANSFORMS, VISUALIZERS)
-missing = [n for n in mmrefine.__all__ if not any(r.get(n) for r in registries)]
+from mmdet import registry
+registries = [r for r in vars(registry).values() if hasattr(r, 'register_module')]
+classes = [n for n in mmrefine.__all__ if isinstance(getattr(mmrefine, n), type)]
+missing = [n for n in classes if not any(r.get(n) for r in registries)]
 print(json.dumps([middle - begin, end - middle, missing]))
 """
 
