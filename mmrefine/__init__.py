@@ -69,14 +69,19 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
     'mmrefine.visualization.rle_visualizer': ('RLELocalVisualizer',),
 }
 
-__all__ = [name for names in COMPONENTS.values() for name in names]
+# The same for functions, which no registry needs to know.
+FUNCTIONS: dict[str, tuple[str, ...]] = {
+    'mmrefine.apis.given_boxes': ('predict_masks',),
+}
+
+__all__ = [name for names in (COMPONENTS | FUNCTIONS).values() for name in names]
 
 compat.install()
 registration.announce(__name__, COMPONENTS)
 
 
 def __getattr__(name: str) -> Any:
-    return registration.load_public(__name__, COMPONENTS, name)
+    return registration.load_public(__name__, COMPONENTS | FUNCTIONS, name)
 
 
 def __dir__() -> list[str]:

@@ -1,0 +1,283 @@
+"""Masks for boxes that anyone found: backbone, neck and RoI mask head of a two-stage model.
+
+Shapes:   N boxes, h x w pixels of the original image.
+"""
+
+import copy
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmcv.transforms import Compose
+from mmdet.models.roi_heads import SparseRoIHead
+from mmdet.models.roi_heads.mask_heads import FCNMaskHead
+from mmdet.utils import get_test_pipeline_cfg
+from mmengine.config import ConfigDict
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from mmrefine.mask_format import RLEMasks, rle_class
+from mmrefine.masks import check_format, encode, to_dense
+from mmrefine.masks.rle import RLE
+
+# boxes at once: stock heads predict every class of a box, ours split the work themselves
+CHUNK, OWN_CHUNK = 100, 1000
+# a detector's own boxes leave the image by rounding; what is less is no reason to move an edge
+EDGE = 1 + 1e-6
+
+
+def predict_masks(
+    model: nn.Module,
+    image: str | Path | np.ndarray,
+    boxes: Tensor | np.ndarray | Sequence[Sequence[float]],
+    labels: Tensor | np.ndarray | Sequence[int],
+    mask_format: str = 'rle',
+    chunk: int | None = None,
+) -> list[RLE] | Tensor:
+    """Segment the objects in given boxes.
+
+    Only backbone, neck and mask head run; the model keeps its settings. Boxes that a model found
+    itself get the masks it gave them, but for the rounding of their coordinates to the network
+    input and back: where the test pipeline does not resize, masks are equal.
+
+    Args:
+        model: From ``mmdet.apis.init_detector``: any two-stage detector with a RoI mask head.
+        image: File, or uint8 array[h, w, 3] in BGR order.
+        boxes: N boxes (x1, y1, x2, y2) in pixels of the original image, exclusive. Parts outside
+            the image are cut off first; a box with no area in the image has an empty mask.
+        labels: N classes of the model, counted from 0; class-agnostic heads do not use them.
+        mask_format: ``'rle'`` or ``'dense'``.
+        chunk: Boxes processed at once, which bounds the memory; by default 100 with stock heads.
+
+    Returns:
+        N RLEs, or BoolTensor[N, h, w] on the CPU.
+
+    Raises:
+        TypeError: The model is no two-stage detector with masks, or the image is neither.
+        ValueError: Boxes that are not finite or inverted, labels the model does not have, an image
+            that cannot be read, or an unknown format.
+    """
+    check_format(mask_format)
+    segmenter = BoxSegmenter(model, chunk)
+    masks, size = segmenter.segment(image, boxes, labels)
+    return masks if mask_format == 'rle' else to_dense(masks, size)
+
+
+class BoxSegmenter:
+    """``predict_masks`` for many images; the pipeline is built once.
+
+    Args:
+        model: See ``predict_masks``.
+        chunk: See ``predict_masks``.
+
+    Raises:
+        TypeError: The model has no RoI mask head that takes any box.
+        ValueError: The model is in training mode, or ``chunk`` is below 1.
+    """
+
+    def __init__(self, model: nn.Module, chunk: int | None = None) -> None:
+        head = _mask_roi_head(model)
+        if model.training:
+            raise ValueError('the model is in training mode: call model.eval() first')
+        if chunk is not None and chunk < 1:
+            raise ValueError(f'chunk must be at least 1 box, got {chunk}')
+        self.model = model
+        self.roi_head = _with_rle_masks(head)
+        self.chunk = chunk or (OWN_CHUNK if hasattr(head, 'mask_probabilities') else CHUNK)
+        self.device = next(model.parameters()).device
+        self.classes = _class_count(head)
+        self._pipelines: dict[bool, Compose] = {}
+
+    @torch.no_grad()
+    def segment(
+        self,
+        image: str | Path | np.ndarray,
+        boxes: Tensor | np.ndarray | Sequence[Sequence[float]],
+        labels: Tensor | np.ndarray | Sequence[int],
+    ) -> tuple[list[RLE], tuple[int, int]]:
+        """Masks of one image, and its size ``(h, w)``; arguments and errors as ``predict_masks``"""
+        coords, classes = checked_boxes(boxes), self._checked_labels(labels, len(boxes))
+        inputs, meta = self._load(image)
+        size = int(meta['ori_shape'][0]), int(meta['ori_shape'][1])
+        limit = coords.new_tensor([size[1], size[0]]).repeat(2) * EDGE
+        inside = torch.minimum(coords.clamp(min=0), limit)
+        visible = (inside[:, 2:] > inside[:, :2]).all(1)
+        masks = [empty_mask(size)] * len(coords)
+        chosen = visible.nonzero().flatten()
+        if len(chosen):
+            network = network_boxes(inside[chosen], meta['scale_factor']).to(self.device)
+            found = self._run(inputs, meta, network, classes[chosen].to(self.device))
+            for index, mask in zip(chosen.tolist(), found):
+                masks[index] = mask
+        return masks, size
+
+    def _run(self, inputs: dict, meta: dict, boxes: Tensor, labels: Tensor) -> list[RLE]:
+        """Masks of boxes in pixels of the network input."""
+        x = self.model.extract_feat(inputs['inputs'])
+        context = self._context(x)
+        masks: list[RLE] = []
+        for part in torch.arange(len(boxes), device=boxes.device).split(self.chunk):
+            # heads that score their masks multiply into scores, which are the caller's own
+            detections = InstanceData(
+                bboxes=boxes[part], labels=labels[part], scores=boxes.new_ones(len(part))
+            )
+            found = self.roi_head.predict_mask(
+                x=x, batch_img_metas=[meta], results_list=[detections], rescale=True, **context
+            )[0].masks
+            masks += found if isinstance(found, list) else encode(found)
+        return masks
+
+    def _context(self, x: tuple[Tensor, ...]) -> dict[str, Any]:
+        """What HTC and SCNet derive from the whole image for their mask heads."""
+        head = self.roi_head
+        wanted = inspect.signature(head.predict_mask).parameters
+        context: dict[str, Any] = {}
+        if 'semantic_heat' in wanted:
+            context['semantic_heat'] = head.semantic_head(x)[1] if head.with_semantic else None
+        if 'glbctx_feat' in wanted:
+            context['glbctx_feat'] = head.glbctx_head(x)[1] if head.with_glbctx else None
+        return context
+
+    def _load(self, image: str | Path | np.ndarray) -> tuple[dict, dict]:
+        """Preprocessed input and meta information of an image."""
+        data: dict[str, Any] = {'img_id': 0}
+        if isinstance(image, np.ndarray):
+            if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+                raise ValueError(
+                    f'an image array must be uint8 of shape (h, w, 3) in BGR order, got '
+                    f'{image.dtype} of shape {image.shape}'
+                )
+            data['img'] = image
+        elif isinstance(image, (str, Path)):
+            if not Path(image).is_file():
+                raise ValueError(f'there is no image {image}')
+            data['img_path'] = str(image)
+        else:
+            raise TypeError(f'an image is a path or an array, got {type(image).__name__}')
+        try:
+            packed = self._pipeline('img' in data)(data)
+        except (AssertionError, AttributeError, OSError) as error:
+            raise ValueError(f'{data.get("img_path", "the array")} is no image: {error}') from error
+        batch = {'inputs': [packed['inputs']], 'data_samples': [packed['data_samples']]}
+        prepared = self.model.data_preprocessor(batch, False)
+        meta = dict(prepared['data_samples'][0].metainfo)
+        if meta.get('flip'):
+            raise ValueError('the test pipeline flips images: remove RandomFlip from it')
+        meta.setdefault('scale_factor', (1.0, 1.0))
+        return prepared, meta
+
+    def _pipeline(self, from_array: bool) -> Compose:
+        if from_array not in self._pipelines:
+            steps = copy.deepcopy(list(get_test_pipeline_cfg(self.model.cfg)))
+            if from_array:
+                steps[0]['type'] = 'mmdet.LoadImageFromNDArray'
+            kept = [s for s in steps if 'Annotations' not in str(s['type'])]
+            self._pipelines[from_array] = Compose(kept)
+        return self._pipelines[from_array]
+
+    def _checked_labels(self, labels: Any, count: int) -> Tensor:
+        values = torch.as_tensor(labels).detach().cpu().reshape(-1)
+        if len(values) != count:
+            raise ValueError(f'{count} boxes but {len(values)} labels')
+        if count and values.is_floating_point():
+            raise ValueError('labels are whole numbers, classes of the model counted from 0')
+        for i in ((values < 0) | (values >= self.classes)).nonzero().flatten()[:1].tolist():
+            raise ValueError(
+                f'label {i} is {int(values[i])}, but the model has the classes 0 to '
+                f'{self.classes - 1}'
+            )
+        return values.long()
+
+
+def empty_mask(size: tuple[int, int]) -> RLE:
+    """The RLE of no pixel in an image of ``size`` (h, w)."""
+    return encode(np.zeros((1, *size), bool))[0]
+
+
+def checked_boxes(boxes: Any) -> Tensor:
+    """Take boxes of any kind as float32 Tensor[N, 4] on the CPU.
+
+    Raises:
+        ValueError: Another shape, a coordinate that is not finite, or an inverted box.
+    """
+    coords = torch.as_tensor(boxes).detach().cpu().float()
+    if coords.numel() == 0:
+        coords = coords.reshape(0, 4)
+    if coords.ndim != 2 or coords.shape[1] != 4:
+        raise ValueError(f'boxes must have the shape (N, 4), got {tuple(coords.shape)}')
+    bad = ~coords.isfinite().all(1) | (coords[:, 2:] < coords[:, :2]).any(1)
+    for i in bad.nonzero().flatten()[:1].tolist():
+        raise ValueError(
+            f'box {i} is {coords[i].tolist()}: expected finite (x1, y1, x2, y2) with x2 >= x1 and '
+            'y2 >= y1'
+        )
+    return coords
+
+
+def network_boxes(boxes: Tensor, scale_factor: Sequence[float]) -> Tensor:
+    """Bring boxes to the network input, such that division by the scale gives them back.
+
+    Mask heads divide by the scale before they paste. Of the three floats next to the product this
+    takes the one that returns to the box itself, so masks are pasted into exactly the given boxes.
+
+    Args:
+        boxes: float32 Tensor[N, 4] in pixels of the original image.
+        scale_factor: ``(w_scale, h_scale)``.
+    """
+    scale = boxes.new_tensor(tuple(scale_factor)[:2]).repeat(2)
+    near = boxes * scale
+    infinity = torch.full_like(near, torch.inf)
+    candidates = torch.stack(
+        [near, torch.nextafter(near, infinity), torch.nextafter(near, -infinity)]
+    )
+    first = (candidates / scale == boxes).int().argmax(0, keepdim=True)
+    return candidates.gather(0, first)[0]
+
+
+def _mask_roi_head(model: nn.Module) -> nn.Module:
+    """The RoI head of a model whose masks depend on features, boxes and labels only."""
+    name, head = type(model).__name__, getattr(model, 'roi_head', None)
+    choose = (
+        'choose one with a RoI mask head: RefineMask, Mask R-CNN, Cascade Mask R-CNN, PointRend'
+    )
+    if not hasattr(head, 'predict_mask'):
+        raise TypeError(f'{name} has no RoI head that could run on given boxes; {choose}')
+    if not head.with_mask:
+        raise TypeError(f'{name} of this config predicts boxes only; {choose}')
+    if isinstance(head, SparseRoIHead) and not hasattr(head, 'mask_probabilities'):
+        raise TypeError(f'the masks of {name} come from its own queries, not from boxes; {choose}')
+    return head
+
+
+def _with_rle_masks(roi_head: nn.Module) -> nn.Module:
+    """A RoI head with the same weights that hands out RLEs; the given one stays as it is."""
+    twin = _shallow(roi_head)
+    twin._modules['mask_head'] = _rle_head(roi_head.mask_head)
+    twin.test_cfg = ConfigDict({**roi_head.test_cfg, 'mask_format': 'rle'})
+    return twin
+
+
+def _rle_head(head: nn.Module) -> nn.Module:
+    if isinstance(head, nn.ModuleList):
+        return nn.ModuleList(_rle_head(each) for each in head)
+    ours = type(head).__module__.startswith('mmrefine.')
+    if ours or isinstance(head, RLEMasks) or not isinstance(head, FCNMaskHead):
+        return head
+    twin = _shallow(head)
+    twin.__class__ = rle_class(type(head))
+    return twin
+
+
+def _shallow(module: nn.Module) -> Any:
+    twin = copy.copy(module)
+    twin._modules = dict(module._modules)
+    return twin
+
+
+def _class_count(roi_head: nn.Module) -> int:
+    """Classes of the last box head, or of the mask head where there is none."""
+    head = roi_head.bbox_head if roi_head.with_bbox else roi_head.mask_head
+    return (head[-1] if isinstance(head, nn.ModuleList) else head).num_classes

@@ -1,0 +1,200 @@
+"""Give the boxes of a result file the masks of a model, image by image, and go on after a stop."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmdet.apis import init_detector
+from mmdet.registry import DATASETS
+from mmengine.config import Config
+from torch import nn
+
+import mmrefine
+from mmrefine.evaluation.coco_files import write_json_list
+from mmrefine.evaluation.ground_truth import GroundTruth, load_json
+from mmrefine.evaluation.json_stream import iterate_json_list
+from mmrefine.evaluation.progress import progress_bar
+
+from .given_boxes import BoxSegmenter, empty_mask
+from .result_boxes import BAD_BOXES, BoxReader, labels_by_name
+from .work_file import BoxRow, WorkFile
+
+
+@dataclass
+class RefineOptions:
+    """What to refine, with what.
+
+    Attributes:
+        config: Config of a two-stage model with masks.
+        checkpoint: Its weights.
+        gt: COCO or LVIS json with the images and categories; annotations are not used.
+        images: Folder of the images.
+        results: Result json of any detector, with ``bbox``.
+        out: Result json to write.
+        device: E.g. ``'cuda:0'``.
+        chunk: Boxes at once; None: see ``predict_masks``.
+        bad_boxes: See ``BoxReader``.
+        show_progress: Draw a progress bar.
+    """
+
+    config: str
+    checkpoint: str
+    gt: Path
+    images: Path
+    results: Path
+    out: Path
+    device: str = 'cpu'
+    chunk: int | None = None
+    bad_boxes: str = 'error'
+    show_progress: bool = True
+
+
+def refine_results(options: RefineOptions) -> list[str]:
+    """Write the entries of a result file again, with masks; see ``tools/refine_results.py``.
+
+    Memory does not grow with the file: boxes and masks wait in ``OUT.progress`` next to the
+    output, from which an interrupted run continues; it goes when the output is complete.
+
+    Returns:
+        Lines to tell: what was written, and what was odd about the boxes.
+
+    Raises:
+        ValueError: Files that do not fit together; images that are missing or have another size.
+        TypeError: The model has no RoI mask head.
+    """
+    if options.bad_boxes not in BAD_BOXES:
+        raise ValueError(f'bad_boxes must be one of {BAD_BOXES}, got {options.bad_boxes!r}')
+    if options.out.resolve() == options.results.resolve():
+        raise ValueError('--out must be another file than --results, which is read to the end')
+    data = load_json(options.gt)
+    listed = {key: data[key] for key in ('images', 'categories') if key in data}
+    gt = GroundTruth.from_dict(listed, name=str(options.gt))
+    config = Config.fromfile(options.config)
+    work = WorkFile(
+        options.out.with_name(f'{options.out.name}.progress'), _settings(options, config)
+    )
+    try:
+        files = _run(options, config, gt, data['images'], work)
+        write_json_list(options.out, _entries(options.results, work))
+        notes = work.notes()
+    except BaseException:
+        work.close()
+        raise
+    work.close(remove=True)
+    return [f'{options.out}: masks for the boxes of {files} images', *notes]
+
+
+def _run(
+    options: RefineOptions, config: Config, gt: GroundTruth, images: list, work: WorkFile
+) -> int:
+    """Complete the work file; the number of images that have boxes."""
+    if 'test_dataloader' not in config:
+        raise ValueError(f'{options.config} has no test_dataloader, whose pipeline prepares images')
+    model = init_detector(config, options.checkpoint, device=options.device)
+    segmenter = BoxSegmenter(model, options.chunk)
+    if not work.complete:
+        reader = BoxReader(gt, _labels(model, segmenter, gt), options.bad_boxes)
+        work.fill(reader.rows(options.results), reader.notes)
+    sizes = list(gt.sizes.values())
+    files = _image_files(images, gt, work.images(), options.images)
+    todo = work.images(todo=True)
+    with progress_bar('images', len(todo), options.show_progress) as step:
+        for image in todo:
+            rows = work.rows(image)
+            work.add(image, rows, _masks(segmenter, files[image], rows, sizes[image]))
+            step()
+    return len(files)
+
+
+def _masks(
+    segmenter: BoxSegmenter, file: Path, rows: list[BoxRow], size: tuple[int, int]
+) -> list[dict]:
+    """RLEs of the boxes of one image."""
+    good = [row for row in rows if row.box]
+    boxes = [row.box for row in rows if row.box]
+    corners = [(x, y, x + w, y + h) for x, y, w, h in boxes]
+    found, actual = segmenter.segment(file, corners, [row.label for row in good])
+    if tuple(actual) != tuple(size):
+        raise ValueError(
+            f'{file} has {actual[0]} x {actual[1]} pixels (height x width), the json says '
+            f'{size[0]} x {size[1]}'
+        )
+    masks = dict(zip((row.entry for row in good), found))
+    return [masks.get(row.entry, empty_mask(size)) for row in rows]
+
+
+def _entries(results: Path, work: WorkFile) -> Iterator[dict]:
+    for entry, mask in zip(iterate_json_list(results), work.masks(), strict=True):
+        yield {**entry, 'segmentation': mask}
+
+
+def _labels(model: nn.Module, segmenter: BoxSegmenter, gt: GroundTruth) -> dict:
+    """Category id -> class of the model, by name.
+
+    Raises:
+        ValueError: No list of class names fits the number of classes of the model.
+    """
+    classes = model.dataset_meta.get('classes') or ()
+    if len(classes) != segmenter.classes:
+        # converted weights carry no names, and mmdet then assumes those of COCO
+        dataset = {**model.cfg.test_dataloader.dataset, 'lazy_init': True}
+        classes = DATASETS.build(dataset).metainfo.get('classes') or ()
+    if len(classes) != segmenter.classes:
+        raise ValueError(
+            f'the model has {segmenter.classes} classes, but neither checkpoint nor config names '
+            'as many: set metainfo=dict(classes=...) in test_dataloader.dataset'
+        )
+    return labels_by_name(gt.categories, classes)
+
+
+def _image_files(images: list, gt: GroundTruth, used: list[int], folder: Path) -> dict[int, Path]:
+    """Files of the used images.
+
+    Raises:
+        ValueError: Some do not exist; the first ones are named.
+    """
+    by_id = {image['id']: image for image in images}
+    ids = list(gt.sizes)
+    files = {i: _image_file(by_id[ids[i]], folder) for i in used}
+    missing = [str(file) for file in files.values() if not file.is_file()]
+    if missing:
+        raise ValueError(
+            f'{len(missing)} of {len(files)} images do not exist: {", ".join(missing[:3])}'
+            + (' ...' if len(missing) > 3 else '')
+        )
+    return files
+
+
+def _image_file(image: dict, folder: Path) -> Path:
+    """LVIS lists no file names, but addresses that end in split and name."""
+    name = image.get('file_name') or '/'.join(image.get('coco_url', '').split('/')[-2:])
+    if not name:
+        raise ValueError(f'image {image["id"]!r} has neither file_name nor coco_url')
+    file = folder / name
+    bare = folder / Path(name).name
+    return bare if not file.is_file() and bare.is_file() else file
+
+
+def _settings(options: RefineOptions, config: Config) -> dict[str, Any]:
+    """What decides about the masks."""
+    text = json.dumps(config.to_dict(), sort_keys=True, default=str).encode()
+    return {
+        'config': hashlib.sha256(text).hexdigest()[:16],
+        'checkpoint': _digest(Path(options.checkpoint)),
+        'results': _digest(options.results),
+        'gt': _digest(options.gt),
+        'chunk': options.chunk,
+        'bad_boxes': options.bad_boxes,
+        'version': mmrefine.__version__,
+    }
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()[:16]
