@@ -33,8 +33,7 @@ def boundary_map(masks: Tensor, width: int) -> Tensor:
     count = rows[..., :height, :].clone()
     for shift in range(1, side):
         count += rows[..., shift : shift + height, :]
-    few, many = side * side // 10, side * side - side * side // 10
-    return torch.where(masks, count < many, count > few)
+    return torch.where(masks, side * side - count, count) > side * side // 10
 
 
 def resize_band(band: Tensor, size: int) -> Tensor:

@@ -47,7 +47,8 @@ def make_grid(
     for level, ((height, width), stride) in enumerate(zip(sizes, strides)):
         ys = torch.arange(height, device=device, dtype=dtype) * stride + stride // 2
         xs = torch.arange(width, device=device, dtype=dtype) * stride + stride // 2
-        points.append(torch.stack((xs.repeat(height), ys.repeat_interleave(width)), dim=1))
+        rows, columns = torch.meshgrid(ys, xs, indexing='ij')
+        points.append(torch.stack((columns.flatten(), rows.flatten()), dim=1))
         per_point.append(xs.new_full((height * width,), stride))
         levels.append(torch.full((height * width,), level, device=device, dtype=torch.long))
     counts = tuple(height * width for height, width in sizes)

@@ -1,0 +1,1 @@
+"""Mask heads as ONNX graphs that a stock onnxruntime runs."""

@@ -1,0 +1,144 @@
+"""Write a part of a model as an ONNX file and compare it with the model."""
+
+import inspect
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from mmrefine.evaluation.coco_files import atomic_file
+
+from .parts import Part, part_of
+from .pooling import OPSET
+
+TOLERANCE = 1e-4
+CHECKED = (1, 2, 5)  # numbers of objects; the graph is traced with TRACED
+TRACED = 3
+
+
+class Difference(NamedTuple):
+    """Comparison for one number of objects.
+
+    Attributes:
+        objects: Their number.
+        image_size: ``(h, w)`` of the image behind the features.
+        largest: Largest difference of any output.
+        share: Share of values further apart than 1e-4.
+    """
+
+    objects: int
+    image_size: tuple[int, int]
+    largest: float
+    share: float
+
+
+def export_onnx(
+    model: nn.Module,
+    path: str | Path,
+    image_size: tuple[int, int] = (320, 320),
+    with_backbone: bool = False,
+) -> Part:
+    """Write the mask part of a model.
+
+    Number of objects, of images and the sizes of the maps stay open in the file.
+
+    Args:
+        model: Detector with a mask head of this package.
+        path: The file.
+        image_size: ``(h, w)`` of the input used for tracing, in pixels, multiples of 32.
+        with_backbone: Take images instead of feature maps.
+
+    Returns:
+        The part written, for ``check_onnx``.
+
+    Raises:
+        TypeError: The model has no such head.
+        ValueError: A RoI extractor without ONNX form, or a bad ``image_size``.
+        ModuleNotFoundError: onnx is not installed.
+    """
+    _needed('onnx')
+    if any(side < 64 or side % 32 for side in image_size):
+        raise ValueError(f'image_size must be multiples of 32 of at least 64, got {image_size}')
+    part = part_of(model.eval(), with_backbone).eval()
+    with torch.no_grad():
+        example = part.example(TRACED, image_size)
+    names = part.input_names(example)
+    maps = names[: len(names) - len(part.object_names)]
+    # windows are objects themselves
+    if part.object_names:
+        axes = {name: {0: 'batch', 2: f'{name}_h', 3: f'{name}_w'} for name in maps}
+    else:
+        axes = {name: {0: 'count'} for name in maps}
+    axes.update({name: {0: 'count'} for name in (*part.object_names, *part.output_names)})
+    if part.open_masks:
+        axes['masks'].update({1: 'mask_h', 2: 'mask_w'})
+    # where there is a choice: the exporter that keeps open sizes open and needs no more packages
+    known = inspect.signature(torch.onnx.export).parameters
+    options = {'dynamo': False} if 'dynamo' in known else {}
+    with warnings.catch_warnings(), torch.no_grad(), atomic_file(path, 'wb') as file:
+        warnings.simplefilter(
+            'ignore'
+        )  # of constants that are constant, and of this exporter's age
+        torch.onnx.export(
+            part,
+            example,
+            file,
+            input_names=names,
+            output_names=list(part.output_names),
+            dynamic_axes=axes,
+            opset_version=OPSET,
+            **options,
+        )
+    return part
+
+
+def check_onnx(
+    part: Part,
+    path: str | Path,
+    counts: Sequence[int] = CHECKED,
+    image_sizes: Sequence[tuple[int, int]] = ((320, 320), (256, 352)),
+) -> list[Difference]:
+    """Run a file with onnxruntime on random inputs and compare it with the model.
+
+    Args:
+        part: From ``export_onnx``.
+        path: The file.
+        counts: Numbers of objects.
+        image_sizes: Sizes of the images behind the features.
+
+    Raises:
+        ModuleNotFoundError: onnxruntime is not installed.
+    """
+    onnxruntime = _needed('onnxruntime')
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(path), options, ['CPUExecutionProvider'])
+    used = {node.name for node in session.get_inputs()}  # not labels, if all classes share a mask
+    found = []
+    for size in image_sizes:
+        for count in counts:
+            with torch.no_grad():
+                inputs = part.example(count, size)
+                expected = part(*inputs)
+            expected = expected if isinstance(expected, tuple) else (expected,)
+            named = zip(part.input_names(inputs), inputs, strict=True)
+            feed = {name: value.numpy() for name, value in named if name in used}
+            outputs = session.run(None, feed)
+            gaps = [(torch.from_numpy(a) - b).abs().flatten() for a, b in zip(outputs, expected)]
+            gap = torch.cat([*gaps, torch.zeros(1)])
+            share = float((gap > TOLERANCE).float().mean())
+            found.append(Difference(count, size, float(gap.max()), share))
+    return found
+
+
+def _needed(package: str) -> Any:
+    try:
+        return import_module(package)
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            f'{package} is not installed: pip install onnx onnxruntime'
+        ) from None

@@ -1,0 +1,106 @@
+"""Graphs in onnxruntime against the models in torch."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import tiny_embedmask
+import tiny_sharpmask
+import tiny_sipmask
+import torch
+from locations import ROOT
+from tiny_export import refine_model, sharp_model
+from tiny_training import environment
+from torch import nn
+
+from mmrefine.export.onnx_file import TOLERANCE, check_onnx, export_onnx
+
+SIZE, OTHER = (256, 256), (288, 352)  # traced, and not
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    'RefineMask': lambda: refine_model('RefineMaskHead'),
+    'RefineMask, faster': lambda: refine_model('SimpleRefineMaskHead'),
+    'SharpMask head': sharp_model,
+    'SharpMask head, relative': lambda: sharp_model('relative', agnostic=True),
+    'SipMask': tiny_sipmask.tiny_detector,
+    'SipMask++': lambda: tiny_sipmask.tiny_detector(mask=dict(rescoring=True)),
+    'EmbedMask v1': lambda: tiny_embedmask.tiny_detector('v1'),
+    'EmbedMask v2': lambda: tiny_embedmask.tiny_detector('v2'),
+    'EmbedMask v3': lambda: tiny_embedmask.tiny_detector('v3'),
+    'EmbedMask adet': lambda: tiny_embedmask.tiny_detector('adet'),
+    'DeepMask': tiny_sharpmask.build,
+    'SharpMask': lambda: tiny_sharpmask.build(refined=True),
+}
+# onnxruntime reshapes empty tensors of the others with a -1 it cannot resolve
+ZERO = ('SipMask', 'SipMask++', 'DeepMask', *(name for name in MODELS if 'EmbedMask' in name))
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_onnxruntime_agrees(name: str, tmp_path: Path) -> None:
+    part = export_onnx(MODELS[name](), tmp_path / 'head.onnx', SIZE)
+    counts = (0, 1, 2, 7) if name in ZERO else (1, 2, 7)  # traced with 3
+    found = check_onnx(part, tmp_path / 'head.onnx', counts, (SIZE, OTHER))
+    assert [each.objects for each in found] == [*counts, *counts]
+    assert max(each.largest for each in found) < TOLERANCE, found
+    assert [file.name for file in tmp_path.iterdir()] == ['head.onnx']
+
+
+@pytest.mark.parametrize('name', ['RefineMask', 'SipMask', 'EmbedMask v3', 'SharpMask'])
+def test_whole_models_agree(name: str, tmp_path: Path) -> None:
+    part = export_onnx(MODELS[name](), tmp_path / 'model.onnx', SIZE, with_backbone=True)
+    found = check_onnx(part, tmp_path / 'model.onnx', (1, 5), (SIZE, OTHER))
+    assert max(each.largest for each in found) < TOLERANCE, found
+
+
+def test_graph_names_its_ends_and_takes_several_images(tmp_path: Path) -> None:
+    part = export_onnx(MODELS['RefineMask'](), tmp_path / 'head.onnx', SIZE)
+    session = onnxruntime.InferenceSession(str(tmp_path / 'head.onnx'))
+    names = [node.name for node in session.get_inputs()]
+    assert names == ['map0', 'map1', 'map2', 'map3', 'rois', 'labels']
+    assert [(node.name, node.shape) for node in session.get_outputs()] == [
+        ('masks', ['count', 112, 112])
+    ]
+    with torch.no_grad():
+        maps = part.features(torch.randn(2, 3, *SIZE))
+        rois, labels = part.example_objects(4, SIZE)
+        rois[2:, 0] = 1
+        expected = part(*maps, rois, labels)
+    values = dict(zip(names, [x.numpy() for x in (*maps, rois, labels)]))
+    np.testing.assert_allclose(session.run(None, values)[0], expected.numpy(), atol=TOLERANCE)
+
+
+@pytest.mark.parametrize('size', [(32, 320), (300, 320)])
+def test_image_sizes_are_checked(size: tuple[int, int], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match='multiples of 32 of at least 64'):
+        export_onnx(MODELS['RefineMask'](), tmp_path / 'head.onnx', size)
+    with pytest.raises(ValueError, match='images of 254 pixels'):
+        export_onnx(MODELS['SipMask++'](), tmp_path / 'head.onnx', (128, 320))
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, 'onnx', None)
+    with pytest.raises(ModuleNotFoundError, match='pip install onnx onnxruntime'):
+        export_onnx(MODELS['RefineMask'](), tmp_path / 'head.onnx', SIZE)
+
+
+def test_tool_writes_and_checks(tmp_path: Path) -> None:
+    config = ROOT / 'configs' / 'refinemask' / 'refinemask_tiny_shapes.py'
+    code = (
+        'import sys, torch; from mmengine.config import Config; from mmdet.registry import MODELS;'
+        'from mmengine.registry import init_default_scope; init_default_scope("mmdet");'
+        'model = MODELS.build(Config.fromfile(sys.argv[1]).model); model.init_weights();'
+        'meta = dict(dataset_meta=dict(classes=tuple("abcdefgh")));'
+        'torch.save(dict(state_dict=model.state_dict(), meta=meta), sys.argv[2])'
+    )
+    weights = tmp_path / 'weights.pth'
+    command = [sys.executable, '-W', 'ignore']
+    subprocess.run([*command, '-c', code, config, weights], env=environment(), check=True)
+    tool = [ROOT / 'tools' / 'export_onnx.py', config, weights, tmp_path / 'head.onnx']
+    done = subprocess.run([*command, *tool], env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert 'map0, map1, map2, map3, rois, labels -> masks' in done.stdout
+    assert done.stdout.endswith('fine\n')

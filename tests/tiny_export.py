@@ -1,0 +1,34 @@
+"""Models with RoI mask heads whose masks are neither empty nor full."""
+
+import tiny_refinemask
+from mmdet.registry import MODELS
+from tiny_stock_models import tiny_stock_model
+from torch import nn
+
+from mmrefine.layers import ClassLogits
+
+
+def refine_model(kind: str) -> nn.Module:
+    """A detector whose masks are neither empty nor full."""
+    model = tiny_refinemask.tiny_detector(kind).eval()
+    for layer in model.modules():
+        if isinstance(layer, ClassLogits):
+            nn.init.normal_(layer.weight)
+    return model
+
+
+def sharp_model(level_choice: str = 'absolute', agnostic: bool = False) -> nn.Module:
+    """A stock Mask R-CNN with the SharpMask head."""
+    model = tiny_stock_model('mask_rcnn/mask-rcnn_r50_fpn_1x_coco')
+    head = model.roi_head
+    head.mask_roi_extractor = MODELS.build(
+        dict(type='PyramidRoIExtractor', out_channels=16, base_size=4, level_choice=level_choice)
+    )
+    head.mask_head = MODELS.build(
+        dict(
+            type='SharpMaskHead', in_channels=16, base_size=4, channels=64, hidden_channels=8,
+            num_classes=3, class_agnostic=agnostic,
+        )
+    )  # fmt: skip
+    nn.init.normal_(head.mask_head.conv_logits.weight)
+    return model.eval()
