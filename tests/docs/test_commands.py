@@ -137,9 +137,9 @@ SMALL_RUN = (
     'train_cfg.max_epochs=1 train_dataloader.num_workers=0 val_dataloader.num_workers=0 '
     'test_dataloader.num_workers=0 train_dataloader.persistent_workers=False '
     'val_dataloader.persistent_workers=False test_dataloader.persistent_workers=False '
-    'train_dataloader.dataset.pipeline.2.scale=(96,96) '
-    'val_dataloader.dataset.pipeline.1.scale=(96,96) '
-    'test_dataloader.dataset.pipeline.1.scale=(96,96) env_cfg.dist_cfg.backend=gloo'
+    '"train_dataloader.dataset.pipeline.2.scale=(96,96)" '
+    '"val_dataloader.dataset.pipeline.1.scale=(96,96)" '
+    '"test_dataloader.dataset.pipeline.1.scale=(96,96)" env_cfg.dist_cfg.backend=gloo'
 )
 # What is written -> what is run: small sizes, and files for the names in capitals.
 BOUND = (
