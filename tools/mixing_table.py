@@ -26,6 +26,15 @@ FAMILY = (
     'sharpmask/sharpmask-roi_r50_fpn_1x_coco',
     'embedmask/embedmask_atss_r50_fpn_1x_coco',
 )
+# Mask heads run in a config, by the beginning of its name; the first is the one that it names.
+HEADS = {
+    'refinemask-simple': ('SimpleRefineMaskHead',),
+    'refinemask': ('RefineMaskHead', 'SimpleRefineMaskHead'),
+    'sharpmask-neck': ('FCNMaskHead',),
+    'sharpmask': ('SharpMaskHead',),
+    'sipmask': ('SipMaskHead',),
+    'embedmask': ('EmbedMaskHead',),
+}
 BOXES = {
     'HybridTaskCascade': 'HTC',
     'HTCRefine': 'HTC',
@@ -58,12 +67,18 @@ class Mixture(NamedTuple):
     swapped: bool
 
     def load(self) -> Config:
-        """The config with this mask head."""
+        """The config with this mask head.
+
+        Raises:
+            ValueError: The config names another one than its own name tells.
+        """
         config = copy.deepcopy(read(self.config))
         head = mask_head_of(config.model)
-        head['type'] = self.mask_head
         if self.swapped:
+            head['type'] = self.mask_head
             head.pop('loss_cfg', None)  # each variant has its own
+        elif head['type'] != self.mask_head:
+            raise ValueError(f'{self.config} names {head["type"]}, expected {self.mask_head}')
         return config
 
 
@@ -79,14 +94,19 @@ def mask_head_of(model: ConfigDict) -> ConfigDict:
 
 
 def mixtures() -> list[Mixture]:
-    """Every mixture: configs of ``configs/mixed`` and ``FAMILY``, RefineMask in both variants."""
+    """Every mixture: configs of ``configs/mixed`` and ``FAMILY``, RefineMask in both variants.
+
+    Raises:
+        ValueError: A config's name begins with none of ``HEADS``.
+    """
     own = sorted(f'mixed/{path.stem}' for path in (ROOT / 'configs' / 'mixed').glob('*.py'))
     found = []
     for name in (*FAMILY, *own):
-        named = mask_head_of(read(name).model)['type']
-        found.append(Mixture(name, named, False))
-        if named == 'RefineMaskHead':
-            found.append(Mixture(name, 'SimpleRefineMaskHead', True))
+        stem = Path(name).name
+        heads = next((heads for start, heads in HEADS.items() if stem.startswith(start)), None)
+        if heads is None:
+            raise ValueError(f'{name}: begin the name with one of {", ".join(HEADS)}')
+        found += [Mixture(name, head, head != heads[0]) for head in heads]
     return found
 
 

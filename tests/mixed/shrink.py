@@ -103,6 +103,7 @@ def _shrink_heads(node: Any) -> None:
     elif kind == 'AnchorGenerator':
         node.update(octave_base_scale=1, center_offset=0.5)  # one anchor per cell, as large as it
     elif kind == 'RandomSampler':
-        node['num'] = min(node['num'], 96 if not node.get('add_gt_as_proposals') else 24)
+        # few RoIs, but all anchors: a random few may leave a level of the pyramid out
+        node['num'] = 24 if node.get('add_gt_as_proposals') else 10_000
     elif kind in OWN:
         node.update(OWN[kind])
