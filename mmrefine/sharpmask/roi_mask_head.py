@@ -130,6 +130,15 @@ class SharpMaskHead(FCNMaskHead):
         )
         self.conv_logits = ClassLogits(channels >> levels, 1 if class_agnostic else num_classes)
 
+    def init_weights(self) -> None:
+        """As the stock head, but logits start near 0.
+
+        Few features enter them: large random weights drive all of those below zero in the first
+        steps, from where a ReLU does not return.
+        """
+        super().init_weights()
+        nn.init.normal_(self.conv_logits.weight, std=0.01)
+
     def refine(self, feats: Sequence[Tensor]) -> Tensor:
         """Pooled maps, coarsest first -> features Tensor[N, K / 2**levels, S, S]."""
         if not isinstance(feats, (list, tuple)) or len(feats) != self.levels:

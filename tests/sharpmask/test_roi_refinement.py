@@ -257,3 +257,15 @@ def test_the_neck_has_the_shapes_of_fpn(options, size):
 def test_bad_neck_options_are_refused(options):
     with pytest.raises(ValueError, match='num_outs|on_top'):
         TopDownRefineNeck([4, 8, 16, 32], 16, **options)
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_a_fresh_narrow_head_is_undecided(seed):
+    """Confident logits of random sign kill the few features they are made of."""
+    torch.manual_seed(seed)
+    head = SharpMaskHead(8, 16, levels=3, channels=64, hidden_channels=32)
+    head.init_weights()
+    pooled = [torch.randn(4, 16, side, side) for side in (7, 14, 28)]
+    assert head.refine(pooled).max() > 0.5
+    logits = head.conv_logits(head.refine(pooled))
+    assert 0 < logits.abs().mean() < 0.1
