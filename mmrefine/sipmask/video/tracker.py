@@ -10,10 +10,11 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from .memory import Detections, MatchRule, TrackMemory, associate
+from .memory import DROPPED, Detections, MatchRule, TrackMemory, associate
 
 
 @dataclass
@@ -35,6 +36,8 @@ class SipMaskTracker:
             ``embed`` (0 matches by place and class alone).
         max_objects: Remembered objects per video; those unseen for longest are forgotten. None
             never forgets. Parity: as the original.
+        min_score: Detections below it are dropped before they take or become objects. 0, as
+            published, lets weak doubles of an object take its id.
         max_videos: Videos remembered at a time.
         iou_offset: Parity: 1 computes overlaps with legacy pixel counting.
         share_ids: Parity: several detections of a frame may take one id; the last of them is
@@ -45,7 +48,7 @@ class SipMaskTracker:
             with the memory of the video before it.
 
     Raises:
-        ValueError: An unknown weight or a limit below 1.
+        ValueError: An unknown weight, a limit below 1, or a score outside [0, 1].
     """
 
     WEIGHTS = ('det_score', 'iou', 'det_label', 'embed')
@@ -54,6 +57,7 @@ class SipMaskTracker:
         self,
         match_weights: dict[str, float] | None = None,
         max_objects: int | None = 256,
+        min_score: float = 0.0,
         max_videos: int = 8,
         iou_offset: float = 0.0,
         share_ids: bool = False,
@@ -68,6 +72,8 @@ class SipMaskTracker:
             raise ValueError(
                 f'max_objects and max_videos must be at least 1, got {max_objects} and {max_videos}'
             )
+        if not 0 <= min_score <= 1:
+            raise ValueError(f'min_score must lie in [0, 1], got {min_score}')
         defaults = MatchRule()
         self.rule = MatchRule(
             given.get('det_score', defaults.score_weight),
@@ -79,6 +85,7 @@ class SipMaskTracker:
             update_labels,
             max_objects,
         )
+        self.min_score = min_score
         self.max_videos = max_videos
         self.keep_memory_without_detections = keep_memory_without_detections
         self.reset()
@@ -118,7 +125,10 @@ class SipMaskTracker:
                 f'frame {frame} of video {video!r} came after frame {state.last}: objects are '
                 'tracked forwards, give the frames of a video in order'
             )
-        ids, state.memory = associate(state.memory, found, self.rule, size)
+        sure = (found.scores >= self.min_score).nonzero()[:, 0]
+        seen = Detections(*(values[sure] for values in found))
+        named, state.memory = associate(state.memory, seen, self.rule, size)
+        ids = torch.full_like(found.labels, DROPPED).index_copy(0, sure, named)
         state.last = frame
         self._videos[video] = state
         while len(self._videos) > self.max_videos:

@@ -104,9 +104,27 @@ def test_memory_stays_flat_over_two_thousand_frames():
     assert sizes == {(32 * 8, 32 * 16, 32 * 8, 32 * 64 * 4, 32 * 8)}
 
 
+def test_weak_detections_neither_take_nor_become_objects():
+    # Scores 0.9 and 0.45; the second frame's only detection has 0.1.
+    steps = [
+        ('a', 0, found([HERE, THERE], [RED, BLUE])),
+        ('a', 1, found([HERE], [RED], score=0.1)),
+        ('a', 2, found([HERE, THERE], [RED, BLUE])),
+    ]
+    tracker = SipMaskTracker(min_score=0.5)
+    assert run(tracker, *steps) == [[0, -1], [-1], [0, -1]]
+    assert tracker.memory('a').ids.tolist() == [0]
+    assert tracker.memory('a').last_seen.tolist() == [2]
+    assert run(SipMaskTracker(), *steps) == [[0, 1], [0], [0, 1]]
+
+
 @pytest.mark.parametrize(
-    'options', [{'match_weights': {'det_scores': 1.0}}, {'max_objects': 0}, {'max_videos': 0}]
-)
+    'options',
+    [
+        {'match_weights': {'det_scores': 1.0}}, {'max_objects': 0}, {'max_videos': 0},
+        {'min_score': 20},
+    ],
+)  # fmt: skip
 def test_wrong_settings_are_refused(options):
-    with pytest.raises(ValueError, match='det_scores|at least 1'):
+    with pytest.raises(ValueError, match=r'det_scores|at least 1|\[0, 1\]'):
         SipMaskTracker(**options)
