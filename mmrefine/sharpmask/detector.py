@@ -18,7 +18,7 @@ from mmdet.structures import SampleList
 from mmdet.utils import ConfigType, OptConfigType, OptMultiConfig
 from mmengine.dist import get_world_size
 from mmengine.structures import InstanceData
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmrefine.masks import boxed_masks_to_rle, to_dense
@@ -26,8 +26,13 @@ from mmrefine.masks import boxed_masks_to_rle, to_dense
 from .box_prompts import crop_boxes
 from .checkpoint import convert_port, is_port_state
 from .paste import PASTE_RULES, paste_windows, tight_boxes, window_chunks
-from .pyramid import STRIDE, Level, Windows, level_image, scaled_size, select_windows, tiled_maps
+from .pyramid import STRIDE, Level, Windows, level_image, scaled_size, select_windows
 from .refine_head import gather_windows
+from .strips import StripPlan, can_fold
+
+# pixels of a level per strip: on a processor its maps stay in the cache, a larger device needs more
+STRIP_PIXELS = dict(cpu=1 << 17)
+LARGE_STRIP = 1 << 22
 
 TEST_DEFAULTS = dict(
     log2_scales=(-2.5, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5),
@@ -38,7 +43,7 @@ TEST_DEFAULTS = dict(
     index_quirk=False,
     mask_format='dense',
     chunk=32,
-    tile=None,
+    strip='auto',
     trunk_dtype=None,
     nms=None,
     classes=('object',),
@@ -54,9 +59,10 @@ class DeepMask(BaseDetector):
     ``test_cfg`` (all optional): ``log2_scales`` pyramid exponents; ``max_per_img`` proposals;
     ``mask_thr`` probability, strict; ``paste`` rule (``official``, ``port``, ``grid``);
     ``size_rounding`` of levels (``half_up``, ``floor``); ``index_quirk`` of the released code;
-    ``mask_format`` (``dense``, ``rle``); ``chunk`` windows refined at once; ``tile`` side in
-    pixels of trunk tiles (None = whole level); ``trunk_dtype`` (``bfloat16``, ``float16``);
-    ``nms`` an IoU threshold on the tight boxes (None = off, as published).
+    ``mask_format`` (``dense``, ``rle``); ``chunk`` windows refined at once; ``strip`` pixels of a
+    level that the trunk computes at once (``auto`` by device, None = whole levels, as trunks other
+    than a plain ``StemResNet`` always do; same masks); ``trunk_dtype`` (``bfloat16``,
+    ``float16``); ``nms`` an IoU threshold on the tight boxes (None = off, as published).
 
     Args:
         backbone: Trunk returning maps from stride 2 or 4 to stride 16, finest first.
@@ -101,6 +107,11 @@ class DeepMask(BaseDetector):
                 raise ValueError(f'test_cfg.{key} must be one of {values}, got {config[key]!r}')
         if config['max_per_img'] < 1 or config['chunk'] < 1 or not len(config['log2_scales']):
             raise ValueError('test_cfg needs max_per_img >= 1, chunk >= 1 and at least one scale')
+        strip = config['strip']
+        if not (strip in (None, 'auto') or (isinstance(strip, int) and strip >= 1)):
+            raise ValueError(
+                f"test_cfg.strip must be 'auto', None or a number of pixels, got {strip!r}"
+            )
         if not 0 < config['mask_thr'] < 1:
             raise ValueError(f'test_cfg.mask_thr must lie in (0, 1), got {config["mask_thr"]}')
         return config
@@ -195,7 +206,8 @@ class DeepMask(BaseDetector):
                 f'need three colour channels, got {image.shape[1]}: load grey files with '
                 "dict(type='LoadImageFromFile', color_type='color')"
             )
-        levels = [self._level(image, 2.0**e) for e in self.test_cfg['log2_scales']]
+        plan = self._plan()
+        levels = [self._level(image, 2.0**e, plan) for e in self.test_cfg['log2_scales']]
         windows = select_windows(levels, self.test_cfg['max_per_img'], self.test_cfg['index_quirk'])
         return self._paste(levels, windows, tuple(image.shape[-2:]), output_size)
 
@@ -211,26 +223,36 @@ class DeepMask(BaseDetector):
         """Reduced stride-16 map of a level, then whatever the masks need."""
         return [self.mask_head.reduce(self.extract_feat(image)[-1])]
 
-    map_strides: tuple[int, ...] = (STRIDE,)
-    # 3x3 convolutions behind the trunk's last map that the maps of a tile depend on
-    convs_after_trunk = 0
+    def _branches(self) -> list[tuple[int, list[tuple[nn.Module, bool]]]]:
+        """What ``_level_maps`` computes: trunk map index, and convolutions with their ReLU flag."""
+        return [(-1, [(self.mask_head.reduce_conv, True)])]
 
-    @property
-    def halo(self) -> int:
-        """Context in pixels that makes a tile's maps exact, a multiple of 16."""
-        radius = self.backbone.receptive_radius + self.convs_after_trunk * STRIDE
-        return -(-radius // STRIDE) * STRIDE
+    def _plan(self) -> StripPlan | None:
+        branches = self._branches()
+        convs = [conv for _, chain in branches for conv, _ in chain]
+        if self.test_cfg['strip'] is None or not can_fold(self.backbone, convs):
+            return None
+        own, name = self.backbone.conv1.weight.dtype, self.test_cfg['trunk_dtype']
+        return StripPlan(self.backbone, branches, getattr(torch, name) if name else own)
 
-    def _level(self, image: Tensor, scale: float) -> Level:
+    def _level(self, image: Tensor, scale: float, plan: StripPlan | None) -> Level:
         size = scaled_size(tuple(image.shape[-2:]), scale, self.test_cfg['size_rounding'])
-        padded = level_image(image, size, self.window // 2, self.fill_colour(image))
+        margin, fill = self.window // 2, self.fill_colour(image)
         dtype = self.test_cfg['trunk_dtype']
         with torch.autocast(
             image.device.type, getattr(torch, dtype or 'bfloat16'), enabled=dtype is not None
         ):
-            maps = tiled_maps(
-                self._level_maps, padded, self.map_strides, self.test_cfg['tile'], self.halo
-            )
+            if plan is None:
+                maps = self._level_maps(level_image(image, size, margin, fill))
+            else:
+                height, width = (n + 2 * margin for n in size)
+                area = self.test_cfg['strip']
+                if area == 'auto':
+                    area = STRIP_PIXELS.get(image.device.type, LARGE_STRIP)
+                step = max(area // width // STRIDE, 1) * STRIDE
+                maps = plan.run(
+                    lambda *rows: level_image(image, size, margin, fill, rows), height, step
+                )
             scores = self._window_scores(maps[0])
         return Level(scale, maps[0], scores, maps[1:])
 

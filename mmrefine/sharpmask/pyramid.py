@@ -1,15 +1,15 @@
 """Sliding windows over an image pyramid with bounded memory.
 
 Origin:   facebookresearch/deepmask (InferDeepMask.lua)
-Changes:  levels are resized from the normalised image; the trunk may run on tiles with an exact
-          halo; codes are kept for the selected windows only.
+Changes:  levels are resized from the normalised image, all of it or a strip of rows; codes are
+          kept for the selected windows only.
 
 Shapes:   h x w image, H x W padded level, R x Q windows of a level, N selected windows, D code
           channels.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -65,7 +65,13 @@ def scaled_size(size: tuple[int, int], scale: float, rounding: str = 'half_up') 
     return height, width
 
 
-def level_image(image: Tensor, size: tuple[int, int], margin: int, fill: Tensor) -> Tensor:
+def level_image(
+    image: Tensor,
+    size: tuple[int, int],
+    margin: int,
+    fill: Tensor,
+    rows: tuple[int, int] | None = None,
+) -> Tensor:
     """Resize a normalised image corner-aligned and surround it by the fill colour.
 
     Args:
@@ -73,67 +79,33 @@ def level_image(image: Tensor, size: tuple[int, int], margin: int, fill: Tensor)
         size: Size to resize to.
         margin: Pixels added on each side.
         fill: Tensor[3], normalised colour of the surroundings.
+        rows: First row wanted and the one after the last; default all.
 
     Returns:
-        Tensor[1, 3, size + 2 margin].
+        Tensor[1, 3, H, W] with W = width + 2 margin, and H alike or the number of rows wanted.
     """
-    if tuple(image.shape[-2:]) != tuple(size):
-        image = F.interpolate(image, size, mode='bilinear', align_corners=True)
-    padded = fill.view(1, 3, 1, 1).expand(1, 3, size[0] + 2 * margin, size[1] + 2 * margin).clone()
-    padded[..., margin : margin + size[0], margin : margin + size[1]] = image
+    height, width = size
+    begin, end = rows or (0, height + 2 * margin)
+    padded = fill.view(1, 3, 1, 1).expand(1, 3, end - begin, width + 2 * margin).clone()
+    first, last = max(begin - margin, 0), min(end - margin, height)
+    if first < last:
+        top = first + margin - begin
+        inside = padded[:, :, top : top + last - first, margin : margin + width]
+        inside.copy_(_resized_rows(image, size, first, last))
     return padded
 
 
-def _spans(size: int, tile: int, halo: int) -> Iterator[tuple[int, int, int, int]]:
-    # (input begin, input end, core begin, core end); a last core shorter than the halo joins the
-    # one before
-    count = max(1, math.ceil(size / tile) if size > tile + halo else 1)
-    step = math.ceil(size / count / STRIDE) * STRIDE
-    for begin in range(0, size, step):
-        end = min(begin + step, size)
-        yield max(begin - halo, 0), min(end + halo, size), begin, end
-
-
-def tiled_maps(
-    network: Callable[[Tensor], Sequence[Tensor]],
-    image: Tensor,
-    strides: Sequence[int],
-    tile: int | None,
-    halo: int,
-) -> list[Tensor]:
-    """Run a convolutional network tile by tile; equal to one run where the halo covers its
-    receptive field.
-
-    Args:
-        network: Maps Tensor[1, 3, H, W] to maps of the given strides.
-        image: Tensor[1, 3, H, W].
-        strides: Stride of each output map; all divide 16.
-        tile: Side of a tile's core in pixels; None runs the image at once.
-        halo: Pixels of context around a core, a multiple of 16.
-
-    Returns:
-        One Tensor[1, C_i, ceil(H / stride), ceil(W / stride)] per output.
-    """
-    height, width = image.shape[-2:]
-    if tile is None or max(height, width) <= tile + halo:
-        return list(network(image))
-    outputs: list[Tensor] = []
-    for top, bottom, y0, y1 in _spans(height, tile, halo):
-        for left, right, x0, x1 in _spans(width, tile, halo):
-            maps = network(image[..., top:bottom, left:right])
-            if not outputs:
-                outputs = [
-                    m.new_zeros(1, m.shape[1], -(-height // s), -(-width // s))
-                    for m, s in zip(maps, strides, strict=True)
-                ]
-            for out, m, s in zip(outputs, maps, strides):
-                rows, cols = slice(y0 // s, -(-y1 // s)), slice(x0 // s, -(-x1 // s))
-                out[..., rows, cols] = m[
-                    ...,
-                    rows.start - top // s : rows.stop - top // s,
-                    cols.start - left // s : cols.stop - left // s,
-                ]
-    return outputs
+def _resized_rows(image: Tensor, size: tuple[int, int], first: int, last: int) -> Tensor:
+    source = image.shape[-2]
+    if tuple(image.shape[-2:]) == tuple(size):
+        return image[:, :, first:last]
+    if (first, last) != (0, size[0]):
+        places = torch.arange(first, last, device=image.device) * ((source - 1) / (size[0] - 1))
+        above = places.long().clamp(max=source - 1)
+        below = (above + 1).clamp(max=source - 1)
+        share = (places - above)[:, None].to(image)
+        image = torch.lerp(image[:, :, above], image[:, :, below], share)
+    return F.interpolate(image, (last - first, size[1]), mode='bilinear', align_corners=True)
 
 
 def select_windows(levels: Sequence[Level], count: int, index_quirk: bool = False) -> Windows:

@@ -17,7 +17,7 @@ from mmdet.utils import ConfigType
 from torch import Tensor, nn
 
 from .detector import DeepMask
-from .pyramid import STRIDE, Level
+from .pyramid import Level
 
 
 @MODELS.register_module()
@@ -31,9 +31,6 @@ class SharpMask(DeepMask):
         coarse: Return the DeepMask masks of the same weights instead of the refined ones.
         **kwargs: As ``DeepMask``.
     """
-
-    map_strides = (STRIDE, STRIDE, 8, 4, 2)
-    convs_after_trunk = 3
 
     def __init__(
         self,
@@ -83,9 +80,16 @@ class SharpMask(DeepMask):
     def _level_maps(self, image: Tensor) -> list[Tensor]:
         features = self.extract_feat(image)
         reduced = self.mask_head.reduce(features[-1])
-        if self.coarse:
-            return [reduced, *(reduced[:, :0] for _ in self.map_strides[1:])]
-        return [reduced, *self.refine_head.horizontal_maps(features[::-1])]
+        horizontals = [] if self.coarse else self.refine_head.horizontal_maps(features[::-1])
+        return [reduced, *horizontals]
+
+    def _branches(self) -> list[tuple[int, list[tuple[nn.Module, bool]]]]:
+        branches = super()._branches()
+        for i, stage in enumerate([] if self.coarse else self.refine_head.stages):
+            last = len(stage.horizontal) - 1
+            convs = [(conv, j < last) for j, conv in enumerate(stage.horizontal)]
+            branches.append((-1 - i, convs))
+        return branches
 
     def window_masks(self, level: Level, codes: Tensor, cells: Tensor) -> Tensor:
         """Refined (or coarse) mask logits Tensor[N, S, S] of windows of one level."""

@@ -15,7 +15,6 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from mmdet.models.backbones import ResNet
-from mmdet.models.backbones.resnet import Bottleneck
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
@@ -23,14 +22,19 @@ PadMode = Literal['symmetric', 'reflect']
 _PAD_MODES = ('symmetric', 'reflect')
 
 
-@lru_cache(maxsize=512)
-def _mirror_index(size: int, pad: int, mode: PadMode) -> tuple[int, ...]:
+def mirrored(index: int, size: int, mode: str) -> int:
+    """Cell of a map of ``size`` cells that a cell beyond its ends repeats."""
     # 'symmetric' repeats the edge (cba|abc), 'reflect' does not (cb|abc); both continue
     # periodically, so that a map narrower than the pad (down to one cell) is defined as well
     period = 2 * size if mode == 'symmetric' else max(2 * size - 2, 1)
     last = period - 1 if mode == 'symmetric' else period
-    folded = (i % period for i in range(-pad, size + pad))
-    return tuple(i if i < size else last - i for i in folded)
+    index %= period
+    return index if index < size else last - index
+
+
+@lru_cache(maxsize=512)
+def _mirror_index(size: int, pad: int, mode: PadMode) -> tuple[int, ...]:
+    return tuple(mirrored(i, size, mode) for i in range(-pad, size + pad))
 
 
 def mirror_pad(x: Tensor, pad: int, mode: PadMode = 'symmetric', grad: bool = True) -> Tensor:
@@ -146,19 +150,6 @@ class StemResNet(ResNet):
             if i in self.out_indices:
                 outputs.append(x)
         return tuple(outputs)
-
-    @property
-    def receptive_radius(self) -> int:
-        """Pixels on each side of a cell's centre that its value depends on, in the last map."""
-        radius, step = (3, 2) if not self.deep_stem else (5, 2)
-        radius, step = radius + step, 2 * step  # max-pooling
-        convs = 1 if self.block is Bottleneck else 2
-        for blocks, stride, dilation in zip(self.stage_blocks, self.strides, self.dilations):
-            # the first 3x3 of a stage still reads the finer map
-            radius += step * dilation
-            step *= stride
-            radius += step * dilation * (blocks * convs - 1)
-        return radius
 
     def train(self, mode: bool = True) -> 'StemResNet':
         """Set the mode as the stock class does, and return self like every other module."""

@@ -24,7 +24,9 @@ def test_proposals_are_masks_with_tight_boxes_best_first(refined):
 
 
 @pytest.mark.parametrize('refined', [False, True])
-@pytest.mark.parametrize('option', [dict(mask_format='rle'), dict(chunk=1), dict(tile=32)])
+@pytest.mark.parametrize(
+    'option', [dict(mask_format='rle'), dict(chunk=1), dict(strip=None), dict(strip=1)]
+)
 def test_options_of_form_and_memory_change_no_mask(refined, option):
     torch.manual_seed(3)
     model = build(refined, log2_scales=(0.0, 1.0))
@@ -105,6 +107,7 @@ def test_bfloat16_changes_scores_little():
         (dict(mask_thr=1.5), '1.5'),
         (dict(max_per_img=0), 'max_per_img'),
         (dict(log2_scales=()), 'scale'),
+        (dict(strip='rows'), "'rows'"),
     ],
 )
 def test_bad_test_settings_are_refused(options, message):

@@ -9,9 +9,8 @@ from torch.nn import functional as F
 
 from mmrefine.masks import boxed_masks_to_rle, encode, roi_masks_to_rle, to_dense
 from mmrefine.sharpmask.paste import box_average, half_pixel, paste_windows, tight_boxes
-from mmrefine.sharpmask.pyramid import Level, level_image, scaled_size, select_windows, tiled_maps
+from mmrefine.sharpmask.pyramid import Level, level_image, scaled_size, select_windows
 from mmrefine.sharpmask.refine_head import gather_windows
-from mmrefine.sharpmask.trunk import StemResNet
 
 
 def level(scores: torch.Tensor) -> Level:
@@ -49,18 +48,6 @@ def test_gathered_windows_equal_slices_and_are_zero_outside():
     padded = F.pad(maps[0], (0, 5, 0, 5))
     torch.testing.assert_close(windows[2], padded[:, 4:10, 6:12])
     assert gather_windows(maps, cells[:0], torch.zeros(0).long(), 6, 2).shape == (0, 3, 6, 6)
-
-
-@pytest.mark.parametrize('size', [(200, 330), (310, 90)])
-def test_tiles_with_an_exact_halo_change_nothing(size):
-    trunk = StemResNet(18, base_channels=4).eval()
-    halo = -(-trunk.receptive_radius // 16) * 16
-    image = torch.randn(1, 3, *size)
-    with torch.no_grad():
-        whole = trunk(image)
-        tiled = tiled_maps(trunk, image, (2, 4, 8, 16), 64, halo)
-    for a, b in zip(whole, tiled):
-        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
 
 
 def test_level_sizes_round_half_up_or_down_and_stay_positive():
