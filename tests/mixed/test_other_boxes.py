@@ -33,13 +33,15 @@ def test_boxes_are_those_of_the_stock_detector(boxes: str, tmp_path: Path) -> No
     ours, stock = small(own).eval(), small(tmp_path / 'stock.py').eval()
     missing, _ = stock.load_state_dict(ours.state_dict(), strict=False)
     assert all('mask_head' in name for name in missing)
+    stock.roi_head.mask_head = None  # stock pasting stops at boxes outside of the image
     with torch.no_grad():
         found, expected = (m.predict(images(), samples(), rescale=True) for m in (ours, stock))
     for a, b in zip(found, expected):
         a, b = a.pred_instances, b.pred_instances
         torch.testing.assert_close(a.bboxes, b.bboxes)
         torch.testing.assert_close(a.scores, b.scores)
-        assert a.labels.tolist() == b.labels.tolist() and a.keys() == b.keys()
+        assert a.labels.tolist() == b.labels.tolist()
+        assert set(a.keys()) == {'bboxes', 'scores', 'labels', 'masks'}
 
 
 @pytest.mark.parametrize('boxes', [*BOXES, 'dynamic'])

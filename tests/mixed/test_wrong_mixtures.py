@@ -120,5 +120,6 @@ def test_what_does_not_fit_is_named(config: str, changes: dict[str, Any], words:
         node[last] = value
     with pytest.raises(ValueError, match=words):
         detector = MODELS.build(model)
+        detector.init_weights()
         detector.loss(images(), samples())
         detector.eval().predict(images(), samples())
