@@ -108,7 +108,9 @@ class FusionStage(BaseModule):
         """Adapt the semantic features: Tensor[B, D, H, W] -> fp32 Tensor[B, C, H, W]."""
         adapted = F.relu(self.semantic_transform_in(semantic), inplace=True)
         # in the form that pooling wants, once, whatever the number of chunks of RoIs
-        return adapted.to(torch.float32, memory_format=torch.contiguous_format)
+        on_cpu = adapted.device.type == 'cpu'
+        form = torch.channels_last if on_cpu else torch.contiguous_format
+        return adapted.to(torch.float32, memory_format=form)
 
     def fuse(self, parts: list[Tensor]) -> Tensor:
         """Fuse maps of one grid: each Tensor[N, *, S, S] -> Tensor[N, out_channels, S, S]."""
