@@ -13,6 +13,7 @@ size. So that the models do the same work although none has learnt anything,
 What is left out: reading and resizing the image.
 """
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -26,10 +27,13 @@ from mmengine.config import ConfigDict
 from mmengine.hub import get_config
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode, addmm_flop
+from torch.utils.flop_counter import FlopCounterMode
 
+from ..sipmask import align  # noqa: F401  (defines the operator counted below)
 from .harness import Row, interleave, peak_memory
 from .sipmask import draw_boxes
+
+Shape = Sequence[int]
 
 BASELINE = 'Mask R-CNN'
 CANDIDATES = 1000
@@ -279,14 +283,27 @@ def fit_norms(model: nn.Module, image: Tensor) -> None:
         norm.momentum = momentum
 
 
+def _in_place_product(_: Shape, a: Shape, b: Shape, *__: Any, **___: Any) -> int:
+    """Operations of ``addmm_``: [m, k] times [k, n]."""
+    return 2 * a[0] * a[1] * b[1]
+
+
+def _deform_conv(_: Shape, __: Shape, weight: Shape, out_shape: Shape, **___: Any) -> int:
+    """Operations of SipMask's aligned convolution, an operator of its own."""
+    return 2 * math.prod(out_shape) * math.prod(weight[1:])
+
+
 def count_flops(function: Callable[[], Any]) -> int:
     """Floating-point operations of convolutions and matrix products, two per multiply-add.
 
     Deformable convolutions count with their matrix product. Not counted: pooling of RoIs,
     interpolation, normalisation, activations, suppression, pasting.
     """
-    in_place = {torch.ops.aten.addmm_: addmm_flop}
-    with FlopCounterMode(display=False, custom_mapping=in_place) as counter:
+    formulas = {
+        torch.ops.aten.addmm_: _in_place_product,
+        torch.ops.mmrefine.deform_conv3x3: _deform_conv,
+    }
+    with FlopCounterMode(display=False, custom_mapping=formulas) as counter:
         function()
     return counter.get_total_flops()
 

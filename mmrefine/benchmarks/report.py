@@ -119,7 +119,8 @@ def beside_baseline(rows: Rows) -> str:
 def verdict(row: dict[str, Any]) -> str:
     """What became of the row's claim."""
     kept, broken = CLAIMS.get(row['claim'], ('equal', 'different'))
-    return kept if row['equal'] else f'**{broken}**'
+    figure = f': {row["details"]["figure"]}' if 'figure' in row['details'] else ''
+    return (kept if row['equal'] else f'**{broken}**') + figure
 
 
 def times(ratio: float | None) -> str:

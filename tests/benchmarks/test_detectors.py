@@ -14,6 +14,7 @@ from mmrefine.benchmarks.detectors import (
     count_flops,
     fit_norms,
 )
+from mmrefine.sipmask.align import deform_conv
 
 SMALL = Scene((64, 96), (48, 72), 4, ('SipMask',))
 
@@ -30,6 +31,9 @@ def test_flops_of_deformable_convolutions_count() -> None:
     conv = DeformConv2d(8, 16, 3, padding=1, deform_groups=2)
     inputs = torch.zeros(1, 8, 10, 12), torch.zeros(1, 36, 10, 12)
     assert count_flops(lambda: conv(*inputs)) == 2 * 8 * 16 * 9 * 120
+    inputs = torch.zeros(1, 8, 10, 12), torch.zeros(1, 72, 10, 12), torch.zeros(8, 8, 3, 3)
+    for function in (deform_conv, torch.ops.mmrefine.deform_conv3x3):  # on a CPU, on a GPU
+        assert count_flops(lambda f=function: f(*inputs)) == 2 * 8 * 8 * 9 * 120
 
 
 def test_norms_are_fitted_to_the_image() -> None:
@@ -55,7 +59,7 @@ def test_every_detector_has_the_same_backbone(name: str) -> None:
     assert (backbone.type, backbone.depth, backbone.init_cfg) == ('ResNet', 50, None)
 
 
-@pytest.mark.parametrize('name', ['SipMask', 'EmbedMask v3'])
+@pytest.mark.parametrize('name', ['SipMask', 'EmbedMask adet'])
 def test_masks_are_made_of_the_given_boxes(name: str) -> None:
     detector = Detector(name, SMALL, 'cpu')
     assert detector() == [4, 48, 72]

@@ -17,7 +17,15 @@ def saved(tmp_path: Path) -> Path:
     ours = dict(latency_ratio=1.25, median_time_ratio=0.75, memory_ours_mib=250.4, model='Ours')
     rows = [
         row('B1', 'sizes a|b', max_error=2e-5, details=dict(median_time_ratio=1.9)),
-        row('B10', 'import', time_ratio=0.98, memory_ratio=None, equal=False, claim='limit'),
+        row(
+            'B10',
+            'import',
+            time_ratio=0.98,
+            memory_ratio=None,
+            equal=False,
+            claim='limit',
+            details=dict(figure='0.4 s'),
+        ),
         row('B7', 's: Mask R-CNN', memory_ratio=1.0, claim='work', details={**scene, **base}),
         row('B7', 's: Ours', memory_ratio=0.4, claim='work', details={**scene, **ours}),
         row('B7', 's: Ours against Mask R-CNN', time_ratio=123.4, claim='work'),
@@ -33,7 +41,7 @@ def test_tables_hold_every_figure(saved: Path) -> None:
     assert 'Some CPU (AVX512), 2 cores, 24 GiB, frequency governor not readable; 1 thread;' in text
     assert 'torch 2.13.0, mmcv 2.1.0' in text
     assert '| B1 | sizes a\\|b | 2.00 | 1.90 | 3.00 | 2e-05 | equal |' in text
-    assert '| B10 | import | 0.98 |  |  |  | **not kept** |' in text
+    assert '| B10 | import | 0.98 |  |  |  | **not kept**: 0.4 s |' in text
     assert '### 480x640, N=20' in text
     assert '| Mask R-CNN | 1.00 | 1.00 | 100 | 1.00 | 44.0 | 200 |' in text
     assert '| Ours | 1.25 | 1.33 | 250 | 2.50 | 44.0 | 200 |' in text
