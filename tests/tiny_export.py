@@ -1,6 +1,10 @@
-"""Models with RoI mask heads whose masks are neither empty nor full."""
+"""Models whose masks are neither empty nor full, nor one half everywhere."""
+
+from typing import Any
 
 import tiny_refinemask
+import tiny_sharpmask
+import tiny_sipmask
 from mmdet.registry import MODELS
 from tiny_stock_models import tiny_stock_model
 from torch import nn
@@ -32,3 +36,18 @@ def sharp_model(level_choice: str = 'absolute', agnostic: bool = False) -> nn.Mo
     )  # fmt: skip
     nn.init.normal_(head.mask_head.conv_logits.weight)
     return model.eval()
+
+
+def sip_model(**mask: Any) -> nn.Module:
+    """A SipMask with a lively basis."""
+    model = tiny_sipmask.tiny_detector(mask=dict(num_classes=3, **mask))
+    for layer in (model.mask_head.conv_fuse, model.mask_head.conv_basis):
+        nn.init.kaiming_normal_(layer.weight)
+    return model.eval()
+
+
+def window_model(**options: Any) -> nn.Module:
+    """A DeepMask or SharpMask with marked masks."""
+    model = tiny_sharpmask.build(**options)
+    nn.init.normal_(model.mask_head.mask_fc.weight)
+    return model

@@ -75,11 +75,16 @@ class BoxSegmenter:
 
     Raises:
         TypeError: The model has no RoI mask head that takes any box.
-        ValueError: The model is in training mode, or ``chunk`` is below 1.
+        ValueError: The model is in training mode or has no config, or ``chunk`` is below 1.
     """
 
     def __init__(self, model: nn.Module, chunk: int | None = None) -> None:
         head = _mask_roi_head(model)
+        if not hasattr(model, 'cfg'):
+            raise ValueError(
+                'the model has no cfg, whose test pipeline prepares images: build it '
+                'with mmdet.apis.init_detector, or set model.cfg'
+            )
         if model.training:
             raise ValueError('the model is in training mode: call model.eval() first')
         if chunk is not None and chunk < 1:

@@ -47,7 +47,7 @@ def export_onnx(
     Number of objects, of images and the sizes of the maps stay open in the file.
 
     Args:
-        model: Detector with a mask head of this package.
+        model: Detector with a mask head of this package, on the CPU; it is put in evaluation mode.
         path: The file.
         image_size: ``(h, w)`` of the input used for tracing, in pixels, multiples of 32.
         with_backbone: Take images instead of feature maps.

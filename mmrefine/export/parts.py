@@ -213,10 +213,10 @@ class EmbedMaskPart(Part):
         proposal = self.model.bbox_head
         dims = proposal.embed_dim
         boxes = random_boxes(count, image_size)
-        embeds = torch.randn(count, dims)
+        embeds = torch.randn(count, dims) / 10
         if proposal.coord_embed:
             embeds[:, :2] = (boxes[:, :2] + boxes[:, 2:]) / 200
-        margins = torch.rand(count, dims if proposal.margin_dims == 'each' else 1)
+        margins = torch.rand(count, dims if proposal.margin_dims == 'each' else 1) / 4
         return (boxes, embeds, margins)[-len(self.object_names) :]
 
 

@@ -193,6 +193,8 @@ def test_models_without_roi_masks_are_refused() -> None:
         predict_masks(queries, *call)
     with pytest.raises(ValueError, match=r'model\.eval'):
         BoxSegmenter(model_of('RefineMaskHead').train())
+    with pytest.raises(ValueError, match='the model has no cfg'):
+        BoxSegmenter(tiny_detector('RefineMaskHead').eval())
 
 
 def test_call_is_public() -> None:

@@ -1,23 +1,25 @@
 """Graphs in onnxruntime against the models in torch."""
 
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
 import tiny_embedmask
-import tiny_sharpmask
-import tiny_sipmask
 import torch
 from locations import ROOT
-from tiny_export import refine_model, sharp_model
-from tiny_training import environment
+from tiny_export import refine_model, sharp_model, sip_model, window_model
+from tiny_stock_models import tiny_stock_model
 from torch import nn
 
 from mmrefine.export.onnx_file import TOLERANCE, check_onnx, export_onnx
+from mmrefine.export.parts import Part
+
+sys.path.insert(0, str(ROOT / 'tools'))
+import export_onnx as export_tool
 
 SIZE, OTHER = (256, 256), (288, 352)  # traced, and not
 MODELS: dict[str, Callable[[], nn.Module]] = {
@@ -25,14 +27,14 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     'RefineMask, faster': lambda: refine_model('SimpleRefineMaskHead'),
     'SharpMask head': sharp_model,
     'SharpMask head, relative': lambda: sharp_model('relative', agnostic=True),
-    'SipMask': tiny_sipmask.tiny_detector,
-    'SipMask++': lambda: tiny_sipmask.tiny_detector(mask=dict(rescoring=True)),
+    'SipMask': sip_model,
+    'SipMask++': lambda: sip_model(rescoring=True),
     'EmbedMask v1': lambda: tiny_embedmask.tiny_detector('v1'),
     'EmbedMask v2': lambda: tiny_embedmask.tiny_detector('v2'),
     'EmbedMask v3': lambda: tiny_embedmask.tiny_detector('v3'),
     'EmbedMask adet': lambda: tiny_embedmask.tiny_detector('adet'),
-    'DeepMask': tiny_sharpmask.build,
-    'SharpMask': lambda: tiny_sharpmask.build(refined=True),
+    'DeepMask': window_model,
+    'SharpMask': lambda: window_model(refined=True),
 }
 # onnxruntime reshapes empty tensors of the others with a -1 it cannot resolve
 ZERO = ('SipMask', 'SipMask++', 'DeepMask', *(name for name in MODELS if 'EmbedMask' in name))
@@ -87,20 +89,37 @@ def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         export_onnx(MODELS['RefineMask'](), tmp_path / 'head.onnx', SIZE)
 
 
-def test_tool_writes_and_checks(tmp_path: Path) -> None:
-    config = ROOT / 'configs' / 'refinemask' / 'refinemask_tiny_shapes.py'
-    code = (
-        'import sys, torch; from mmengine.config import Config; from mmdet.registry import MODELS;'
-        'from mmengine.registry import init_default_scope; init_default_scope("mmdet");'
-        'model = MODELS.build(Config.fromfile(sys.argv[1]).model); model.init_weights();'
-        'meta = dict(dataset_meta=dict(classes=tuple("abcdefgh")));'
-        'torch.save(dict(state_dict=model.state_dict(), meta=meta), sys.argv[2])'
-    )
-    weights = tmp_path / 'weights.pth'
-    command = [sys.executable, '-W', 'ignore']
-    subprocess.run([*command, '-c', code, config, weights], env=environment(), check=True)
-    tool = [ROOT / 'tools' / 'export_onnx.py', config, weights, tmp_path / 'head.onnx']
-    done = subprocess.run([*command, *tool], env=environment(), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert 'map0, map1, map2, map3, rois, labels -> masks' in done.stdout
-    assert done.stdout.endswith('fine\n')
+def run_tool(model: nn.Module, out: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """``tools/export_onnx.py`` for a model at hand."""
+    monkeypatch.setattr(export_tool, 'init_detector', lambda *_, **__: model)
+    return export_tool.main(['config.py', 'weights.pth', str(out), '--image-size', '256', '256'])
+
+
+def test_tool_writes_and_checks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    assert run_tool(sip_model(), tmp_path / 'head.onnx', monkeypatch) == 0
+    told = capsys.readouterr().out
+    assert 'map0, map1, map2, boxes, coeffs -> masks' in told and told.endswith('fine\n')
+    assert '5 objects, 256 x 320: largest difference' in told
+
+
+def test_tool_refuses_a_graph_that_is_not_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def spoiled(part: Part, path: Path, **options: Any) -> list:
+        part.head.conv_basis.weight.data.mul_(1.1)
+        return check_onnx(part, path, **options)
+
+    monkeypatch.setattr(export_tool, 'check_onnx', spoiled)
+    assert run_tool(sip_model(), tmp_path / 'head.onnx', monkeypatch) == 1
+    assert 'refused: the graph is not the model' in capsys.readouterr().out
+
+
+def test_tool_names_models_without_a_head(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    stock = tiny_stock_model('mask_rcnn/mask-rcnn_r50_fpn_1x_coco')
+    assert run_tool(stock, tmp_path / 'head.onnx', monkeypatch) == 1
+    assert capsys.readouterr().err.startswith('error: MaskRCNN with FCNMaskHead has no mask head')
+    assert not list(tmp_path.iterdir())

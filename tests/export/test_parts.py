@@ -3,10 +3,9 @@
 import pytest
 import tiny_embedmask
 import tiny_sharpmask
-import tiny_sipmask
 import torch
 from mmdet.registry import MODELS
-from tiny_export import refine_model, sharp_model
+from tiny_export import refine_model, sharp_model, sip_model, window_model
 from tiny_stock_models import tiny_stock_model
 from torch import Tensor
 
@@ -54,7 +53,7 @@ def test_sharpmask_head(choice: str, agnostic: bool) -> None:
 @pytest.mark.parametrize('options', [{}, dict(center_pixels=False), dict(rescoring=True)])
 def test_sipmask(options: dict) -> None:
     torch.manual_seed(0)
-    model = tiny_sipmask.tiny_detector(mask=dict(num_classes=3, **options)).eval()
+    model = sip_model(**options)
     part = part_of(model)
     inputs = part.example(5, SIZE)
     *maps, boxes, coeffs = inputs if len(part.object_names) == 2 else inputs[:-1]
@@ -68,6 +67,7 @@ def test_sipmask(options: dict) -> None:
     found = part(*inputs)
     masks = found[0] if head.rescoring else found
     torch.testing.assert_close(masks, region_maps(probs, regions, size), atol=1e-6, rtol=0)
+    assert probs.std() > 0.05
     if head.rescoring:
         own = head.mask_scores(probs, regions, size, inputs[-1])
         torch.testing.assert_close(found[1], own, atol=1e-6, rtol=0)
@@ -86,18 +86,20 @@ def test_embedmask(variant: str) -> None:
     pixels = head.training_map(head(inputs[: -len(objects)], model.bbox_head.position()))[0]
     own = head.output.soft_maps(pixels, objects['embeds'], objects['margins'], boxes)
     torch.testing.assert_close(part(*inputs), own, atol=1e-5, rtol=1e-5)
+    assert own.std() > 0.05
 
 
 @torch.no_grad()
 @pytest.mark.parametrize('options', [{}, dict(refined=True), dict(refined=True, coarse=True)])
 def test_windows(options: dict) -> None:
-    model = tiny_sharpmask.build(**options)
+    model = window_model(**options)
     patches = torch.randn(3, 3, tiny_sharpmask.PATCH, tiny_sharpmask.PATCH)
     logits, scores = model._forward(patches)
     part = part_of(model)
     masks, found = part(*part.features(patches))
     torch.testing.assert_close(masks, logits.sigmoid())
     torch.testing.assert_close(found, scores.sigmoid())
+    assert masks.std() > 0.01
 
 
 def test_levels_are_those_of_fpn() -> None:
