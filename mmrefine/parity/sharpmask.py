@@ -148,7 +148,7 @@ def _replay_image(
     model.test_cfg['max_per_img'] = len(top)
     image = network_input(golden['image'][None], device)
     with torch.no_grad():
-        levels = [model._level(image, 2.0**e) for e in model.test_cfg['log2_scales']]
+        levels = model.levels(image)
     windows = select_windows(levels, len(top), model.test_cfg['index_quirk'])
     for i, level in enumerate(levels):
         report.close(

@@ -206,10 +206,14 @@ class DeepMask(BaseDetector):
                 f'need three colour channels, got {image.shape[1]}: load grey files with '
                 "dict(type='LoadImageFromFile', color_type='color')"
             )
-        plan = self._plan()
-        levels = [self._level(image, 2.0**e, plan) for e in self.test_cfg['log2_scales']]
+        levels = self.levels(image)
         windows = select_windows(levels, self.test_cfg['max_per_img'], self.test_cfg['index_quirk'])
         return self._paste(levels, windows, tuple(image.shape[-2:]), output_size)
+
+    def levels(self, image: Tensor) -> list[Level]:
+        """Maps and scores of every level of the pyramid over a normalised Tensor[1, 3, h, w]."""
+        plan = self._plan()
+        return [self._level(image, 2.0**e, plan) for e in self.test_cfg['log2_scales']]
 
     def fill_colour(self, image: Tensor) -> Tensor:
         """Normalised mid-grey Tensor[3], the colour outside the image."""
