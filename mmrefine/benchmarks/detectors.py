@@ -224,7 +224,8 @@ class Detector:
                 count = len(self.boxes)
                 labels = torch.arange(count, device=self.boxes.device) % 80
                 result = InstanceData(scores=self.boxes.new_ones(count), labels=labels)
-            result.bboxes = self.boxes[: len(result)] if len(result) else result.bboxes
+            # MMDetection's mask heads rescale boxes in place
+            result.bboxes = self.boxes[: len(result)].clone()
             return [result]
 
         setattr(module, method, found)

@@ -112,7 +112,7 @@ def beside_baseline(rows: Rows) -> str:
             times(1 / row['memory_ratio']),
             f'{details["parameters"] / 1e6:.1f}',
         ]
-        lines.append(cells + [f'{details["flops"] / 1e9:.0f}'] * counted)
+        lines.append([*cells, f'{details["flops"] / 1e9:.0f}'] if counted else cells)
     return table(head, lines)
 
 

@@ -1,5 +1,7 @@
 """Detectors are compared on the same boxes, and their operations are counted."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from mmcv.ops import DeformConv2d
@@ -65,6 +67,13 @@ def test_masks_are_made_of_the_given_boxes(name: str) -> None:
     assert detector() == [4, 48, 72]
     boxes = detector.predict().bboxes
     torch.testing.assert_close(boxes, detector.boxes * 0.75, atol=1e-3, rtol=0)
+
+
+def test_boxes_are_the_same_in_every_call() -> None:
+    detector = Detector('Mask R-CNN', replace(SMALL, proposals=20), 'cpu')
+    before = detector.boxes.clone()
+    detector()
+    assert torch.equal(detector.boxes, before)
 
 
 def test_the_threshold_lets_the_same_number_pass() -> None:
