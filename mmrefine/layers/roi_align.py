@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from mmcv.utils import ext_loader
 from torch import Tensor
 
-from .row_pooling import pool_rows, pools_rows
+from .row_pooling import few_samples, pool_rows, pools_rows
 
 _kernels = ext_loader.load_ext('_ext', ['roi_align_forward', 'roi_align_backward'])
 _AVERAGE = 1
@@ -21,7 +21,8 @@ _AVERAGE = 1
 def _roi_align(
     features: Tensor, rois: Tensor, size: int, spatial_scale: float, sampling_ratio: int
 ) -> Tensor:
-    if pools_rows(features):
+    by_rows = pools_rows(features)
+    if by_rows and few_samples(rois, size, spatial_scale, sampling_ratio):
         return pool_rows(features, rois, size, spatial_scale, sampling_ratio)
     pooled = features.new_zeros((rois.shape[0], features.shape[1], size, size))
     if pooled.numel():
@@ -39,7 +40,7 @@ def _roi_align(
             pool_mode=_AVERAGE,
             aligned=True,
         )
-    return pooled
+    return pooled.contiguous(memory_format=torch.channels_last) if by_rows else pooled
 
 
 @_roi_align.register_fake

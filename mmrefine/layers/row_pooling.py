@@ -13,7 +13,8 @@ from torch import Tensor
 
 # Building the weights costs as much as pooling a few dozen channels.
 FEWEST_CHANNELS = 32
-# Samples per bin and axis; boxes that need more are larger than any image.
+# Samples per bin and axis. A box that needs more covers thousands of pixels, and its weights would
+# take more memory than the map.
 MOST_SAMPLES = 64
 
 
@@ -26,6 +27,14 @@ def pools_rows(features: Tensor) -> bool:
     )
 
 
+def few_samples(rois: Tensor, size: int, spatial_scale: float, sampling_ratio: int) -> bool:
+    """Whether no RoI needs more samples than ``pool_rows`` should hold weights for."""
+    if sampling_ratio > 0:
+        return sampling_ratio <= MOST_SAMPLES
+    extent = (rois[:, 3:] - rois[:, 1:3]) * spatial_scale / size
+    return not bool((extent > MOST_SAMPLES).any())
+
+
 def pool_rows(
     features: Tensor, rois: Tensor, size: int, spatial_scale: float, sampling_ratio: int
 ) -> Tensor:
@@ -33,8 +42,8 @@ def pool_rows(
 
     Args:
         features: Tensor[B, C, H, W] in fp32, channels last.
-        rois: Tensor[N, 5]; those without area, inverted or not finite give zeros when
-            ``sampling_ratio`` is 0.
+        rois: Tensor[N, 5] with ``few_samples``; those without area, inverted or not finite give
+            zeros when ``sampling_ratio`` is 0.
         size: S.
         spatial_scale: Feature cells per pixel.
         sampling_ratio: Samples per bin and axis; 0 adapts to the size of the RoI.
@@ -47,7 +56,7 @@ def pool_rows(
     image, low = rois[:, 0].long(), rois[:, 1:3] * spatial_scale - 0.5
     extent = rois[:, 3:] * spatial_scale - 0.5 - low
     samples = (extent / size).ceil() if sampling_ratio <= 0 else extent * 0 + sampling_ratio
-    samples = samples.nan_to_num(0, 0, 0).clamp(0, MOST_SAMPLES).long()
+    samples = samples.nan_to_num(0, 0, 0).clamp(min=0).long()
     pooled = features.new_zeros((len(rois), size * size, channels))
     pairs, pair = samples.unique(dim=0, return_inverse=True)
     for index, (nx, ny) in enumerate(pairs.tolist()):

@@ -77,3 +77,14 @@ def test_it_compiles_and_keeps_the_operator_contract() -> None:
         (channels_last().requires_grad_(), rois, 7, 0.25, 0),
         test_utils=('test_schema', 'test_faketensor', 'test_autograd_registration'),
     )
+
+
+@pytest.mark.parametrize('longest', [1700.0, 1900.0])
+def test_enormous_boxes_give_the_values_of_the_kernel(longest: float) -> None:
+    """Beyond 64 samples per bin and axis the kernel itself pools."""
+    rois = torch.tensor([[0.0, -100, 0, longest - 100, 80], [1.0, 10, 10, 60, 40]])
+    feats = channels_last(height=20, width=500)
+    ours = roi_align(feats, rois, 7, 0.25)
+    assert ours.is_contiguous(memory_format=torch.channels_last)
+    theirs = mmcv_roi_align(feats.contiguous(), rois, 7, 0.25, 0, 'avg', True)
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-5)
