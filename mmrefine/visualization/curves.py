@@ -22,12 +22,14 @@ class Run:
 
 
 def find_scalars(work_dir: str | Path) -> Path:
-    """Return the newest ``scalars.json`` below a work folder.
+    """Return the newest ``scalars.json`` of a training below a work folder.
 
     Raises:
         FileNotFoundError: There is none.
     """
-    found = sorted(Path(work_dir).glob('**/vis_data/scalars.json'))
+    logs = sorted(Path(work_dir).glob('**/vis_data/scalars.json'))
+    # A test in the same folder writes a log, too.
+    found = [log for log in logs if '"loss"' in log.read_text()]
     if not found:
         raise FileNotFoundError(f'no training log (vis_data/scalars.json) below {work_dir}')
     # Folders are named by date and time.

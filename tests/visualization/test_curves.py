@@ -40,6 +40,9 @@ def test_a_line_cut_off_by_an_interruption_is_left_out(tmp_path) -> None:
 def test_the_newest_run_is_found(tmp_path) -> None:
     log(tmp_path, '20260101_000000')
     newest = log(tmp_path, '20260102_000000')
+    test = tmp_path / '20260103_000000/vis_data/scalars.json'
+    test.parent.mkdir(parents=True)
+    test.write_text(json.dumps({'coco/segm_AP': 0.4, 'step': 0}))
     assert find_scalars(tmp_path) == newest
     with pytest.raises(FileNotFoundError, match='empty'):
         find_scalars(tmp_path / 'empty')
