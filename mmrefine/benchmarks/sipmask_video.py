@@ -77,9 +77,9 @@ def remembered(device: str) -> TrackMemory:
 def frame_functions(device: str) -> dict[str, Callable]:
     """One frame with more and more of the tracking, and the branch alone in two forms.
 
-    ``frame`` (no tracking), ``association`` (on ready embeddings) and ``whole`` return the boxes of
-    the detections; ``cells`` and ``map`` their embeddings, computed where they are read and
-    everywhere. Results within each group must agree.
+    ``frame`` (no tracking), ``association`` (on ready embeddings) and ``whole`` (in two precisions)
+    return the boxes of the detections; ``cells`` and ``map`` their embeddings, computed where they
+    are read and everywhere. Results within each group must agree.
     """
     model, memory, rule = video_model(device), remembered(device), MatchRule()
     image = torch.randn(1, 3, *PADDED, generator=torch.Generator().manual_seed(0)).to(device)
@@ -91,15 +91,16 @@ def frame_functions(device: str) -> dict[str, Callable]:
         outputs = model.bbox_head(x)
         return model.bbox_head.predict_by_feat(outputs, [meta])[0], outputs.features
 
-    def in_cells(x: tuple[Tensor, ...], boxes: Tensor) -> Tensor:
+    def in_cells(x: tuple[Tensor, ...], boxes: Tensor, dtype: str = 'float32') -> Tensor:
+        head.tower_dtype = dtype
         return head.embed_cells([level[0] for level in head.towers(x)], box_centers(boxes))
 
-    def frame(branch: bool, association: bool) -> Tensor:
+    def frame(branch: bool, association: bool, dtype: str = 'float32') -> Tensor:
         with torch.no_grad():
             x = model.extract_feat(image)
             result, features = detect(x)
             if association:
-                embeds = in_cells(x, result.bboxes) if branch else ready
+                embeds = in_cells(x, result.bboxes, dtype) if branch else ready
                 found = Detections(result.bboxes, result.scores, result.labels, embeds)
                 associate(memory, found, rule, SIZE)
             basis = model.mask_head(features)
@@ -112,6 +113,7 @@ def frame_functions(device: str) -> dict[str, Callable]:
         'frame': lambda: frame(False, False),
         'association': lambda: frame(False, True),
         'whole': lambda: frame(True, True),
+        'whole in bfloat16': lambda: frame(True, True, 'bfloat16'),
         'cells': torch.no_grad()(lambda: in_cells(pyramid, boxes)),
         'map': torch.no_grad()(lambda: head.embed(head(pyramid)[0], box_centers(boxes))),
     }
@@ -125,6 +127,7 @@ def overhead_rows(device: str) -> list[Row]:
     pairs = (
         (f'association, {size}', 'frame', 'association', 0.0),
         (f'branch and association, {size}', 'frame', 'whole', 0.0),
+        (f'branch in bfloat16 and association, {size}', 'frame', 'whole in bfloat16', 0.0),
         (f'branch in the cells of {DETECTIONS} detections / everywhere', 'cells', 'map', 1e-5),
     )
     return [

@@ -114,6 +114,28 @@ def test_single_cells_are_single_precision_under_autocast():
     torch.testing.assert_close(mixed, exact, rtol=0, atol=0)
 
 
+def test_a_tower_in_bfloat16_finds_nearly_the_same_embeddings():
+    norm = {'type': 'GN', 'num_groups': 2}
+    exact, fast = head(norm_cfg=norm).eval(), head(norm_cfg=norm, tower_dtype='bfloat16').eval()
+    levels, centers = pyramid((16, 24)), torch.rand(20, 2) * 128
+    found = []
+    for model in (exact, fast):
+        towers = model.towers(levels)
+        assert all(level.dtype == torch.float32 for level in towers)
+        found.append(model.embed_cells([level[0] for level in towers], centers))
+    similarity = torch.cosine_similarity(*found)
+    assert similarity.min() > 0.999
+    assert not torch.equal(*found)
+    # Training is in the precision of the trainer.
+    for mine, other in zip(exact.train().towers(levels), fast.train().towers(levels)):
+        assert torch.equal(mine, other)
+
+
+def test_other_precisions_are_refused():
+    with pytest.raises(ValueError, match="tower_dtype must be one of .*'bfloat16'.*got 'int8'"):
+        head(tower_dtype='int8')
+
+
 def test_reference_index_counts_from_one_and_is_zero_where_absent():
     ids, reference = torch.tensor([7, 3, 5, 9]), torch.tensor([3, 9, 7])
     assert reference_index(ids, reference).tolist() == [3, 1, 0, 2]
