@@ -16,15 +16,12 @@ from mmrefine.learning.runs import Proof, read_metrics
 
 # In place of a training: writes the log of one, and what it was asked for.
 TRAINER = """
-import json, sys, time
+import json, sys
 from pathlib import Path
 from mmengine.config import Config
 config, work_dir = Config.fromfile(sys.argv[1]), Path(sys.argv[sys.argv.index('--work-dir') + 1])
 if (work_dir / 'broken').exists():
     sys.exit(3)
-end = time.process_time() + 0.01 * config.train_cfg.max_iters
-while time.process_time() < end:
-    pass
 log = work_dir / '20260101_000000/vis_data/scalars.json'
 log.parent.mkdir(parents=True, exist_ok=True)
 lines = dict(loss=1.0, iter=1), {'coco/segm_AP': 0.25, 'step': 1}
@@ -79,12 +76,21 @@ def test_the_second_of_a_chain_starts_from_the_first_of_its_seed(trainer: Path) 
     assert starts == list(map(str, expected))
 
 
-def test_minutes_become_iterations_by_the_pace_of_the_system(trainer: Path) -> None:
+def test_minutes_become_iterations_by_the_pace_of_the_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = []
+
+    def process(self: Proof, folder: Path, config: Config, *options: str) -> float:
+        trained.append(config.train_cfg.max_iters)
+        assert config.train_cfg.val_interval > config.train_cfg.max_iters
+        return 7.0 + 0.25 * config.train_cfg.max_iters  # what starting takes does not count
+
+    monkeypatch.setattr(Proof, '_process', process)
     (job,) = plan(['mask-rcnn'], ['nuclei'], [0])
-    # The stand-in takes 0.01 s an iteration; a tenth of a minute would be 600 of them.
-    length = Proof(trainer, minutes=0.1).length(job)
-    assert 300 < length < 900
-    assert Proof(trainer, minutes=0.2).length(job) == pytest.approx(2 * length, abs=1)
+    assert Proof(tmp_path, minutes=3.0).length(job) == 720
+    assert Proof(tmp_path, minutes=1.5).length(job) == 360
+    assert len(trained) == 2  # paced once
 
 
 def test_set_gives_the_length_by_default(tmp_path: Path) -> None:
