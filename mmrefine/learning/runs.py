@@ -111,7 +111,9 @@ class Proof:
         start = None if job.start is None else last_checkpoint(self.folder / job.start.name)
         iterations = self.length(job)
         config = self._config(job, iterations, start)
-        seconds = self._process(folder, config, '--resume')
+        # A run that resumes forgets what it was to start from.
+        resume = ['--resume'] if (folder / 'last_checkpoint').is_file() else []
+        seconds = self._process(folder, config, *resume)
         metrics = read_metrics(find_scalars(folder))
         result = Result(job.system.name, job.data.name, job.seed, iterations, seconds / 60, metrics)
         store(self._result_file(job), asdict(result))

@@ -28,7 +28,8 @@ lines = dict(loss=1.0, iter=1), {'coco/segm_AP': 0.25, 'step': 1}
 log.write_text('\\n'.join(map(json.dumps, lines)))
 (work_dir / 'last_checkpoint').write_text(str(work_dir / 'iter.pth'))
 with (work_dir / 'asked.txt').open('a') as asked:
-    asked.write(f'{config.train_cfg.max_iters} {config.load_from}\\n')
+    start = 'resumed' if '--resume' in sys.argv else config.load_from
+    asked.write(f'{config.train_cfg.max_iters} {start}\\n')
 """
 
 
@@ -74,6 +75,15 @@ def test_the_second_of_a_chain_starts_from_the_first_of_its_seed(trainer: Path) 
     starts = [asked(trainer, job)[0].split()[1] for job in jobs if job.system.name == 'sharpmask']
     expected = [trainer / f'shapes/deepmask/seed{seed}/iter.pth' for seed in (0, 1)]
     assert starts == list(map(str, expected))
+
+
+def test_an_interrupted_run_goes_on_and_a_fresh_one_starts_from_its_weights(trainer: Path) -> None:
+    first, second = plan(['sharpmask'], ['shapes'], [0])
+    Proof(trainer, iterations=2).run([first, second])
+    (trainer / second.name / 'result.json').unlink()
+    Proof(trainer, iterations=2).run([first, second])
+    start = trainer / 'shapes/deepmask/seed0/iter.pth'
+    assert asked(trainer, second) == [f'2 {start}', '2 resumed']
 
 
 def test_minutes_become_iterations_by_the_pace_of_the_system(
