@@ -2,7 +2,7 @@
 _base_ = [
     '../_base_/deepmask_compact.py',
     '../_base_/coco_mini_instance.py',
-    '../_base_/schedule_tiny_1200.py',
+    '../_base_/schedule_patches.py',
 ]
 custom_imports = dict(imports=['mmrefine'], allow_failed_imports=False)
 model = dict(test_cfg=dict(log2_scales=(-2.5, -2.0, -1.5, -1.0, -0.5, 0.0)))

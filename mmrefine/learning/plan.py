@@ -22,13 +22,11 @@ class System:
         config: File whose ``model`` is trained, below ``configs``, made for 8 classes or COCO's 80;
             of proposal systems the whole file, with ``{set}`` for the name of the set.
         start: Name of the proposal system whose weights it starts from.
-        lr: Learning rate, None for the schedule's.
     """
 
     name: str
     config: str
     start: str | None = None
-    lr: float | None = None
 
     @property
     def proposes(self) -> bool:
@@ -69,8 +67,8 @@ SYSTEMS = {
         System('sipmask-1x1', 'sipmask/sipmask-1x1_tiny_shapes.py'),
         System('embedmask', 'embedmask/embedmask_tiny_shapes.py'),
         System('embedmask-adet', 'embedmask/embedmask-adet_tiny_shapes.py'),
-        System('deepmask', 'sharpmask/deepmask_tiny_{set}.py', lr=0.002),
-        System('sharpmask', 'sharpmask/sharpmask_tiny_{set}.py', start='deepmask', lr=0.002),
+        System('deepmask', 'sharpmask/deepmask_tiny_{set}.py'),
+        System('sharpmask', 'sharpmask/sharpmask_tiny_{set}.py', start='deepmask'),
     )
 }
 SETS = {
@@ -153,8 +151,6 @@ def make_config(job: Job, iterations: int, start_from: Path | None = None) -> Co
         cap.max_per_img = data.max_per_img
     config.custom_imports = dict(imports=['mmrefine'], allow_failed_imports=False)
     set_schedule(config, iterations)
-    if system.lr is not None:
-        config.optim_wrapper.optimizer.lr = system.lr
     config.load_from = start_from and str(start_from)
     config.randomness = dict(seed=job.seed)
     return config
