@@ -16,6 +16,8 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmrefine.layers.pointwise import conv1x1
+
 
 @MODELS.register_module()
 class DeepMaskHead(BaseModule):
@@ -74,9 +76,31 @@ class DeepMaskHead(BaseModule):
         """Tensor[B, C, h, w] -> codes Tensor[B, D, h - G + 1, w - G + 1]."""
         return self.encoder(self.reduce(feature))
 
+    def window_codes(self, reduced: Tensor, kernel_rows: int) -> Tensor:
+        """Codes of all windows of a map, summed over ``kernel_rows`` rows of the kernel at a time.
+
+        A convolution copies its kernel into the form it wants; the whole kernel is larger than
+        anything else of an image.
+
+        Args:
+            reduced: Tensor[B, reduce_channels, h, w], from ``reduce``.
+            kernel_rows: At least 1; G or more takes the kernel whole.
+
+        Returns:
+            Tensor[B, D, h - G + 1, w - G + 1].
+        """
+        weight, height = self.encoder.weight, reduced.shape[-2] - self.grid_size + 1
+        codes, bias = None, self.encoder.bias
+        for top in range(0, self.grid_size, kernel_rows):
+            kernel = weight[:, :, top : top + kernel_rows]
+            part = F.conv2d(reduced[..., top : top + height + kernel.shape[2] - 1, :], kernel, bias)
+            codes, bias = part if codes is None else codes.add_(part), None
+        return codes
+
     def scores(self, codes: Tensor) -> Tensor:
         """Codes Tensor[B, D, h, w] -> score logits Tensor[B, h, w] in fp32."""
-        hidden = F.threshold(self.score_fc1(self.dropout(codes)), 0.0, self.score_floor)
+        hidden = conv1x1(self.dropout(codes), self.score_fc1.weight, self.score_fc1.bias)
+        hidden = F.threshold(hidden, 0.0, self.score_floor)
         return self.score_fc2(self.dropout(hidden)).squeeze(1).float()
 
     def masks(self, codes: Tensor) -> Tensor:

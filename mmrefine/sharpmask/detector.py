@@ -31,8 +31,11 @@ from .refine_head import gather_windows
 from .strips import StripPlan, can_fold
 
 # pixels of a level per strip: on a processor its maps stay in the cache, a larger device needs more
-STRIP_PIXELS = dict(cpu=1 << 17)
+STRIP_PIXELS = dict(cpu=3 << 15)
 LARGE_STRIP = 1 << 22
+# cells of a level scored at once, and rows of the encoder's kernel (None: all)
+SCORING = dict(cpu=(1 << 11, 2))
+LARGE_SCORING = (1 << 14, None)
 
 TEST_DEFAULTS = dict(
     log2_scales=(-2.5, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5),
@@ -212,8 +215,20 @@ class DeepMask(BaseDetector):
 
     def levels(self, image: Tensor) -> list[Level]:
         """Maps and scores of every level of the pyramid over a normalised Tensor[1, 3, h, w]."""
+        scales = [2.0**exponent for exponent in self.test_cfg['log2_scales']]
         plan = self._plan()
-        return [self._level(image, 2.0**e, plan) for e in self.test_cfg['log2_scales']]
+        maps = [self._scaled_maps(image, scale, plan) for scale in scales]
+        # its folded weights and what the scores need take the more memory of an image
+        del plan
+        with self._reduced_precision(image):
+            scores = [self._window_scores(level[0]) for level in maps]
+        return [Level(s, m[0], found, m[1:]) for s, m, found in zip(scales, maps, scores)]
+
+    def _reduced_precision(self, image: Tensor) -> torch.autocast:
+        dtype = self.test_cfg['trunk_dtype']
+        return torch.autocast(
+            image.device.type, getattr(torch, dtype or 'bfloat16'), enabled=dtype is not None
+        )
 
     def fill_colour(self, image: Tensor) -> Tensor:
         """Normalised mid-grey Tensor[3], the colour outside the image."""
@@ -239,38 +254,34 @@ class DeepMask(BaseDetector):
         own, name = self.backbone.conv1.weight.dtype, self.test_cfg['trunk_dtype']
         return StripPlan(self.backbone, branches, getattr(torch, name) if name else own)
 
-    def _level(self, image: Tensor, scale: float, plan: StripPlan | None) -> Level:
+    def _scaled_maps(self, image: Tensor, scale: float, plan: StripPlan | None) -> list[Tensor]:
         size = scaled_size(tuple(image.shape[-2:]), scale, self.test_cfg['size_rounding'])
         margin, fill = self.window // 2, self.fill_colour(image)
-        dtype = self.test_cfg['trunk_dtype']
-        with torch.autocast(
-            image.device.type, getattr(torch, dtype or 'bfloat16'), enabled=dtype is not None
-        ):
+        with self._reduced_precision(image):
             if plan is None:
-                maps = self._level_maps(level_image(image, size, margin, fill))
-            else:
-                height, width = (n + 2 * margin for n in size)
-                area = self.test_cfg['strip']
-                if area == 'auto':
-                    area = STRIP_PIXELS.get(image.device.type, LARGE_STRIP)
-                step = max(area // width // STRIDE, 1) * STRIDE
-                maps = plan.run(
-                    lambda *rows: level_image(image, size, margin, fill, rows), height, step
-                )
-            scores = self._window_scores(maps[0])
-        return Level(scale, maps[0], scores, maps[1:])
+                return self._level_maps(level_image(image, size, margin, fill))
+            height, width = (n + 2 * margin for n in size)
+            area = self.test_cfg['strip']
+            if area == 'auto':
+                area = STRIP_PIXELS.get(image.device.type, LARGE_STRIP)
+            step = max(area // width // STRIDE, 1) * STRIDE
+            return plan.run(
+                lambda *rows: level_image(image, size, margin, fill, rows), height, step
+            )
 
-    def _window_scores(self, reduced: Tensor, strip_cells: int = 1 << 14) -> Tensor:
+    def _window_scores(self, reduced: Tensor) -> Tensor:
         # codes of all windows of a large level would be the largest tensor of the image: score
         # them in strips
-        grid = self.mask_head.grid_size
+        head, grid = self.mask_head, self.mask_head.grid_size
+        cells, kernel_rows = SCORING.get(reduced.device.type, LARGE_SCORING)
         rows = reduced.shape[-2] - grid + 1
-        step = max(strip_cells // reduced.shape[-1], 1)
+        step = max(cells // reduced.shape[-1], 1)
         strips = []
         for top in range(0, rows, step):
-            codes = self.mask_head.encoder(reduced[..., top : min(top + step, rows) + grid - 1, :])
+            part = reduced[..., top : min(top + step, rows) + grid - 1, :]
+            codes = head.window_codes(part, kernel_rows or grid)
             with torch.autocast(codes.device.type, enabled=False):
-                strips.append(self.mask_head.scores(codes.float())[0])
+                strips.append(head.scores(codes.float())[0])
         return torch.cat(strips)
 
     def window_codes(self, level: Level, cells: Tensor, batch: int = 128) -> Tensor:

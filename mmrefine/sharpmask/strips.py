@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmrefine.layers.pointwise import conv1x1
+
 from .trunk import MirrorPadConv2d, StemResNet, mirrored
 
 CHANNELS_LAST = torch.channels_last
@@ -50,13 +52,8 @@ class FoldedConv:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Tensor[1, C, n + 2 pad, w + 2 pad] -> Tensor[1, C', n / stride, w / stride]."""
-        if self.span == 1:
-            x = x[:, :, :: self.stride, :: self.stride].permute(0, 2, 3, 1)
-            # a matrix product on the CPU needs no kernel made for every new size of map
-            flat = torch.addmm(self.bias, x.flatten(0, 2), self.weight[:, :, 0, 0].T)
-            out = flat.unflatten(0, x.shape[:3]).permute(0, 3, 1, 2)
-        else:
-            out = F.conv2d(x, self.weight, self.bias, self.stride)
+        convolve = conv1x1 if self.span == 1 else F.conv2d
+        out = convolve(x, self.weight, self.bias, self.stride)
         return out.relu_() if self.relu else out
 
 
@@ -83,10 +80,7 @@ def fold(
         factor = norm.weight.float() * (norm.running_var.float() + norm.eps).rsqrt()
         weight = weight * factor[:, None, None, None]
         bias = norm.bias.float() + (bias - norm.running_mean.float()) * factor
-    if conv.kernel_size == (1, 1):  # stored as the transpose that ``FoldedConv`` multiplies by
-        weight = weight.flatten(1).T.contiguous().T[:, :, None, None]
-    else:
-        weight = weight.contiguous(memory_format=CHANNELS_LAST)
+    weight = weight.contiguous(memory_format=CHANNELS_LAST)
     mirror = isinstance(conv, MirrorPadConv2d)
     return FoldedConv(
         weight.to(dtype),
