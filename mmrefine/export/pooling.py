@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from mmcv.ops import RoIAlign
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from torch import Tensor, nn
 from torch.onnx import register_custom_op_symbolic, symbolic_helper
@@ -57,9 +58,9 @@ def check_extractor(extractor: nn.Module) -> None:
             'PyramidRoIExtractor can'
         )
     for layer in extractor.modules():
-        if type(layer).__name__ == 'RoIAlign' and layer.aligned and layer.pool_mode == 'avg':
+        if isinstance(layer, RoIAlign) and layer.aligned and layer.pool_mode == 'avg':
             continue
-        if type(layer).__name__.startswith(('RoI', 'DeformRoI', 'ModulatedDeformRoI')):
+        if type(layer).__name__.startswith(('RowRoI', 'RoI', 'DeformRoI', 'ModulatedDeformRoI')):
             raise ValueError(f'{layer} cannot be exported: RoIAlign with aligned=True can')
 
 

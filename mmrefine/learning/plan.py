@@ -151,6 +151,8 @@ def make_config(job: Job, iterations: int, start_from: Path | None = None) -> Co
         cap.max_per_img = data.max_per_img
     config.custom_imports = dict(imports=['mmrefine'], allow_failed_imports=False)
     set_schedule(config, iterations)
+    # MMDetection's PointRend fails where one picture of several has no detections
+    config.val_dataloader.batch_size = 1
     config.load_from = start_from and str(start_from)
     config.randomness = dict(seed=job.seed)
     return config

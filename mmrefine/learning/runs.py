@@ -77,14 +77,20 @@ class Proof:
         """Run what is missing; results in the order of ``plan``.
 
         Raises:
-            RuntimeError: A run failed; its log is named. The others are kept.
+            RuntimeError: Runs failed; their logs are named. The others are made and kept.
         """
         plan = list(plan)
+        failures = []
         # Chains first to last: a run that starts from another one waits for it.
         for wave in ([j for j in plan if not j.start], [j for j in plan if j.start]):
             with ThreadPoolExecutor(self.jobs) as pool:
-                for line in pool.map(self._report, wave):
-                    print(line, flush=True)
+                for run in [pool.submit(self._report, job) for job in wave]:
+                    try:
+                        print(run.result(), flush=True)
+                    except (OSError, RuntimeError, ValueError) as error:
+                        failures.append(str(error))
+        if failures:
+            raise RuntimeError('; '.join(failures))
         return [self.result(job) for job in plan]
 
     def result(self, job: Job) -> Result:

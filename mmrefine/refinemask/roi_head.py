@@ -17,6 +17,7 @@ from mmdet.utils import ConfigType, InstanceList
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
+from ..layers import RowRoIAlign
 from ..masks import GridGroup, MaskGrids, roi_masks
 from .base_head import MultiStageMaskHead
 from .fitting import (
@@ -46,6 +47,7 @@ class FineMaskMixin:
 
     with_bbox: bool
     bbox_head: nn.Module
+    bbox_roi_extractor: nn.Module
     test_cfg: ConfigDict
 
     def __init__(self, *args: Any, fine_level: int = 0, **kwargs: Any) -> None:
@@ -68,6 +70,7 @@ class FineMaskMixin:
         require_single(owner, mask_roi_extractor=mask_roi_extractor, mask_head=mask_head)
         require_kind(owner, mask_head, MultiStageMaskHead)
         if self.with_bbox:
+            RowRoIAlign.substitute(self.bbox_roi_extractor)
             last = (
                 self.bbox_head[-1] if isinstance(self.bbox_head, nn.ModuleList) else self.bbox_head
             )
@@ -81,6 +84,7 @@ class FineMaskMixin:
             mask_head = dict(mask_head, num_classes=classes)
         self.share_roi_extractor = False
         self.mask_roi_extractor = MODELS.build(mask_roi_extractor)
+        RowRoIAlign.substitute(self.mask_roi_extractor)
         self.mask_head = MODELS.build(
             fit_to_pyramid(mask_head, self.mask_roi_extractor, self.fine_level)
         )

@@ -14,7 +14,7 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule, kaiming_init
 from torch import Tensor, nn
 
-from ..layers import ClassLogits, point_roi_align, roi_align
+from ..layers import ClassLogits, conv1x1, point_roi_align, roi_align
 
 
 def build_upsampler(cfg: dict, channels: int) -> nn.Module:
@@ -106,7 +106,8 @@ class FusionStage(BaseModule):
 
     def semantic_map(self, semantic: Tensor) -> Tensor:
         """Adapt the semantic features: Tensor[B, D, H, W] -> fp32 Tensor[B, C, H, W]."""
-        adapted = F.relu(self.semantic_transform_in(semantic), inplace=True)
+        layer = self.semantic_transform_in
+        adapted = F.relu(conv1x1(semantic, layer.weight, layer.bias), inplace=True)
         # in the form that pooling wants, once, whatever the number of chunks of RoIs
         on_cpu = adapted.device.type == 'cpu'
         form = torch.channels_last if on_cpu else torch.contiguous_format
