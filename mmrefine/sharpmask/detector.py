@@ -25,7 +25,8 @@ from mmrefine.masks import boxed_masks_to_rle, to_dense
 
 from .box_prompts import crop_boxes
 from .checkpoint import convert_port, is_port_state
-from .paste import PASTE_RULES, paste_windows, tight_boxes, window_chunks
+from .options import checked_options
+from .paste import paste_windows, tight_boxes, window_chunks
 from .pyramid import STRIDE, Level, Windows, level_image, scaled_size, select_windows
 from .refine_head import gather_windows
 from .strips import StripPlan, can_fold
@@ -36,21 +37,6 @@ LARGE_STRIP = 1 << 22
 # cells of a level scored at once, and rows of the encoder's kernel (None: all)
 SCORING = dict(cpu=(1 << 11, 2))
 LARGE_SCORING = (1 << 14, None)
-
-TEST_DEFAULTS = dict(
-    log2_scales=(-2.5, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5),
-    max_per_img=500,
-    mask_thr=0.2,
-    paste='official',
-    size_rounding='half_up',
-    index_quirk=False,
-    mask_format='dense',
-    chunk=32,
-    strip='auto',
-    trunk_dtype=None,
-    nms=None,
-    classes=('object',),
-)
 
 
 @MODELS.register_module()
@@ -91,33 +77,8 @@ class DeepMask(BaseDetector):
         self.backbone = MODELS.build(backbone)
         self.mask_head = MODELS.build(mask_head)
         self.context = (train_cfg or {}).get('context', 1)
-        self.test_cfg = self._checked(test_cfg or {})
+        self.test_cfg = checked_options(test_cfg or {})
         self._register_load_state_dict_pre_hook(_convert_foreign_keys)
-
-    @staticmethod
-    def _checked(test_cfg: ConfigType) -> dict[str, Any]:
-        unknown = set(test_cfg) - set(TEST_DEFAULTS)
-        if unknown:
-            raise ValueError(
-                f'unknown test_cfg keys {sorted(unknown)}; known: {", ".join(TEST_DEFAULTS)}'
-            )
-        config: dict[str, Any] = TEST_DEFAULTS | dict(test_cfg)
-        choices = dict(
-            paste=PASTE_RULES, mask_format=('dense', 'rle'), size_rounding=('half_up', 'floor')
-        )
-        for key, values in choices.items():
-            if config[key] not in values:
-                raise ValueError(f'test_cfg.{key} must be one of {values}, got {config[key]!r}')
-        if config['max_per_img'] < 1 or config['chunk'] < 1 or not len(config['log2_scales']):
-            raise ValueError('test_cfg needs max_per_img >= 1, chunk >= 1 and at least one scale')
-        strip = config['strip']
-        if not (strip in (None, 'auto') or (isinstance(strip, int) and strip >= 1)):
-            raise ValueError(
-                f"test_cfg.strip must be 'auto', None or a number of pixels, got {strip!r}"
-            )
-        if not 0 < config['mask_thr'] < 1:
-            raise ValueError(f'test_cfg.mask_thr must lie in (0, 1), got {config["mask_thr"]}')
-        return config
 
     @property
     def window(self) -> int:

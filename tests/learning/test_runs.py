@@ -56,17 +56,16 @@ def test_what_is_there_is_not_run_again(trainer: Path, capsys: pytest.CaptureFix
     assert 'mask-rcnn/seed0: segm_AP 0.250 (from before)' in capsys.readouterr().out
 
 
-def test_a_failed_run_is_named_and_the_others_are_kept(trainer: Path) -> None:
-    jobs = plan(['mask-rcnn', 'sipmask'], ['nuclei'], [0])
+def test_a_failed_run_is_named_and_the_others_are_made(trainer: Path) -> None:
+    jobs = plan(['mask-rcnn', 'sipmask', 'yolact', 'condinst'], ['nuclei'], [0])
     broken = trainer / jobs[0].name / 'broken'
     broken.parent.mkdir(parents=True)
     broken.touch()
     with pytest.raises(RuntimeError, match='status 3: see .*nuclei/mask-rcnn/seed0/output.txt'):
         Proof(trainer, iterations=2).run(jobs)
-    assert Proof(trainer).finished(jobs[1])
-    assert not Proof(trainer).finished(jobs[0])
+    assert [Proof(trainer).finished(job) for job in jobs] == [False, True, True, True]
     broken.unlink()
-    assert len(Proof(trainer, iterations=2).run(jobs)) == 2
+    assert len(Proof(trainer, iterations=2).run(jobs)) == 4
 
 
 def test_the_second_of_a_chain_starts_from_the_first_of_its_seed(trainer: Path) -> None:

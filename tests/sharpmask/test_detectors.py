@@ -105,6 +105,7 @@ def test_bfloat16_changes_scores_little():
         (dict(pasting='official'), 'pasting'),
         (dict(paste='exact'), "'exact'"),
         (dict(mask_thr=1.5), '1.5'),
+        (dict(trunk_dtype='half'), "'half'"),
         (dict(max_per_img=0), 'max_per_img'),
         (dict(log2_scales=()), 'scale'),
         (dict(strip='rows'), "'rows'"),
