@@ -16,5 +16,4 @@ model = dict(
             upsample_last=True,
         ),
     ),
-    train_cfg=dict(rcnn=dict(mask_size=56)),
 )

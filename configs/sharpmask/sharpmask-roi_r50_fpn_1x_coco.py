@@ -6,5 +6,4 @@ model = dict(
         mask_roi_extractor=dict(_delete_=True, type='PyramidRoIExtractor'),
         mask_head=dict(_delete_=True, type='SharpMaskHead'),
     ),
-    train_cfg=dict(rcnn=dict(mask_size=56)),
 )

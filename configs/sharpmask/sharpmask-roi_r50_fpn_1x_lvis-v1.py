@@ -5,6 +5,5 @@ model = dict(
         mask_roi_extractor=dict(_delete_=True, type='PyramidRoIExtractor'),
         mask_head=dict(_delete_=True, type='SharpMaskHead', num_classes=1203),
     ),
-    train_cfg=dict(rcnn=dict(mask_size=56)),
     test_cfg=dict(rcnn=dict(mask_format='rle')),
 )
