@@ -146,13 +146,13 @@ def fuse_masks(
     precision: AbstractContextManager = nullcontext()
     form: dict = {}
     if rois.device.type == 'cpu':
-        # the dilated convolutions of the stages: 1.14 times as fast as channels first; the few
-        # large ones of the semantic path do not care
+        # the dilated convolutions of the stages are 1.14 times as fast as channels first, the large
+        # ones of the semantic path up to 1.18 times
         form = dict(memory_format=torch.channels_last)
     if options.dtype != 'float32':
         form = dict(dtype=getattr(torch, options.dtype), memory_format=torch.channels_last)
         precision = torch.autocast(rois.device.type, dtype=form['dtype'])
-        # precision and order of the large map change in one copy
+    if form:  # precision and order of the large map change in one copy
         fine_feat = fine_feat.to(**form)
     chunk = options.chunk or (16 if rois.device.type == 'cpu' else 100)
     stages = len(head.stage_sizes)
