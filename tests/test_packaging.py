@@ -48,7 +48,9 @@ def wheel(checkout: Path) -> Path:
     run(sys.executable, '-c', backend.format('sdist'), checkout / 'dist', folder=checkout)
     archive = next((checkout / 'dist').glob('mmrefine-*.tar.gz'))
     with tarfile.open(archive) as content:
-        content.extractall(checkout / 'unpacked', filter='data')
+        # patch releases before 2023 know no filters; the archive is our own
+        safe = dict(filter='data') if hasattr(tarfile, 'data_filter') else {}
+        content.extractall(checkout / 'unpacked', **safe)
     source = next((checkout / 'unpacked').iterdir())
     run(sys.executable, '-c', backend.format('wheel'), checkout / 'dist', folder=source)
     return next((checkout / 'dist').glob('mmrefine-*.whl'))

@@ -133,10 +133,11 @@ def _inputs(
 
 @torch.no_grad()
 def _fit_logits(head: RefineMaskHead, inputs: tuple[Tensor, ...]) -> None:
-    """Give every logit layer weights that find the blobs, by least squares.
+    """Give every logit layer weights that find the blobs, by ridge regression.
 
     Masks of random weights are noise around the threshold, where any rounding flips pixels; those
-    of a trained head are not.
+    of a trained head are not. Without the ridge, a few RoIs leave huge weights that enlarge any
+    rounding.
     """
     feats, fine, rois, labels = (x[:20] if len(x) > 1 else x for x in inputs)
     blobs = _blobs(tuple(fine.shape[-2:])).to(fine.device)
@@ -147,6 +148,9 @@ def _fit_logits(head: RefineMaskHead, inputs: tuple[Tensor, ...]) -> None:
         rows = x.movedim(1, -1).flatten(0, -2)
         rows = torch.cat([rows, torch.ones_like(rows[:, :1])], 1)
         rows, target = rows.double().cpu(), target.double().cpu()[:, None]
+        ridge = rows.norm() / len(rows) ** 0.5 * torch.eye(rows.shape[1], dtype=rows.dtype)
+        rows = torch.cat([rows, ridge])
+        target = torch.cat([target, target.new_zeros(len(ridge), 1)])
         solution = torch.linalg.lstsq(rows, target).solution.to(x)
         layer.weight.copy_(solution[:-1].view(1, -1, 1, 1).expand_as(layer.weight))
         layer.bias.copy_(solution[-1].expand_as(layer.bias))
