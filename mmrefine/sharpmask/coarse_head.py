@@ -76,7 +76,7 @@ class DeepMaskHead(BaseModule):
         """Tensor[B, C, h, w] -> codes Tensor[B, D, h - G + 1, w - G + 1]."""
         return self.encoder(self.reduce(feature))
 
-    def window_codes(self, reduced: Tensor, kernel_rows: int) -> Tensor:
+    def encode_by_rows(self, reduced: Tensor, kernel_rows: int) -> Tensor:
         """Codes of all windows of a map, summed over ``kernel_rows`` rows of the kernel at a time.
 
         A convolution copies its kernel into the form it wants; the whole kernel is larger than

@@ -179,7 +179,7 @@ class DeepMask(BaseDetector):
         scales = [2.0**exponent for exponent in self.test_cfg['log2_scales']]
         plan = self._plan()
         maps = [self._scaled_maps(image, scale, plan) for scale in scales]
-        # its folded weights and what the scores need take the more memory of an image
+        # before the scores: its folded weights are half of an image's memory
         del plan
         with self._reduced_precision(image):
             scores = [self._window_scores(level[0]) for level in maps]
@@ -240,7 +240,7 @@ class DeepMask(BaseDetector):
         strips = []
         for top in range(0, rows, step):
             part = reduced[..., top : min(top + step, rows) + grid - 1, :]
-            codes = head.window_codes(part, kernel_rows or grid)
+            codes = head.encode_by_rows(part, kernel_rows or grid)
             with torch.autocast(codes.device.type, enabled=False):
                 strips.append(head.scores(codes.float())[0])
         return torch.cat(strips)

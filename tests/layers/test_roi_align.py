@@ -97,3 +97,12 @@ def test_only_layers_with_the_same_rule_are_replaced() -> None:
         0.25,
         2,
     )
+
+
+def test_the_layer_keeps_reduced_precision() -> None:
+    torch.manual_seed(0)
+    feats = torch.randn(2, 40, 16, 24).bfloat16()
+    pooled = RowRoIAlign(7, 0.25)(feats, ROIS)
+    assert pooled.dtype == torch.bfloat16
+    exact = mmcv_roi_align(feats.float(), ROIS, 7, 0.25, 0, 'avg', True)
+    torch.testing.assert_close(pooled.float(), exact, rtol=2**-8, atol=1e-5)

@@ -12,7 +12,7 @@ def test_codes_do_not_depend_on_how_the_kernel_is_cut(kernel_rows, height, width
     reduced = torch.randn(2, 6, height, width).double()
     with torch.no_grad():
         whole = head.encoder(reduced)
-        torch.testing.assert_close(head.window_codes(reduced, kernel_rows), whole)
+        torch.testing.assert_close(head.encode_by_rows(reduced, kernel_rows), whole)
 
 
 def test_scores_are_those_of_the_layers_in_turn():
