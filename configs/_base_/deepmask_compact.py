@@ -46,4 +46,6 @@ image_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape')),
 ]
-patch_sampler = dict(type='ConsecutiveSampler')
+# A child's train_dataloader: these two around the dataset of its pictures.
+patch_loader = dict(batch_size=32, num_workers=0, sampler=dict(type='ConsecutiveSampler'))
+patches = dict(type='ObjectPatchDataset', length=128000, patch=80, pipeline=patch_pipeline)

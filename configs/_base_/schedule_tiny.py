@@ -15,7 +15,6 @@ param_scheduler = [
 default_hooks = dict(
     logger=dict(interval=20),
     checkpoint=dict(interval=200, by_epoch=False, max_keep_ckpts=2),
-    randomness=dict(type='ResumableRandomnessHook'),
 )
 log_processor = dict(window_size=20, by_epoch=False)
 env_cfg = dict(dist_cfg=dict(backend='gloo'))

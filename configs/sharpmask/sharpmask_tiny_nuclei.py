@@ -1,5 +1,4 @@
 # Second stage on the checkpoint of deepmask_tiny_nuclei.py, given as load_from.
 _base_ = './deepmask_tiny_nuclei.py'
 model = dict(type='SharpMask', refine_head=_base_.refine_head)
-train_pipeline = _base_.refine_pipeline
-train_dataloader = dict(dataset=dict(score_share=0.0, pipeline=train_pipeline))
+train_dataloader = dict(dataset=dict(score_share=0.0, pipeline=_base_.refine_pipeline))
