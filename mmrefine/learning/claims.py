@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from .runs import Result
@@ -52,7 +52,8 @@ class Finding:
     def verdict(self) -> str:
         """``holds``, ``fails``, or ``undecided`` where the seeds scatter too much to tell."""
         error = self.std / math.sqrt(self.seeds)
-        if self.seeds < 2 or abs(self.mean - self.claim.margin) < ERRORS * error:
+        clear = abs(self.mean - self.claim.margin) >= ERRORS * error
+        if self.seeds < 2 or not math.isfinite(self.mean) or not clear:
             return 'undecided'
         return 'holds' if self.mean >= self.claim.margin else 'fails'
 
@@ -93,8 +94,7 @@ def findings(results: Iterable[Result]) -> list[Finding]:
                 ]
                 values = [compare(*pair, claim.ratio) for pair in pairs if min(pair) >= 0]
                 if values:
-                    std = statistics.stdev(values) if len(values) > 1 else 0.0
-                    mean = statistics.fmean(values)
+                    mean, std = statistics.fmean(values), scatter(values)
                     found.append(Finding(claim, data, metric, mean, std, len(values)))
     return found
 
@@ -103,4 +103,11 @@ def compare(ours: float, peer: float, ratio: bool) -> float:
     """Difference or quotient of two numbers; against nothing, any success is infinitely more."""
     if not ratio:
         return ours - peer
-    return ours / peer if peer else math.inf
+    if peer == 0:
+        return math.inf if ours else 1.0
+    return ours / peer
+
+
+def scatter(values: Sequence[float]) -> float:
+    """Standard deviation of a sample; 0 where there is none: of one value, or of infinite ones."""
+    return statistics.stdev(values) if len(values) > 1 and math.isfinite(sum(values)) else 0.0

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from .claims import findings
+from .claims import findings, scatter
 from .runs import Result
 
 COLUMNS = {
@@ -43,7 +43,7 @@ def cell(numbers: Sequence[float], digits: int = 1) -> str:
     mean = f'{statistics.fmean(numbers):.{digits}f}'
     if len(numbers) == 1:
         return mean
-    return f'{mean} ± {statistics.stdev(numbers):.{digits}f}'
+    return f'{mean} ± {scatter(numbers):.{digits}f}'
 
 
 def markdown(results: Sequence[Result]) -> str:
@@ -68,9 +68,11 @@ def markdown(results: Sequence[Result]) -> str:
     lines += ['### Claims', '', row(['claim', 'set', 'number', 'difference or ratio', 'seeds', ''])]
     lines.append('|---' * 6 + '|')
     for found in findings(results):
-        scale, unit = (1, 2) if found.claim.ratio else (100, 1)
-        mean, std = f'{scale * found.mean:+.{unit}f}', f'{scale * found.std:.{unit}f}'
-        spread = f'{mean} ± {std}' if found.seeds > 1 else mean
+        if found.claim.ratio:
+            mean, std, unit = f'{found.mean:.2f}', f'{found.std:.2f}', ' times'
+        else:
+            mean, std, unit = f'{100 * found.mean:+.1f}', f'{100 * found.std:.1f}', ''
+        spread = (f'{mean} ± {std}' if found.seeds > 1 else mean) + unit
         name = found.metric.replace('segm_AR@100', 'AR@100')
         name = COLUMNS.get(name, name)
         lines.append(
@@ -110,7 +112,7 @@ def plot(results: Sequence[Result], out: Path) -> None:
                 [place + 0.27 * (k - 1) for place, _ in bars],
                 [statistics.fmean(numbers) for _, numbers in bars],
                 0.25,
-                yerr=[statistics.pstdev(numbers) for _, numbers in bars],
+                yerr=[scatter(numbers) for _, numbers in bars],
                 label=COLUMNS[metric],
                 capsize=2,
             )

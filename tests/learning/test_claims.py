@@ -1,10 +1,13 @@
 """What a proof says about a claim."""
 
+import math
+
 import pytest
 
 from mmrefine.learning.claims import CLAIMS, Claim, Finding, compare, findings
 from mmrefine.learning.plan import SYSTEMS
 from mmrefine.learning.runs import Result
+from mmrefine.learning.summary import markdown
 
 
 def result(system: str, seed: int, data: str = 'shapes', **metrics: float) -> Result:
@@ -64,6 +67,7 @@ def test_sets_are_kept_apart() -> None:
         (0.02, 0.05, 3, 'undecided'),
         (0.02, 0.0, 1, 'undecided'),
         (0.0, 0.0, 3, 'holds'),
+        (math.inf, 0.0, 3, 'undecided'),
     ],
 )
 def test_scattered_or_single_runs_decide_nothing(mean, std, seeds, verdict) -> None:
@@ -72,5 +76,18 @@ def test_scattered_or_single_runs_decide_nothing(mean, std, seeds, verdict) -> N
 
 
 def test_a_ratio_against_nothing_is_infinite() -> None:
-    assert compare(0.2, 0.0, ratio=True) == float('inf')
+    assert compare(0.2, 0.0, ratio=True) == math.inf
+    assert compare(0.0, 0.0, ratio=True) == 1.0
     assert compare(0.2, 0.5, ratio=False) == pytest.approx(-0.3)
+
+
+def test_a_peer_that_found_nothing_ends_no_summary() -> None:
+    runs = [
+        result(system, seed, **{'segm_AR@100': recall})
+        for seed, recalls in enumerate([(0.3, 0.6), (0.0, 0.5)])
+        for system, recall in zip(('deepmask', 'sharpmask'), recalls)
+    ]
+    [found] = findings(runs)
+    assert found.mean == math.inf
+    assert found.verdict == 'undecided'
+    assert 'inf ± 0.00 times | 2 | undecided' in markdown(runs)
