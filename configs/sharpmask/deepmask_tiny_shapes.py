@@ -13,7 +13,5 @@ train_dataloader = dict(
 )
 val_dataloader = dict(batch_size=1, dataset=dict(pipeline=_base_.image_pipeline))
 test_dataloader = val_dataloader
-val_evaluator = dict(
-    _delete_=True, type='ProposalARMetric', ann_file=_base_.val_evaluator.ann_file
-)
+val_evaluator = dict(_delete_=True, type='ProposalARMetric', ann_file=_base_.val_evaluator.ann_file)
 test_evaluator = val_evaluator
