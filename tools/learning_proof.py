@@ -46,8 +46,9 @@ def main() -> None:
         jobs = plan(args.systems, args.sets, args.seeds)
         proof = Proof(args.out, args.iterations, args.minutes, args.threads, args.jobs)
         if args.summary:
-            jobs = [job for job in jobs if proof.finished(job)]
-        results = proof.run(jobs)
+            results = [proof.result(job) for job in jobs if proof.finished(job)]
+        else:
+            results = proof.run(jobs)
         store(args.out / 'results.json', [asdict(result) for result in results])
         (args.out / 'learning.md').write_text(markdown(results))
         plot(results, args.out / 'learning.png')

@@ -77,7 +77,8 @@ class Proof:
         """Run what is missing; results in the order of ``plan``.
 
         Raises:
-            RuntimeError: Runs failed; their logs are named. The others are made and kept.
+            RuntimeError: Runs failed, or were made with another length; they are named. The others
+                are made and kept.
         """
         plan = list(plan)
         failures = []
@@ -106,6 +107,7 @@ class Proof:
 
     def _report(self, job: Job) -> str:
         known = self.finished(job)
+        self._check_length(job)
         if not known:
             self._train(job)
         result = self.result(job)
@@ -114,7 +116,7 @@ class Proof:
 
     def _train(self, job: Job) -> None:
         folder = self.folder / job.name
-        start = None if job.start is None else last_checkpoint(self.folder / job.start.name)
+        start = None if job.start is None else self._last_checkpoint(job.start)
         iterations = self.length(job)
         config = self._config(job, iterations, start)
         # A run that resumes forgets what it was to start from.
@@ -123,6 +125,24 @@ class Proof:
         metrics = read_metrics(find_scalars(folder))
         result = Result(job.system.name, job.data.name, job.seed, iterations, seconds / 60, metrics)
         store(self._result_file(job), asdict(result))
+
+    def _check_length(self, job: Job) -> None:
+        file = self.folder / job.name / 'run.py'
+        if not file.is_file():
+            return
+        with self._configs:
+            before = Config.fromfile(file).train_cfg.max_iters
+        wanted = self.length(job)
+        if before != wanted:
+            raise ValueError(
+                f'{file.parent} holds a run of {before} iterations, and {wanted} are asked for: '
+                f'give --iterations {before}, or another folder'
+            )
+
+    def _last_checkpoint(self, job: Job) -> Path:
+        if not self.finished(job):
+            raise RuntimeError(f'{job.name}, whose weights are needed, has not come to its end')
+        return Path((self.folder / job.name / 'last_checkpoint').read_text())
 
     def _config(self, job: Job, iterations: int, start: Path | None = None) -> Config:
         with self._configs:
@@ -188,18 +208,6 @@ def read_metrics(scalars: Path) -> dict[str, float]:
     if not found:
         raise ValueError(f'{scalars} holds no evaluation')
     return {name.split('/', 1)[1]: value for name, value in found[-1].items() if '/' in name}
-
-
-def last_checkpoint(folder: Path) -> Path:
-    """The checkpoint that a run ended with.
-
-    Raises:
-        FileNotFoundError: It has none.
-    """
-    file = folder / 'last_checkpoint'
-    if not file.is_file():
-        raise FileNotFoundError(f'{folder} holds no finished training')
-    return Path(file.read_text())
 
 
 def store(file: Path, value: object) -> None:

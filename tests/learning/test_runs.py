@@ -85,6 +85,27 @@ def test_an_interrupted_run_goes_on_and_a_fresh_one_starts_from_its_weights(trai
     assert asked(trainer, second) == [f'2 {start}', '2 resumed']
 
 
+def test_runs_of_another_length_are_not_mixed_in(trainer: Path) -> None:
+    jobs = plan(['mask-rcnn', 'sipmask'], ['nuclei'], [0])
+    Proof(trainer, iterations=2).run(jobs)
+    (trainer / jobs[1].name / 'result.json').unlink()
+    for job in jobs:  # one at its end, one on its way
+        with pytest.raises(RuntimeError, match=f'{job.name} holds a run of 2 .* --iterations 2'):
+            Proof(trainer, iterations=3).run([job])
+    assert asked(trainer, jobs[0]) == ['2 None']
+
+
+def test_nothing_starts_from_a_run_on_its_way(trainer: Path) -> None:
+    jobs = plan(['sharpmask'], ['shapes'], [0])
+    Proof(trainer, iterations=2).run(jobs[:1])
+    first = trainer / jobs[0].name
+    (first / 'result.json').unlink()
+    (first / 'broken').touch()
+    with pytest.raises(RuntimeError, match='shapes/deepmask/seed0, whose weights are needed'):
+        Proof(trainer, iterations=2).run(jobs)
+    assert not (trainer / jobs[1].name / 'asked.txt').exists()
+
+
 def test_minutes_become_iterations_by_the_pace_of_the_system(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
