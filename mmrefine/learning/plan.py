@@ -22,11 +22,13 @@ class System:
         config: File whose ``model`` is trained, below ``configs``, made for 8 classes or COCO's 80;
             of proposal systems the whole file, with ``{set}`` for the name of the set.
         start: Name of the proposal system whose weights it starts from.
+        one_size: Whether all pictures of a batch must have one size.
     """
 
     name: str
     config: str
     start: str | None = None
+    one_size: bool = False
 
     @property
     def proposes(self) -> bool:
@@ -44,6 +46,7 @@ class Set:
         num_classes: Number of classes.
         max_per_img: Detections kept per picture.
         iterations: Default length of a run, in batches of 4.
+        square: Side of a square that holds any of its pictures, where their sizes differ.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Set:
     num_classes: int
     max_per_img: int
     iterations: int
+    square: int | None = None
 
 
 SYSTEMS = {
@@ -61,7 +65,7 @@ SYSTEMS = {
         System('refinemask', 'refinemask/refinemask_tiny_shapes.py'),
         System('refinemask-simple', '_base_/refinemask-simple_compact.py'),
         System('sharpmask-roi', 'sharpmask/sharpmask-roi_tiny_shapes.py'),
-        System('yolact', '_base_/yolact_compact.py'),
+        System('yolact', '_base_/yolact_compact.py', one_size=True),
         System('condinst', '_base_/condinst_compact.py'),
         System('sipmask', 'sipmask/sipmask_tiny_shapes.py'),
         System('sipmask-1x1', 'sipmask/sipmask-1x1_tiny_shapes.py'),
@@ -75,9 +79,9 @@ SETS = {
     chosen.name: chosen
     for chosen in (
         Set('shapes', '_base_/shapes_instance.py', 8, 50, 1000),
-        Set('nuclei', '_base_/nuclei_tiny_instance.py', 1, 200, 300),
+        Set('nuclei', '_base_/nuclei_tiny_instance.py', 1, 200, 300, square=384),
         Set('fruit-nuts', '_base_/fruit_nuts_instance.py', 3, 50, 300),
-        Set('nuclei-full', '_base_/nuclei_instance.py', 1, 400, 3000),
+        Set('nuclei-full', '_base_/nuclei_instance.py', 1, 400, 3000, square=640),
     )
 }
 
@@ -149,6 +153,8 @@ def make_config(job: Job, iterations: int, start_from: Path | None = None) -> Co
         set_classes(config.model, data.num_classes)
         cap = config.model.test_cfg.get('rcnn', config.model.test_cfg)
         cap.max_per_img = data.max_per_img
+        if system.one_size and data.square:
+            config.model.data_preprocessor.pad_size_divisor = data.square
     config.custom_imports = dict(imports=['mmrefine'], allow_failed_imports=False)
     set_schedule(config, iterations)
     # MMDetection's PointRend fails where one picture of several has no detections

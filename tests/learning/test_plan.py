@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
 
 from mmrefine.learning.plan import SETS, SYSTEMS, Job, make_config, parts, plan
 
@@ -38,6 +39,20 @@ def test_sets_give_pictures_classes_and_evaluation(name: str, data: str) -> None
     assert config.val_evaluator.type == 'MaskAPMetric'
     assert config.train_dataloader.batch_size == 4
     assert config.optim_wrapper.optimizer.type == 'AdamW'
+
+
+def test_yolact_gets_pictures_of_one_size() -> None:
+    config = make_config(Job(SYSTEMS['yolact'], SETS['nuclei'], 0), iterations=10)
+    preprocess = MODELS.build(config.model.data_preprocessor)
+    sizes = [(256, 320), (360, 360)]
+    batch = dict(
+        inputs=[torch.zeros(3, *size, dtype=torch.uint8) for size in sizes],
+        data_samples=[DetDataSample(metainfo=dict(img_shape=size)) for size in sizes],
+    )
+    samples = preprocess(batch)['data_samples']
+    assert {sample.pad_shape for sample in samples} == {(384, 384)}
+    shapes = make_config(Job(SYSTEMS['yolact'], SETS['shapes'], 0), iterations=10)
+    assert 'pad_size_divisor' not in shapes.model.data_preprocessor  # they have one size
 
 
 def test_a_dumped_config_is_the_run(tmp_path: Path) -> None:
