@@ -12,9 +12,12 @@ from torch import nn
 from mmrefine.layers import ClassLogits
 
 
-def refine_model(kind: str) -> nn.Module:
+def refine_model(kind: str, **head: Any) -> nn.Module:
     """A detector whose masks are neither empty nor full."""
-    model = tiny_refinemask.tiny_detector(kind).eval()
+    model = tiny_refinemask.tiny_detector(kind)
+    if head:
+        model.roi_head.mask_head = tiny_refinemask.tiny_head(kind, **head)
+    model.eval()
     for layer in model.modules():
         if isinstance(layer, ClassLogits):
             nn.init.normal_(layer.weight)

@@ -11,11 +11,12 @@ objects and the size of the image stay open. See docs/export.md.
 
 import argparse
 import sys
-
-from mmdet.apis import init_detector
+from pathlib import Path
 
 import mmrefine  # noqa: F401  (registers the components)
-from mmrefine.export.onnx_file import TOLERANCE, check_onnx, export_onnx
+from mmrefine.export.onnx_file import TOLERANCE, UnusableGraph, check_onnx, export_onnx
+from mmrefine.export.parts import Part
+from mmrefine.load_model import load_model
 
 SHARE = 1e-3  # of values: a logit within rounding of 0 decides over a patch of boundary
 
@@ -36,27 +37,36 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write and check; exit status 1 if the graph is not the model, or cannot be made."""
+    """Write and check; exit status 1, and no file, if the graph is not the model."""
     args = parse_args(argv)
     size = tuple(args.image_size)
     try:
-        model = init_detector(args.config, args.checkpoint, device='cpu')
+        model = load_model(args.config, args.checkpoint)
         part = export_onnx(model, args.out, size, args.with_backbone)
         names = part.input_names(part.example(1, size))
         print(f'{args.out}: {", ".join(names)} -> {", ".join(part.output_names)}')
-        if args.no_check:
+        if args.no_check or agrees(part, args.out, size):
             return 0
-        wide = (size[0], size[1] + 64)
-        found = check_onnx(part, args.out, image_sizes=(size, wide))
+        print(f'refused and removed: {args.out} is not the model')
+    except UnusableGraph as error:
+        print(f'error: {error}; {args.out} was removed', file=sys.stderr)
     except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
+    Path(args.out).unlink()
+    return 1
+
+
+def agrees(part: Part, path: str, size: tuple[int, int]) -> bool:
+    """Compare file and model, for the traced size and a wider one, and tell."""
+    found = check_onnx(part, path, image_sizes=(size, (size[0], size[1] + 64)))
     for count, image, largest, share in found:
         print(f'{count} objects, {image[0]} x {image[1]}: largest difference {largest:.1e}', end='')
         print(f', above {TOLERANCE:g} in {share:.4%} of the values' if share else '')
-    bad = max(each.share for each in found) > SHARE
-    print('refused: the graph is not the model' if bad else 'fine')
-    return 1 if bad else 0
+    fine = max(each.share for each in found) <= SHARE
+    if fine:
+        print('fine')
+    return fine
 
 
 if __name__ == '__main__':

@@ -11,6 +11,7 @@ IMAGES. An interrupted run goes on where it stopped.
 """
 
 import argparse
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     args.device = args.device or ('cuda:0' if torch.cuda.is_available() else 'cpu')
     try:
         print('\n'.join(refine_results(RefineOptions(**vars(args)))))
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, FloatingPointError, sqlite3.Error) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
     return 0

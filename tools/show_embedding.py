@@ -7,9 +7,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from mmdet.apis import inference_detector, init_detector
+from mmdet.apis import inference_detector
 
 import mmrefine  # noqa: F401  (registers the components)
+from mmrefine.load_model import load_model
 from mmrefine.masks import to_dense
 from mmrefine.visualization.embedding import embedding_colours
 from mmrefine.visualization.overlays import (
@@ -67,7 +68,11 @@ def row(model: torch.nn.Module, path: Path, args: argparse.Namespace) -> list[np
 def main() -> int:
     """Draw one row of panels a picture."""
     args = parse_args()
-    model = init_detector(args.config, args.checkpoint, device=args.device)
+    try:
+        model = load_model(args.config, args.checkpoint, args.device)
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
     if not hasattr(getattr(model, 'mask_head', None), 'coord_embed'):
         print(f'{args.config}: {type(model).__name__} has no pixel embeddings', file=sys.stderr)
         return 1

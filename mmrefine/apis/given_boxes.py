@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from mmcv.transforms import Compose
@@ -104,7 +105,8 @@ class BoxSegmenter:
         labels: Tensor | np.ndarray | Sequence[int],
     ) -> tuple[list[RLE], tuple[int, int]]:
         """Masks of one image, and its size ``(h, w)``; arguments and errors as ``predict_masks``"""
-        coords, classes = checked_boxes(boxes), self._checked_labels(labels, len(boxes))
+        coords = checked_boxes(boxes)
+        classes = self._checked_labels(labels, len(coords))
         inputs, meta = self._load(image)
         size = int(meta['ori_shape'][0]), int(meta['ori_shape'][1])
         limit = coords.new_tensor([size[1], size[0]]).repeat(2) * EDGE
@@ -150,7 +152,7 @@ class BoxSegmenter:
         """Preprocessed input and meta information of an image."""
         data: dict[str, Any] = {'img_id': 0}
         if isinstance(image, np.ndarray):
-            if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            if image.ndim != 3 or image.shape[2] != 3 or not image.size or image.dtype != np.uint8:
                 raise ValueError(
                     f'an image array must be uint8 of shape (h, w, 3) in BGR order, got '
                     f'{image.dtype} of shape {image.shape}'
@@ -164,8 +166,9 @@ class BoxSegmenter:
             raise TypeError(f'an image is a path or an array, got {type(image).__name__}')
         try:
             packed = self._pipeline('img' in data)(data)
-        except (AssertionError, AttributeError, OSError) as error:
-            raise ValueError(f'{data.get("img_path", "the array")} is no image: {error}') from error
+        except (AssertionError, AttributeError, OSError, cv2.error) as error:
+            name = data.get('img_path', f'an array of shape {getattr(image, "shape", None)}')
+            raise ValueError(f'{name} is no image the test pipeline can take: {error}') from error
         batch = {'inputs': [packed['inputs']], 'data_samples': [packed['data_samples']]}
         prepared = self.model.data_preprocessor(batch, False)
         meta = dict(prepared['data_samples'][0].metainfo)
@@ -184,17 +187,18 @@ class BoxSegmenter:
         return self._pipelines[from_array]
 
     def _checked_labels(self, labels: Any, count: int) -> Tensor:
-        values = torch.as_tensor(labels).detach().cpu().reshape(-1)
+        values = as_tensor(labels, 'labels').reshape(-1)
         if len(values) != count:
             raise ValueError(f'{count} boxes but {len(values)} labels')
         if count and values.is_floating_point():
             raise ValueError('labels are whole numbers, classes of the model counted from 0')
+        values = values.long()
         for i in ((values < 0) | (values >= self.classes)).nonzero().flatten()[:1].tolist():
             raise ValueError(
                 f'label {i} is {int(values[i])}, but the model has the classes 0 to '
                 f'{self.classes - 1}'
             )
-        return values.long()
+        return values
 
 
 def empty_mask(size: tuple[int, int]) -> RLE:
@@ -208,7 +212,7 @@ def checked_boxes(boxes: Any) -> Tensor:
     Raises:
         ValueError: Another shape, a coordinate that is not finite, or an inverted box.
     """
-    coords = torch.as_tensor(boxes).detach().cpu().float()
+    coords = as_tensor(boxes, 'boxes').float()
     if coords.numel() == 0:
         coords = coords.reshape(0, 4)
     if coords.ndim != 2 or coords.shape[1] != 4:
@@ -220,6 +224,23 @@ def checked_boxes(boxes: Any) -> Tensor:
             'y2 >= y1'
         )
     return coords
+
+
+def as_tensor(values: Any, name: str) -> Tensor:
+    """Take numbers of any kind as a tensor on the CPU.
+
+    Raises:
+        ValueError: They are no numbers, or not as many in every row.
+    """
+    if isinstance(values, Tensor):
+        return values.detach().cpu()
+    if isinstance(values, Sequence) and any(isinstance(value, Tensor) for value in values):
+        values = [torch.as_tensor(value).tolist() for value in values]
+    try:
+        array = np.array(values)  # a copy: tensors cannot look at arrays backwards
+        return torch.from_numpy(array)
+    except (TypeError, ValueError):
+        raise ValueError(f'{name} must be numbers, as many in every row, got {values!r}') from None
 
 
 def network_boxes(boxes: Tensor, scale_factor: Sequence[float]) -> Tensor:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmdet.apis import init_detector
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 from torch import nn
@@ -17,10 +16,13 @@ from mmrefine.evaluation.coco_files import write_json_list
 from mmrefine.evaluation.ground_truth import GroundTruth, load_json
 from mmrefine.evaluation.json_stream import iterate_json_list
 from mmrefine.evaluation.progress import progress_bar
+from mmrefine.load_model import load_model
 
 from .given_boxes import BoxSegmenter, empty_mask
 from .result_boxes import BAD_BOXES, BoxReader, labels_by_name
 from .work_file import BoxRow, WorkFile
+
+UNUSED = ('rpn_head.', 'roi_head.bbox_head.')  # the boxes are given
 
 
 @dataclass
@@ -64,11 +66,11 @@ def refine_results(options: RefineOptions) -> list[str]:
     Raises:
         ValueError: Files that do not fit together; images that are missing or have another size.
         TypeError: The model has no RoI mask head.
+        FloatingPointError: The model gives NaN.
     """
     if options.bad_boxes not in BAD_BOXES:
         raise ValueError(f'bad_boxes must be one of {BAD_BOXES}, got {options.bad_boxes!r}')
-    if options.out.resolve() == options.results.resolve():
-        raise ValueError('--out must be another file than --results, which is read to the end')
+    _check_output(options)
     data = load_json(options.gt)
     listed = {key: data[key] for key in ('images', 'categories') if key in data}
     gt = GroundTruth.from_dict(listed, name=str(options.gt))
@@ -87,13 +89,21 @@ def refine_results(options: RefineOptions) -> list[str]:
     return [f'{options.out}: masks for the boxes of {files} images', *notes]
 
 
+def _check_output(options: RefineOptions) -> None:
+    for name in ('results', 'gt', 'config', 'checkpoint'):
+        if options.out.resolve() == Path(getattr(options, name)).resolve():
+            raise ValueError(f'--out must be another file than --{name}, which is still needed')
+    if options.out.is_dir():
+        raise ValueError(f'--out {options.out} is a folder: name a file in it')
+
+
 def _run(
     options: RefineOptions, config: Config, gt: GroundTruth, images: list, work: WorkFile
 ) -> int:
     """Complete the work file; the number of images that have boxes."""
     if 'test_dataloader' not in config:
         raise ValueError(f'{options.config} has no test_dataloader, whose pipeline prepares images')
-    model = init_detector(config, options.checkpoint, device=options.device)
+    model = load_model(config, options.checkpoint, options.device, UNUSED)
     segmenter = BoxSegmenter(model, options.chunk)
     if not work.complete:
         reader = BoxReader(gt, _labels(model, segmenter, gt), options.bad_boxes)
@@ -170,7 +180,7 @@ def _image_files(images: list, gt: GroundTruth, used: list[int], folder: Path) -
 
 def _image_file(image: dict, folder: Path) -> Path:
     """LVIS lists no file names, but addresses that end in split and name."""
-    name = image.get('file_name') or '/'.join(image.get('coco_url', '').split('/')[-2:])
+    name = image.get('file_name') or '/'.join((image.get('coco_url') or '').split('/')[-2:])
     if not name:
         raise ValueError(f'image {image["id"]!r} has neither file_name nor coco_url')
     file = folder / name

@@ -12,6 +12,7 @@ from mmrefine.evaluation.json_stream import iterate_json_list
 from .work_file import BoxRow
 
 NAMED = 5  # ids or names listed in an error
+FARTHEST = 1e30  # models compute in float32, where more may be infinite
 BAD_BOXES = ('error', 'empty')
 
 
@@ -70,8 +71,9 @@ class BoxReader:
         numbers = isinstance(values, (list, tuple)) and len(values) == 4
         if not numbers or not all(type(v) in (int, float) for v in values):
             raise ValueError(f'{label}: bbox is {values!r}, expected four numbers x, y, w, h')
-        x, y, w, h = map(float, values)
-        if not all(map(math.isfinite, (x, y, w, h))) or w < 0 or h < 0:
+        x, y, w, h = map(_float, values)
+        finite = all(abs(value) <= FARTHEST for value in (x, y, w, h))  # not so of NaN
+        if not finite or w < 0 or h < 0:
             if self.bad_boxes == 'error':
                 raise ValueError(
                     f'{label}: bbox is {values}, expected finite x, y, w, h with w >= 0 and '
@@ -116,8 +118,17 @@ def _require_result(entry: Any, label: str) -> None:
             hint = '; give the box results of the detector' if key == 'bbox' else ''
             raise ValueError(f'{label} has no {key!r}{hint}')
     for key in ('image_id', 'category_id'):
-        if not isinstance(entry[key], (int, str)):
-            raise ValueError(f'{label}: {key} is {entry[key]!r}, expected a number')
+        value = entry[key]
+        whole = isinstance(value, float) and value.is_integer()
+        if not isinstance(value, (int, str)) and not whole:
+            raise ValueError(f'{label}: {key} is {value!r}, expected a whole number')
+
+
+def _float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # an integer of more than 308 digits
+        return math.inf
 
 
 def _some(values: Any) -> str:

@@ -37,29 +37,43 @@ class BoxRow(NamedTuple):
 class WorkFile:
     """An SQLite file; images appear in it whole or not at all, also if the machine stops.
 
+    It belongs to one process at a time.
+
     Args:
         path: The file.
         settings: What the masks depend on; a file of other settings is not continued.
 
     Raises:
-        ValueError: The file belongs to another run or is damaged.
+        ValueError: The file belongs to another run, is in use, cannot be opened or is damaged.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._text = json.dumps(dict(settings), sort_keys=True)
-        self._base = sqlite3.connect(path, isolation_level=None)
         try:
-            tables = self._base.execute('SELECT name FROM sqlite_master').fetchall()
+            found = self._open(path)
+        except sqlite3.OperationalError as error:
+            hint = 'another process is at it' if 'locked' in str(error) else 'choose another --out'
+            raise ValueError(f'cannot use {path}: {error}; {hint}') from None
         except sqlite3.DatabaseError as error:
             raise ValueError(f'{path} is damaged ({error}): remove it to start over') from None
-        found = self._base.execute('SELECT settings FROM run').fetchone() if tables else None
         if found and found[0] != self._text:
             raise ValueError(
                 f'{path} was begun by another run ({found[0]}): remove it to start over'
             )
         self.complete = bool(found)
+
+    def _open(self, path: Path) -> tuple[str] | None:
+        """Take the file; the settings it was begun with."""
+        self._base = sqlite3.connect(path, isolation_level=None, timeout=1.0)
+        self._base.execute('PRAGMA locking_mode = EXCLUSIVE')
+        self._base.execute('BEGIN EXCLUSIVE')  # the lock stays until the file is closed
+        self._base.execute('COMMIT')
+        tables = self._base.execute('SELECT name FROM sqlite_master').fetchall()
+        if tables and ('run',) not in tables:
+            raise sqlite3.DatabaseError('it holds something else')
+        return self._base.execute('SELECT settings FROM run').fetchone() if tables else None
 
     def fill(self, rows: Iterable[BoxRow], notes: Callable[[], list[str]]) -> None:
         """Store all boxes, and what is to be told about them once they were read.

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mmdet.apis import inference_detector, init_detector
+from mmdet.apis import inference_detector
+
+from mmrefine.load_model import load_model
 
 from .dumps import sample_entries
 from .ground_truth import GroundTruth, Id
@@ -101,7 +103,8 @@ def predict_images(
         The complete log.
 
     Raises:
-        ValueError: An image is missing, or the log belongs to another run.
+        ValueError: An image is missing, the log belongs to another run, or the weights to another
+            model.
     """
     missing = [i for i in images if not (Path(image_root) / i['file_name']).is_file()]
     if missing:
@@ -113,7 +116,7 @@ def predict_images(
     log = ResultLog(Path(log_path), run)
     todo = [image for image in images if image['id'] not in log.done]
     if todo:
-        model = init_detector(config, checkpoint, device=device)
+        model = load_model(config, checkpoint, device)
         categories = gt.categories_of(model.dataset_meta.get('classes') or ())
         with progress_bar('images', len(todo), show_progress) as step:
             for image in todo:

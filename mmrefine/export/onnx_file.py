@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -20,14 +21,18 @@ CHECKED = (1, 2, 5)  # numbers of objects; the graph is traced with TRACED
 TRACED = 3
 
 
+class UnusableGraph(ValueError):
+    """A file that onnxruntime cannot load, or run on other sizes than it was traced with."""
+
+
 class Difference(NamedTuple):
     """Comparison for one number of objects.
 
     Attributes:
         objects: Their number.
         image_size: ``(h, w)`` of the image behind the features.
-        largest: Largest difference of any output.
-        share: Share of values further apart than 1e-4.
+        largest: Largest difference of any output; NaN if a value is none.
+        share: Share of values further apart than 1e-4, or no numbers.
     """
 
     objects: int
@@ -112,11 +117,15 @@ def check_onnx(
 
     Raises:
         ModuleNotFoundError: onnxruntime is not installed.
+        UnusableGraph: onnxruntime cannot run the file, or gets other shapes than the model.
     """
     onnxruntime = _needed('onnxruntime')
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(str(path), options, ['CPUExecutionProvider'])
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, ['CPUExecutionProvider'])
+    except Exception as error:  # onnxruntime's errors share no base of their own
+        raise UnusableGraph(f'onnxruntime cannot load {path}: {error}') from error
     used = {node.name for node in session.get_inputs()}  # not labels, if all classes share a mask
     found = []
     for size in image_sizes:
@@ -127,12 +136,28 @@ def check_onnx(
             expected = expected if isinstance(expected, tuple) else (expected,)
             named = zip(part.input_names(inputs), inputs, strict=True)
             feed = {name: value.numpy() for name, value in named if name in used}
-            outputs = session.run(None, feed)
-            gaps = [(torch.from_numpy(a) - b).abs().flatten() for a, b in zip(outputs, expected)]
-            gap = torch.cat([*gaps, torch.zeros(1)])
-            share = float((gap > TOLERANCE).float().mean())
-            found.append(Difference(count, size, float(gap.max()), share))
+            try:
+                outputs = session.run(None, feed)
+            except Exception as error:
+                raise UnusableGraph(
+                    f'onnxruntime cannot run {path} on {count} objects in an image of {size}, '
+                    f'traced with {TRACED}: {error}; a backbone that splits the image into windows '
+                    'fixes its size in the graph: export without the backbone'
+                ) from error
+            found.append(_compare(outputs, expected, count, size))
     return found
+
+
+def _compare(
+    outputs: Sequence[np.ndarray], expected: Sequence[torch.Tensor], count: int, size: tuple
+) -> Difference:
+    shapes = [a.shape for a in outputs], [tuple(b.shape) for b in expected]
+    if shapes[0] != shapes[1]:
+        raise UnusableGraph(f'the graph gives shapes {shapes[0]}, the model {shapes[1]}')
+    gaps = [(torch.from_numpy(a) - b).abs().flatten() for a, b in zip(outputs, expected)]
+    gap = torch.cat([*gaps, torch.zeros(1)])
+    apart = ~(gap <= TOLERANCE)  # NaN is apart from everything
+    return Difference(count, size, float(gap.max()), float(apart.float().mean()))
 
 
 def _needed(package: str) -> Any:

@@ -21,7 +21,8 @@ class LayerNorm2d(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Tensor[N, C, H, W] -> Tensor[N, C, H, W]."""
+        # not movedim, whose negative axes the ONNX exporter hands on
         last = F.layer_norm(
-            x.movedim(1, -1), self.normalized_shape, self.weight, self.bias, self.eps
+            x.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps
         )
-        return last.movedim(-1, 1)
+        return last.permute(0, 3, 1, 2)

@@ -161,8 +161,12 @@ def test_boxes_outside_the_image_are_cut_or_empty() -> None:
         (dict(labels=[3]), 'label 0 is 3, but the model has the classes 0 to 2'),
         (dict(labels=[0, 1]), '1 boxes but 2 labels'),
         (dict(labels=[0.5]), 'whole numbers'),
+        (dict(labels=None), 'labels must be numbers'),
+        (dict(labels=['box']), 'labels must be numbers'),
+        (dict(boxes=[[0, 0, 5, 5], [0, 0, 5]], labels=[0, 0]), 'boxes must be numbers, as many'),
         (dict(image='nowhere.jpg'), 'there is no image nowhere.jpg'),
         (dict(image=np.zeros((5, 5), np.uint8)), 'uint8 of shape'),
+        (dict(image=np.zeros((0, 5, 3), np.uint8)), 'uint8 of shape'),
         (dict(mask_format='png'), 'mask_format must be one of'),
         (dict(chunk=0), 'at least 1 box'),
     ],
@@ -175,8 +179,22 @@ def test_bad_input_is_named(change: dict, message: str) -> None:
 
 def test_file_that_is_no_image_is_named(tmp_path: Path) -> None:
     (tmp_path / 'a.jpg').write_text('not an image')
-    with pytest.raises(ValueError, match=r'a\.jpg is no image'):
-        predict_masks(model_of('RefineMaskHead'), tmp_path / 'a.jpg', [[1.0, 1.0, 9.0, 9.0]], [0])
+    (tmp_path / 'empty.jpg').touch()  # a download that broke off
+    for name in ('a.jpg', 'empty.jpg'):
+        with pytest.raises(ValueError, match=f'{name} is no image'):
+            predict_masks(model_of('RefineMaskHead'), tmp_path / name, [[1.0, 1.0, 9.0, 9.0]], [0])
+
+
+def test_numbers_of_any_kind_give_the_same_masks() -> None:
+    model = model_of('RefineMaskHead')
+    boxes = np.array([[40.0, 30.0, 90.0, 80.0], [5.0, 8.0, 50.0, 60.0]], np.float32)
+    labels = np.array([1, 0])
+    expected = predict_masks(model, picture(), boxes, labels)
+    backwards = predict_masks(model, picture(), boxes[::-1], labels[::-1])
+    assert backwards[::-1] == expected
+    for kind in (np.uint8, np.uint16, np.uint64, np.int16):
+        assert predict_masks(model, picture(), boxes.tolist(), labels.astype(kind)) == expected
+    assert predict_masks(model, picture(), list(torch.from_numpy(boxes)), [1, 0]) == expected
 
 
 def test_models_without_roi_masks_are_refused() -> None:

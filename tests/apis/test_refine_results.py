@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from tiny_training import environment, write_config
 
 from mmrefine.apis.given_boxes import BoxSegmenter
 from mmrefine.apis.refine_results import RefineOptions, refine_results
+from mmrefine.apis.work_file import WorkFile
 from mmrefine.evaluation.score_file import score_file
 from mmrefine.masks import encode
 
@@ -189,6 +191,9 @@ def bad(work: dict, **change: Any) -> list[dict]:
         (dict(bbox=None), "entry 1 has no 'bbox'; give the box results"),
         (dict(score=None), "entry 1 has no 'score'"),
         (dict(image_id=[0]), 'image_id is'),
+        (dict(image_id=0.5), 'image_id is 0.5, expected a whole number'),
+        (dict(bbox=[0, 0, 1e39, 4]), 'entry 1 .*finite'),
+        (dict(bbox=[0, 0, 10**400, 4]), 'entry 1 .*finite'),
     ],
 )
 def test_bad_entries_are_named(
@@ -253,9 +258,106 @@ def test_files_that_do_not_fit_are_named(
         refine_results(options)
 
 
-def test_output_must_not_replace_the_input(work: dict, capsys: pytest.CaptureFixture) -> None:
-    assert main(arguments(work, work['folder'] / 'in.json')) == 1
-    assert 'another file than --results' in capsys.readouterr().err
+@pytest.mark.parametrize('name', ['results', 'gt', 'config', 'checkpoint'])
+def test_output_must_not_replace_the_input(
+    work: dict, name: str, capsys: pytest.CaptureFixture
+) -> None:
+    command = arguments(work, work['folder'] / 'out.json')
+    given = command[command.index(f'--{name}') + 1]
+    before = Path(given).read_bytes()
+    assert main(arguments(work, Path(given))) == 1
+    assert f'another file than --{name}' in capsys.readouterr().err
+    assert Path(given).read_bytes() == before
+
+
+def test_places_that_cannot_be_written_are_named_before_the_work(
+    work: dict, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(arguments(work, tmp_path)) == 1
+    assert 'is a folder: name a file in it' in capsys.readouterr().err
+    out = tmp_path / 'out.json'
+    progress = tmp_path / 'out.json.progress'
+    progress.mkdir()
+    assert main(arguments(work, out)) == 1
+    assert 'unable to open database file; choose another --out' in capsys.readouterr().err
+    progress.rmdir()
+    with sqlite3.connect(progress) as other:
+        other.execute('CREATE TABLE letters (text TEXT)')
+    assert main(arguments(work, out)) == 1
+    assert 'it holds something else' in capsys.readouterr().err
+
+
+def test_two_processes_do_not_share_a_progress_file(
+    work: dict, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    first = WorkFile(tmp_path / 'out.json.progress', {})
+    assert main(arguments(work, tmp_path / 'out.json')) == 1
+    assert 'another process is at it' in capsys.readouterr().err
+    first.close(remove=True)
+    assert main(arguments(work, tmp_path / 'out.json')) == 0
+
+
+def changed_weights(work: dict, folder: Path, change: Any) -> Path:
+    """The checkpoint after a change of its weights."""
+    loaded = torch.load(work['weights'], weights_only=False)
+    loaded['state_dict'] = change(loaded['state_dict'])
+    path = folder / 'changed.pth'
+    torch.save(loaded, path)
+    return path
+
+
+def without(prefix: str) -> Any:
+    return lambda state: {k: v for k, v in state.items() if not k.startswith(prefix)}
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (lambda s: {f'x.{k}': v for k, v in s.items()}, 'lacks backbone.* more'),
+        (without('roi_head.mask_head.conv_logits'), r'lacks \S*conv_logits\.weight, \S*bias$'),
+        (lambda s: {k: v[:1] if v.ndim else v for k, v in s.items()}, 'of another model'),
+        (lambda s: {k: v * torch.nan if v.ndim == 4 else v for k, v in s.items()}, 'NaN'),
+    ],
+)
+def test_weights_of_another_model_are_refused(
+    work: dict, tmp_path: Path, change: Any, message: str, capsys: pytest.CaptureFixture
+) -> None:
+    weights = changed_weights(work, tmp_path, change)
+    assert main(arguments(work, tmp_path / 'out.json', checkpoint=weights)) == 1
+    assert re.search(message, capsys.readouterr().err, re.M)
+    assert not (tmp_path / 'out.json').exists()
+
+
+def test_weights_that_make_boxes_are_not_needed(work: dict, tmp_path: Path) -> None:
+    weights = changed_weights(
+        work,
+        tmp_path,
+        lambda s: without('rpn_head')(without('roi_head.bbox_head')(s)),
+    )
+    assert main(arguments(work, tmp_path / 'out.json', checkpoint=weights)) == 0
+    found = json.loads((tmp_path / 'out.json').read_text())
+    masks = [entry['segmentation']['counts'].encode() for entry in found]
+    assert masks == [mask['counts'] for mask in work['own']]
+
+
+@pytest.mark.parametrize('device', ['tpu7', f'cuda:{torch.cuda.device_count()}'])
+def test_devices_that_are_not_there_are_named(
+    work: dict, tmp_path: Path, device: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(arguments(work, tmp_path / 'out.json', device=device)) == 1
+    assert re.search(f'error: .*{device}.* give .*cpu', capsys.readouterr().err)
+
+
+def test_files_that_are_no_checkpoints_are_named(
+    work: dict, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    weights = tmp_path / 'weights.pth'
+    weights.write_text('not found: 404')
+    assert main(arguments(work, tmp_path / 'out.json', checkpoint=weights)) == 1
+    assert 'weights.pth is no checkpoint' in capsys.readouterr().err
+    torch.save(dict(meta={}), weights)
+    assert main(arguments(work, tmp_path / 'out.json', checkpoint=weights)) == 1
+    assert 'weights.pth holds no weights' in capsys.readouterr().err
 
 
 def test_lvis_images_are_found_by_their_address(work: dict, tmp_path: Path) -> None:

@@ -11,6 +11,9 @@ import pytest
 import tiny_embedmask
 import torch
 from locations import ROOT
+from mmdet.registry import MODELS as REGISTRY
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from tiny_export import refine_model, sharp_model, sip_model, window_model
 from tiny_stock_models import tiny_stock_model
 from torch import nn
@@ -19,12 +22,17 @@ from mmrefine.export.onnx_file import TOLERANCE, check_onnx, export_onnx
 from mmrefine.export.parts import Part
 
 sys.path.insert(0, str(ROOT / 'tools'))
+sys.path.insert(0, str(ROOT / 'tests/mixed'))
 import export_onnx as export_tool
+from shrink import shrink
 
 SIZE, OTHER = (256, 256), (288, 352)  # traced, and not
 MODELS: dict[str, Callable[[], nn.Module]] = {
     'RefineMask': lambda: refine_model('RefineMaskHead'),
     'RefineMask, faster': lambda: refine_model('SimpleRefineMaskHead'),
+    'RefineMask, faster, normalised': lambda: refine_model(
+        'SimpleRefineMaskHead', norm_cfg=dict(type='LayerNorm2d')
+    ),
     'SharpMask head': sharp_model,
     'SharpMask head, relative': lambda: sharp_model('relative', agnostic=True),
     'SipMask': sip_model,
@@ -89,10 +97,11 @@ def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         export_onnx(MODELS['RefineMask'](), tmp_path / 'head.onnx', SIZE)
 
 
-def run_tool(model: nn.Module, out: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+def run_tool(model: nn.Module, out: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> int:
     """``tools/export_onnx.py`` for a model at hand."""
-    monkeypatch.setattr(export_tool, 'init_detector', lambda *_, **__: model)
-    return export_tool.main(['config.py', 'weights.pth', str(out), '--image-size', '256', '256'])
+    monkeypatch.setattr(export_tool, 'load_model', lambda *_, **__: model)
+    size = ('--image-size', '256', '256')
+    return export_tool.main(['config.py', 'weights.pth', str(out), *size, *more])
 
 
 def test_tool_writes_and_checks(
@@ -113,7 +122,37 @@ def test_tool_refuses_a_graph_that_is_not_the_model(
 
     monkeypatch.setattr(export_tool, 'check_onnx', spoiled)
     assert run_tool(sip_model(), tmp_path / 'head.onnx', monkeypatch) == 1
-    assert 'refused: the graph is not the model' in capsys.readouterr().out
+    assert 'refused and removed' in capsys.readouterr().out
+    assert not (tmp_path / 'head.onnx').exists()
+
+
+def test_tool_refuses_what_is_no_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    model = sip_model()
+    model.mask_head.conv_basis.weight.data[0] = torch.nan
+    assert run_tool(model, tmp_path / 'head.onnx', monkeypatch) == 1
+    assert 'refused and removed' in capsys.readouterr().out
+    assert not (tmp_path / 'head.onnx').exists()
+
+
+def test_graphs_of_other_shapes_are_refused(tmp_path: Path) -> None:
+    part = export_onnx(MODELS['RefineMask'](), tmp_path / 'head.onnx', SIZE)
+    part.head.stage_sizes = part.head.stage_sizes[:3]
+    with pytest.raises(ValueError, match=r'the graph gives shapes \[\(1, 112, 112\)\], the model'):
+        check_onnx(part, tmp_path / 'head.onnx', (1,), (SIZE,))
+
+
+def test_backbones_that_fix_the_image_size_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    config = Config.fromfile(ROOT / 'configs/mixed/refinemask_swin-t_fpn_1x_coco.py')
+    init_default_scope('mmdet')
+    model = REGISTRY.build(shrink(config.model)).eval()
+    assert run_tool(model, tmp_path / 'head.onnx', monkeypatch) == 0
+    assert run_tool(model, tmp_path / 'model.onnx', monkeypatch, '--with-backbone') == 1
+    assert 'export without the backbone' in capsys.readouterr().err
+    assert not (tmp_path / 'model.onnx').exists()
 
 
 def test_tool_names_models_without_a_head(

@@ -14,6 +14,8 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint
 from mmengine.structures import InstanceData
 
+from mmrefine.load_model import read_weights, require_weights
+
 from .detector import SipMaskVIS
 
 # A folder of frames may hold more than 10 million of them only in theory.
@@ -59,7 +61,7 @@ class VideoSegmenter:
             device: Where it runs.
 
         Raises:
-            ValueError: The config describes another model.
+            ValueError: The config describes another model, or the weights are of one.
         """
         if not isinstance(config, Config):
             config = Config.fromfile(config)
@@ -76,6 +78,7 @@ class VideoSegmenter:
             model.init_weights()
         else:
             loaded = load_checkpoint(model, str(checkpoint), map_location='cpu')
+            require_weights(model, read_weights(checkpoint), str(checkpoint))
             classes = loaded.get('meta', {}).get('dataset_meta', {}).get('classes', classes)
         return cls(model.to(device), dataset.pipeline, classes)
 

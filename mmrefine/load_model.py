@@ -1,0 +1,107 @@
+"""A model with its weights, or a clear word on why not."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmdet.apis import init_detector
+from mmengine.config import Config
+from mmengine.runner import CheckpointLoader
+from torch import nn
+
+NAMED = 3  # keys listed in an error
+
+
+def load_model(
+    config: str | Path | Config,
+    checkpoint: str | Path,
+    device: str = 'cpu',
+    unused: Sequence[str] = (),
+) -> nn.Module:
+    """``mmdet.apis.init_detector``, but weights that do not fill the model are an error.
+
+    MMDetection tells of missing weights in its log and goes on with random ones.
+
+    Args:
+        config: Config of the model.
+        checkpoint: Its weights; those of the original code are recognised as in training.
+        device: ``'cpu'`` or ``'cuda:N'``.
+        unused: Beginnings of the names of parts that may be missing.
+
+    Raises:
+        OSError: There is no such file.
+        ValueError: No such device, or the checkpoint cannot be read or is one of another model.
+    """
+    place = checked_device(device)
+    state = read_weights(checkpoint)
+    model = init_detector(config, str(checkpoint), device=str(place))
+    require_weights(model, state, str(checkpoint), unused)
+    return model
+
+
+def checked_device(name: str) -> torch.device:
+    """Find a device by its name.
+
+    Raises:
+        ValueError: There is none of this name.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f'{name!r} is no device: give cpu or cuda:N') from None
+    count = torch.cuda.device_count()
+    if device.type == 'cuda' and (device.index or 0) >= count:
+        raise ValueError(f'there is no {name}: PyTorch finds {count} GPUs; give --device cpu')
+    return device
+
+
+def read_weights(checkpoint: str | Path) -> dict[str, Any]:
+    """The weights in a checkpoint, by name.
+
+    Raises:
+        OSError: There is no such file.
+        ValueError: It cannot be read, or holds no weights.
+    """
+    try:
+        loaded = CheckpointLoader.load_checkpoint(str(checkpoint), 'cpu', logger='silent')
+    except OSError:
+        raise
+    except Exception as error:  # what unpickling a file of another kind runs into is anyone's guess
+        raise ValueError(f'{checkpoint} is no checkpoint: {error!r}') from error
+    state = loaded.get('state_dict', loaded) if isinstance(loaded, dict) else {}
+    weights = {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
+    if not weights:
+        raise ValueError(f'{checkpoint} holds no weights')
+    return {key.removeprefix('module.'): value for key, value in weights.items()}
+
+
+def require_weights(
+    model: nn.Module, state: dict[str, Any], name: str, unused: Sequence[str] = ()
+) -> None:
+    """Load weights, and make sure that they fill the model.
+
+    Args:
+        model: Where to.
+        state: The weights, in a layout the model recognises.
+        name: Of their file, for errors.
+        unused: Beginnings of the names of parts that may be missing.
+
+    Raises:
+        ValueError: Weights are missing or of another shape.
+    """
+    try:
+        missing = model.load_state_dict(state, strict=False).missing_keys
+    except RuntimeError as error:
+        raise ValueError(f'{name} is of another model than the config: {error}') from error
+    missing = [
+        key
+        for key in missing
+        if not key.startswith(tuple(unused)) and not key.endswith('num_batches_tracked')
+    ]
+    if missing:
+        more = f' and {len(missing) - NAMED} more' if len(missing) > NAMED else ''
+        raise ValueError(
+            f'{name} is of another model than the config: it lacks '
+            f'{", ".join(missing[:NAMED])}{more}'
+        )
