@@ -19,7 +19,7 @@ from mmengine.registry import init_default_scope
 
 import mmrefine  # noqa: F401  (registers the components)
 from mmrefine.benchmarks.machine import describe
-from mmrefine.benchmarks.report import write_markdown
+from mmrefine.benchmarks.report import check_document, write_markdown
 from mmrefine.benchmarks.runner import Part, Store, available, run, select
 
 
@@ -69,6 +69,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(f'cannot use --json: {error}', file=sys.stderr)
         return 2
+    if args.markdown:
+        ids = {part.id for part in args.parts} | {row['id'] for row in store.rows}
+        try:
+            check_document(args.markdown, args.device, ids)
+        except (OSError, ValueError) as error:
+            print(f'cannot use --markdown: {error}', file=sys.stderr)
+            return 2
     failed = run(args.parts, store, partial(print, flush=True))
     names = {part.name for part in args.parts}
     wrong = [row for row in store.rows if row['part'] in names and not row['equal']]

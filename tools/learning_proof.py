@@ -49,6 +49,8 @@ def main() -> None:
             results = [proof.result(job) for job in jobs if proof.finished(job)]
         else:
             results = proof.run(jobs)
+        if not results:
+            raise ValueError(f'{args.out} holds no finished run of these')
         store(args.out / 'results.json', [asdict(result) for result in results])
         (args.out / 'learning.md').write_text(markdown(results))
         plot(results, args.out / 'learning.png')

@@ -10,6 +10,25 @@ STOP = '<!-- measured on {device}: end -->'
 CLAIMS = {'work': ('same work', 'other work'), 'limit': ('kept', 'not kept')}
 
 
+def check_document(path: Path, device: str, ids: Iterable[str]) -> None:
+    """Make sure, before hours of measuring, that a document can take the tables.
+
+    Args:
+        path: The document.
+        device: Whose section is to be replaced.
+        ids: Benchmarks that will have rows.
+
+    Raises:
+        OSError: It cannot be written.
+        ValueError: As ``write_markdown``.
+    """
+    if path.exists():
+        path.open('a').close()
+    elif not path.parent.is_dir():
+        raise FileNotFoundError(f'there is no folder {path.parent}')
+    _divide(path, device, set(ids))
+
+
 def write_markdown(path: Path, rows: Rows) -> None:
     """Replace the measured section of a document, or begin a document with it.
 
@@ -20,22 +39,40 @@ def write_markdown(path: Path, rows: Rows) -> None:
         rows: From ``runner.Store``, all of one device.
 
     Raises:
-        ValueError: There are no rows, or the document has a first mark without a second one.
+        ValueError: There are no rows, the document has a first mark without a second one, or it
+            shows benchmarks of which there are no rows.
     """
     if not rows:
         raise ValueError(f'nothing measured, {path} is left as it is')
     device = rows[0]['settings']['device']
     begin, end = (mark.format(device=device) for mark in (START, STOP))
-    section = f'{begin}\n{tables(rows)}\n{end}'
+    before, after = _divide(path, device, {row['id'] for row in rows})
+    path.write_text(f'{before}{begin}\n{tables(rows)}\n{end}{after}')
+
+
+def _divide(path: Path, device: str, ids: set[str]) -> tuple[str, str]:
+    """What stands before and after the section of a device."""
+    begin, end = (mark.format(device=device) for mark in (START, STOP))
     text = path.read_text() if path.exists() else '# Benchmarks\n'
     before, mark, rest = text.partition(begin)
-    if mark:
-        _, mark, after = rest.partition(end)
-        if not mark:
-            raise ValueError(f'{path} has no line {end!r}: restore it')
-    else:
-        before, after = f'{text.rstrip()}\n\n', '\n'
-    path.write_text(f'{before}{section}{after}')
+    if not mark:
+        return f'{text.rstrip()}\n\n', '\n'
+    section, mark, after = rest.partition(end)
+    if not mark:
+        raise ValueError(f'{path} has no line {end!r}: restore it')
+    if lost := sorted(_shown(section) - ids):
+        raise ValueError(
+            f'{path} shows {", ".join(lost)}, of which nothing is measured here: measure all of it '
+            '(rows in the --json file count), or name another document'
+        )
+    return before, after
+
+
+def _shown(section: str) -> set[str]:
+    """Benchmarks in the tables of a section."""
+    blocks = [b for b in section.split('### ') if b.startswith(('Formulations', 'Pairs'))]
+    lines = [line for block in blocks for line in block.splitlines() if line.startswith('| ')]
+    return {line.split('|')[1].strip() for line in lines} - {'', '---'}
 
 
 def tables(rows: Rows) -> str:

@@ -135,6 +135,22 @@ def plan(systems: list[str], sets: list[str], seeds: list[int]) -> list[Job]:
     return list(dict.fromkeys(job for each in jobs for job in (each.start, each) if job))
 
 
+def require_pictures(data: Set) -> None:
+    """Look for a set's annotations.
+
+    Raises:
+        ValueError: They are not where the environment, or the default, says.
+    """
+    for loader in ('train_dataloader', 'val_dataloader'):
+        dataset = Config.fromfile(CONFIGS / data.config)[loader].dataset
+        file = Path(dataset.data_root, dataset.ann_file)
+        if not file.is_file():
+            raise ValueError(
+                f'there is no {file}, which {data.name} needs: docs/learning.md says where the '
+                'sets come from'
+            )
+
+
 def make_config(job: Job, iterations: int, start_from: Path | None = None) -> Config:
     """Resolve the config of one run.
 

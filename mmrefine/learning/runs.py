@@ -16,9 +16,10 @@ from mmengine.config import Config
 from mmrefine.evaluation.coco_files import atomic_file
 from mmrefine.visualization.curves import find_scalars
 
-from .plan import CONFIGS, Job, make_config
+from .plan import CONFIGS, Job, make_config, require_pictures
 
 PACE_ITERATIONS = (5, 30)
+LEAST = 2  # iterations of a run
 TRAIN = CONFIGS.parent / 'tools' / 'train.py'
 
 
@@ -68,19 +69,24 @@ class Proof:
         ).items():
             if value is not None and value <= 0:
                 raise ValueError(f'{name} must be positive, not {value}')
+        if iterations is not None and iterations < LEAST:
+            raise ValueError(f'iterations must be at least {LEAST}: a warm-up and a decay')
         self.folder, self.iterations, self.minutes = folder, iterations, minutes
         self.threads, self.jobs = threads, jobs
-        # Looking up another package's config is not safe in threads.
-        self._configs = Lock()
+        # Looking up another package's config is not safe in threads; a pace is measured once.
+        self._configs, self._paces = Lock(), Lock()
 
     def run(self, plan: Iterable[Job]) -> list[Result]:
         """Run what is missing; results in the order of ``plan``.
 
         Raises:
+            ValueError: A set is not there; nothing was run.
             RuntimeError: Runs failed, or were made with another length; they are named. The others
                 are made and kept.
         """
         plan = list(plan)
+        for data in dict.fromkeys(job.data for job in plan if not self.finished(job)):
+            require_pictures(data)
         failures = []
         # Chains first to last: a run that starts from another one waits for it.
         for wave in ([j for j in plan if not j.start], [j for j in plan if j.start]):
@@ -119,6 +125,7 @@ class Proof:
         start = None if job.start is None else self._last_checkpoint(job.start)
         iterations = self.length(job)
         config = self._config(job, iterations, start)
+        leave_the_end(folder, iterations)
         # A run that resumes forgets what it was to start from.
         resume = ['--resume'] if (folder / 'last_checkpoint').is_file() else []
         seconds = self._process(folder, config, *resume)
@@ -128,7 +135,8 @@ class Proof:
 
     def _check_length(self, job: Job) -> None:
         file = self.folder / job.name / 'run.py'
-        if not file.is_file():
+        begun = self.finished(job) or file.with_name('last_checkpoint').is_file()
+        if not begun:
             return
         with self._configs:
             before = Config.fromfile(file).train_cfg.max_iters
@@ -153,17 +161,21 @@ class Proof:
         if self.minutes is None:
             return self.iterations or job.data.iterations
         file = self.folder / job.data.name / job.system.name / 'pace.json'
-        if not file.is_file():
-            # Each system is paced once, the second step of a chain without the first one's weights.
-            seconds = []
-            for iterations in PACE_ITERATIONS:
-                config = self._config(job, iterations)
-                config.train_cfg.val_interval = iterations + 1
-                seconds.append(self._process(file.with_name(f'pace{iterations}'), config))
-            few, many = PACE_ITERATIONS
-            # Processor time: other programs stretch the wall clock.
-            store(file, (seconds[1] - seconds[0]) / (many - few))
-        return max(1, round(60 * self.minutes / json.loads(file.read_text())))
+        with self._paces:
+            if not file.is_file():
+                self._measure_pace(job, file)
+        return max(LEAST, round(60 * self.minutes / json.loads(file.read_text())))
+
+    def _measure_pace(self, job: Job, file: Path) -> None:
+        # Each system is paced once, the second step of a chain without the first one's weights.
+        seconds = []
+        for iterations in PACE_ITERATIONS:
+            config = self._config(job, iterations)
+            config.train_cfg.val_interval = iterations + 1
+            seconds.append(self._process(file.with_name(f'pace{iterations}'), config))
+        few, many = PACE_ITERATIONS
+        # Processor time: other programs stretch the wall clock.
+        store(file, (seconds[1] - seconds[0]) / (many - few))
 
     def _process(self, folder: Path, config: Config, *options: str) -> float:
         """Train in a process of its own; returns its processor seconds."""
@@ -184,8 +196,35 @@ class Proof:
             _, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
         if child.returncode:
-            raise RuntimeError(f'training ended with status {child.returncode}: see {log}')
+            raise RuntimeError(
+                f'training ended with status {child.returncode}, {last_line(log)!r}: see {log}'
+            )
         return usage.ru_utime + usage.ru_stime
+
+
+def leave_the_end(folder: Path, iterations: int) -> None:
+    """Let a run that stopped between its last checkpoint and its result resume from an earlier one.
+
+    From the last one it would do nothing, not even evaluate.
+    """
+    mark = folder / 'last_checkpoint'
+    if not mark.is_file() or iteration(Path(mark.read_text())) < iterations:
+        return
+    earlier = [file for file in folder.glob('iter_*.pth') if iteration(file) < iterations]
+    if earlier:
+        mark.write_text(str(max(earlier, key=iteration)))
+    else:
+        mark.unlink()
+
+
+def iteration(checkpoint: Path) -> int:
+    """Of ``iter_N.pth``, N."""
+    return int(checkpoint.stem.removeprefix('iter_'))
+
+
+def last_line(log: Path) -> str:
+    """What a failed run said last."""
+    return next((line for line in reversed(log.read_text().splitlines()) if line.strip()), '')
 
 
 def headline(metrics: Mapping[str, float]) -> dict[str, float]:

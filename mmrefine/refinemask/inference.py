@@ -64,18 +64,24 @@ class GridPlan:
         Raises:
             ValueError: Unknown key or impossible value.
         """
+        if not isinstance(config, Mapping):
+            raise ValueError(
+                f'mask_grids must be a dict of cells_per_pixel and finest, got {config!r}'
+            )
         unknown = set(config) - {'cells_per_pixel', 'finest'}
         if unknown:
             raise ValueError(
                 f'mask_grids takes cells_per_pixel and finest, got {", ".join(sorted(unknown))}'
             )
         density = config.get('cells_per_pixel', 1.0)
-        if not density > 0:
-            raise ValueError(f'mask_grids.cells_per_pixel must be above 0, got {density}')
+        if type(density) not in (int, float) or not 0 < density < float('inf'):
+            raise ValueError(
+                f'mask_grids.cells_per_pixel must be a number above 0, got {density!r}'
+            )
         possible = (*stage_sizes[FIRST_FUSED:], 2 * stage_sizes[-1])
         finest = config.get('finest', stage_sizes[-1])
         if finest not in possible:
-            raise ValueError(f'mask_grids.finest must be one of {possible}, got {finest}')
+            raise ValueError(f'mask_grids.finest must be one of {possible}, got {finest!r}')
         return cls(possible[: possible.index(finest) + 1], float(density))
 
     def choose(self, rois: Tensor) -> Tensor:
@@ -106,6 +112,8 @@ class MaskOptions:
     def __post_init__(self) -> None:
         if self.dtype not in PRECISIONS:
             raise ValueError(f'mask_dtype must be one of {PRECISIONS}, got {self.dtype!r}')
+        if self.chunk is not None and (type(self.chunk) is not int or self.chunk < 1):
+            raise ValueError(f'mask_chunk must be a number of RoIs, got {self.chunk!r}')
 
 
 class MaskHead(Protocol):

@@ -59,7 +59,7 @@ class FineMaskMixin:
 
         Raises:
             ValueError: The mask head is configured for other ones or is none of RefineMask's, there
-                are several, or there is no extractor of its own.
+                are several, there is no extractor of its own, or a bad value in ``test_cfg``.
         """
         if mask_roi_extractor is None:
             raise ValueError(
@@ -88,6 +88,8 @@ class FineMaskMixin:
         self.mask_head = MODELS.build(
             fit_to_pyramid(mask_head, self.mask_roi_extractor, self.fine_level)
         )
+        if self.test_cfg is not None:
+            self._mask_options(by_size=True)  # tell of bad values now, not after the training
 
     def _mask_features(self, x: tuple[Tensor, ...], rois: Tensor) -> Tensor:
         return pool_single(self.mask_roi_extractor, x, rois)

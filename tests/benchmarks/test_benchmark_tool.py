@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from benchmarks.rows import SETTINGS, row
 
+from mmrefine.benchmarks.report import write_markdown
 from mmrefine.benchmarks.runner import Part, Store
 
 
@@ -84,6 +86,40 @@ def test_an_unwritable_file_is_told_before_measuring(
     monkeypatch.setattr(tool, 'available', lambda: {'B1': [Part('B1', 'B1/x', unmeasured)]})
     assert tool.main(['B1', '--json', str(tmp_path / name)]) == 2
     assert 'cannot use --json: ' in capsys.readouterr().err
+
+
+def test_a_document_that_cannot_take_the_tables_is_told_before_measuring(
+    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = {name: [Part(name, f'{name}/x', unmeasured)] for name in ('B1', 'B2')}
+    monkeypatch.setattr(tool, 'available', lambda: parts)
+    document = tmp_path / 'benchmarks.md'
+    write_markdown(document, [{**row(i).as_dict(), 'settings': SETTINGS} for i in ('B1', 'B2')])
+    before = document.read_text()
+    for path, told in (
+        (tmp_path / 'missing/out.md', 'there is no folder'),
+        (tmp_path, 'Is a directory'),
+        (document, 'shows B2, of which nothing is measured here'),
+    ):
+        assert tool.main(['B1', '--markdown', str(path)]) == 2
+        assert re.search(f'cannot use --markdown: .*{told}', capsys.readouterr().err)
+    assert document.read_text() == before
+
+
+def test_tables_stay_where_a_part_fails(
+    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = {
+        'B1': [Part('B1', 'B1/x', unmeasured)],
+        'B2': [Part('B2', 'B2/x', lambda device: [row('B2')])],
+    }
+    monkeypatch.setattr(tool, 'available', lambda: parts)
+    document = tmp_path / 'benchmarks.md'
+    write_markdown(document, [{**row(i).as_dict(), 'settings': SETTINGS} for i in ('B1', 'B2')])
+    before = document.read_text()
+    assert tool.main(['all', '--markdown', str(document)]) == 2
+    assert 'shows B1, of which nothing' in capsys.readouterr().err
+    assert document.read_text() == before
 
 
 def test_a_broken_claim_fails_and_fresh_begins_anew(

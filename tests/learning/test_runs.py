@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from mmengine.config import Config
 
 from mmrefine.learning import runs
 from mmrefine.learning.plan import SETS, SYSTEMS, Job, plan
-from mmrefine.learning.runs import Proof, read_metrics
+from mmrefine.learning.runs import Proof, leave_the_end, read_metrics
 
 # In place of a training: writes the log of one, and what it was asked for.
 TRAINER = """
@@ -21,12 +22,15 @@ from pathlib import Path
 from mmengine.config import Config
 config, work_dir = Config.fromfile(sys.argv[1]), Path(sys.argv[sys.argv.index('--work-dir') + 1])
 if (work_dir / 'broken').exists():
+    print('out of luck\\n')
     sys.exit(3)
 log = work_dir / '20260101_000000/vis_data/scalars.json'
 log.parent.mkdir(parents=True, exist_ok=True)
 lines = dict(loss=1.0, iter=1), {'coco/segm_AP': 0.25, 'step': 1}
 log.write_text('\\n'.join(map(json.dumps, lines)))
-(work_dir / 'last_checkpoint').write_text(str(work_dir / 'iter.pth'))
+checkpoint = work_dir / f'iter_{config.train_cfg.max_iters}.pth'
+checkpoint.touch()
+(work_dir / 'last_checkpoint').write_text(str(checkpoint))
 with (work_dir / 'asked.txt').open('a') as asked:
     start = 'resumed' if '--resume' in sys.argv else config.load_from
     asked.write(f'{config.train_cfg.max_iters} {start}\\n')
@@ -35,6 +39,12 @@ with (work_dir / 'asked.txt').open('a') as asked:
 
 @pytest.fixture
 def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for set_name, variable in (('nuclei', 'MMREFINE_NUCLEI'), ('shapes', 'MMREFINE_SHAPES')):
+        annotations = tmp_path / set_name / 'annotations'
+        annotations.mkdir(parents=True)
+        for name in ('train', 'val', 'train_tiny', 'val_tiny'):
+            (annotations / f'instances_{name}.json').touch()
+        monkeypatch.setenv(variable, str(tmp_path / set_name))
     path = tmp_path / 'trainer.py'
     path.write_text(TRAINER)
     monkeypatch.setattr(runs, 'TRAIN', path)
@@ -61,7 +71,8 @@ def test_a_failed_run_is_named_and_the_others_are_made(trainer: Path) -> None:
     broken = trainer / jobs[0].name / 'broken'
     broken.parent.mkdir(parents=True)
     broken.touch()
-    with pytest.raises(RuntimeError, match='status 3: see .*nuclei/mask-rcnn/seed0/output.txt'):
+    message = "status 3, 'out of luck': see .*nuclei/mask-rcnn/seed0/output.txt"
+    with pytest.raises(RuntimeError, match=message):
         Proof(trainer, iterations=2).run(jobs)
     assert [Proof(trainer).finished(job) for job in jobs] == [False, True, True, True]
     broken.unlink()
@@ -72,23 +83,68 @@ def test_the_second_of_a_chain_starts_from_the_first_of_its_seed(trainer: Path) 
     jobs = plan(['sharpmask'], ['shapes'], [0, 1])
     Proof(trainer, iterations=2, jobs=2).run(jobs)
     starts = [asked(trainer, job)[0].split()[1] for job in jobs if job.system.name == 'sharpmask']
-    expected = [trainer / f'shapes/deepmask/seed{seed}/iter.pth' for seed in (0, 1)]
+    expected = [trainer / f'shapes/deepmask/seed{seed}/iter_2.pth' for seed in (0, 1)]
     assert starts == list(map(str, expected))
+
+
+def stop(folder: Path, at: int) -> None:
+    """Leave a finished run as one that stopped after this checkpoint."""
+    (folder / 'result.json').unlink()
+    (folder / f'iter_{at}.pth').touch()
+    (folder / 'last_checkpoint').write_text(str(folder / f'iter_{at}.pth'))
 
 
 def test_an_interrupted_run_goes_on_and_a_fresh_one_starts_from_its_weights(trainer: Path) -> None:
     first, second = plan(['sharpmask'], ['shapes'], [0])
-    Proof(trainer, iterations=2).run([first, second])
-    (trainer / second.name / 'result.json').unlink()
-    Proof(trainer, iterations=2).run([first, second])
-    start = trainer / 'shapes/deepmask/seed0/iter.pth'
-    assert asked(trainer, second) == [f'2 {start}', '2 resumed']
+    Proof(trainer, iterations=4).run([first, second])
+    stop(trainer / second.name, at=2)
+    Proof(trainer, iterations=4).run([first, second])
+    start = trainer / 'shapes/deepmask/seed0/iter_4.pth'
+    assert asked(trainer, second) == [f'4 {start}', '4 resumed']
+
+
+def test_a_run_stopped_in_its_evaluation_makes_it_again(trainer: Path) -> None:
+    (job,) = plan(['sipmask'], ['nuclei'], [0])
+    folder = trainer / job.name
+    Proof(trainer, iterations=300).run([job])
+    stop(folder, at=300)  # the checkpoint before is gone: from the beginning
+    Proof(trainer, iterations=300).run([job])
+    assert asked(trainer, job) == ['300 None', '300 None']
+    stop(folder, at=75)
+    stop_at_the_end = folder / 'last_checkpoint'
+    stop_at_the_end.write_text(str(folder / 'iter_300.pth'))
+    (folder / 'iter_150.pth').touch()
+    leave_the_end(folder, 300)
+    assert stop_at_the_end.read_text() == str(folder / 'iter_150.pth')
+    Proof(trainer, iterations=300).run([job])
+    assert asked(trainer, job)[-1] == '300 resumed'
+
+
+def test_sets_that_are_not_there_are_told_before_any_run(
+    trainer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv('MMREFINE_NUCLEI', '/nowhere')
+    jobs = plan(['mask-rcnn'], ['shapes', 'nuclei'], [0])
+    with pytest.raises(ValueError, match='no /nowhere/annotations/instances_train_tiny.json'):
+        Proof(trainer, iterations=2).run(jobs)
+    assert not trainer.exists()
+
+
+def test_a_run_that_failed_at_once_may_be_made_with_another_length(trainer: Path) -> None:
+    (job,) = plan(['mask-rcnn'], ['nuclei'], [0])
+    broken = trainer / job.name / 'broken'
+    broken.parent.mkdir(parents=True)
+    broken.touch()
+    with pytest.raises(RuntimeError):
+        Proof(trainer, iterations=3).run([job])
+    broken.unlink()
+    assert Proof(trainer, iterations=2).run([job])[0].iterations == 2
 
 
 def test_runs_of_another_length_are_not_mixed_in(trainer: Path) -> None:
     jobs = plan(['mask-rcnn', 'sipmask'], ['nuclei'], [0])
     Proof(trainer, iterations=2).run(jobs)
-    (trainer / jobs[1].name / 'result.json').unlink()
+    stop(trainer / jobs[1].name, at=1)
     for job in jobs:  # one at its end, one on its way
         with pytest.raises(RuntimeError, match=f'{job.name} holds a run of 2 .* --iterations 2'):
             Proof(trainer, iterations=3).run([job])
@@ -120,13 +176,24 @@ def test_minutes_become_iterations_by_the_pace_of_the_system(
     (job,) = plan(['mask-rcnn'], ['nuclei'], [0])
     assert Proof(tmp_path, minutes=3.0).length(job) == 720
     assert Proof(tmp_path, minutes=1.5).length(job) == 360
+    assert Proof(tmp_path, minutes=0.001).length(job) == 2
     assert len(trained) == 2  # paced once
+    trained.clear()
+    with ThreadPoolExecutor(3) as pool:
+        lengths = pool.map(Proof(tmp_path / 'new', minutes=3.0).length, [job] * 3)
+        assert list(lengths) == [720] * 3
+    assert len(trained) == 2
 
 
 def test_set_gives_the_length_by_default(tmp_path: Path) -> None:
     job = Job(SYSTEMS['sipmask'], SETS['shapes'], 0)
     assert Proof(tmp_path).length(job) == 1000
     assert Proof(tmp_path, iterations=7).length(job) == 7
+
+
+def test_a_run_is_long_enough_for_its_schedule(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match='at least 2'):
+        Proof(tmp_path, iterations=1)
 
 
 @pytest.mark.parametrize('options', [dict(iterations=0), dict(minutes=-1.0), dict(jobs=0)])

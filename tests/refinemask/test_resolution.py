@@ -48,6 +48,10 @@ def test_the_higher_side_counts_too() -> None:
     'config, message',
     [
         (dict(cells=1), 'takes cells_per_pixel and finest, got cells'),
+        (True, 'must be a dict of cells_per_pixel and finest, got True'),
+        (dict(cells_per_pixel='2'), "a number above 0, got '2'"),
+        (dict(cells_per_pixel=None), 'a number above 0, got None'),
+        (dict(finest='112'), "must be one of .*, got '112'"),
         (dict(cells_per_pixel=0), 'above 0, got 0'),
         (dict(cells_per_pixel=float('nan')), 'above 0, got nan'),
         (dict(finest=14), r'one of \(28, 56, 112, 224\), got 14'),
@@ -58,6 +62,20 @@ def test_the_higher_side_counts_too() -> None:
 def test_impossible_settings_are_refused(config: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         GridPlan.of_config(config, STAGES)
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(mask_grids=dict(finest=448)), 'finest must be one of .* got 448'),
+        (dict(mask_chunk=-1), 'mask_chunk must be a number of RoIs, got -1'),
+        (dict(mask_dtype='half'), "mask_dtype must be one of .* got 'half'"),
+    ],
+    ids=str,
+)
+def test_impossible_settings_are_refused_before_the_training(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        tiny_detector(**options)
 
 
 def by_size(head: torch.nn.Module, config: dict, arguments: tuple) -> dict[int, tuple]:
