@@ -14,6 +14,7 @@ from torch import nn
 import mmrefine
 from mmrefine.evaluation.coco_files import write_json_list
 from mmrefine.evaluation.ground_truth import GroundTruth, load_json
+from mmrefine.evaluation.image_files import image_file
 from mmrefine.evaluation.json_stream import iterate_json_list
 from mmrefine.evaluation.progress import progress_bar
 from mmrefine.load_model import load_model
@@ -179,10 +180,8 @@ def _image_files(images: list, gt: GroundTruth, used: list[int], folder: Path) -
 
 
 def _image_file(image: dict, folder: Path) -> Path:
-    """LVIS lists no file names, but addresses that end in split and name."""
-    name = image.get('file_name') or '/'.join((image.get('coco_url') or '').split('/')[-2:])
-    if not name:
-        raise ValueError(f'image {image["id"]!r} has neither file_name nor coco_url')
+    """The file itself, or one of its name without the folders in between."""
+    name = image_file(image)
     file = folder / name
     bare = folder / Path(name).name
     return bare if not file.is_file() and bare.is_file() else file
