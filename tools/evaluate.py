@@ -16,6 +16,7 @@ from mmrefine.evaluation.evaluate import BACKENDS
 from mmrefine.evaluation.rules import IOU_TYPES
 from mmrefine.evaluation.score_file import FORMATS, score_file
 from mmrefine.evaluation.submission import json_text
+from mmrefine.outputs import refuse_overwriting
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -61,6 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     """Score, print, write; exit status 1 with one sentence if something cannot be scored."""
     args = parse_args(argv)
     try:
+        refuse_overwriting(args.json, gt=args.gt, results=args.results)
         areas = None
         if args.areas:
             parts = [text.split(':') for text in args.areas]
@@ -80,13 +82,13 @@ def main(argv: list[str] | None = None) -> int:
             args.unknown,
             args.classwise,
         )
+        print(table)
+        if args.json:
+            with atomic_file(args.json) as file:
+                file.write(json_text(numbers) + '\n')
     except (ValueError, OSError, ModuleNotFoundError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
-    print(table)
-    if args.json:
-        with atomic_file(args.json) as file:
-            file.write(json_text(numbers) + '\n')
     return 0
 
 

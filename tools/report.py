@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from mmrefine.evaluation.evaluate import BACKENDS
+from mmrefine.outputs import refuse_overwriting
 from mmrefine.visualization.report import FORMATS, write_report
 
 
@@ -61,6 +62,8 @@ def main(argv: list[str] | None = None) -> int:
     """Write the page; exit status 1 with one sentence if that is not possible."""
     args = parse_args(argv)
     try:
+        for path in named(args.results).values():
+            refuse_overwriting(args.out, gt=args.gt, results=path)
         if not Path(args.gt).is_file():
             raise ValueError(f'{args.gt} does not exist')
         path = write_report(

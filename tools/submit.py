@@ -1,11 +1,13 @@
 #!/usr/bin/env python
 """Make and check submissions to the COCO, LVIS, Cityscapes and YouTube-VIS servers.
 
-  python tools/submit.py make --format coco --gt image_info_test-dev2017.json --results
-  run.segm.json --out DIR python tools/submit.py make --format lvis --gt lvis_v1_val.json --results
-  dump.pkl --out results.json python tools/submit.py make --format cityscapes --gt test.json
-  --config CFG --checkpoint PTH --image-root DIR --out DIR python tools/submit.py check --format
-  coco --gt image_info_test-dev2017.json FILE
+  python tools/submit.py make --format coco --gt image_info_test-dev2017.json
+      --results run.segm.json --out DIR
+  python tools/submit.py make --format lvis --gt lvis_v1_val.json --results dump.pkl
+      --out results.json
+  python tools/submit.py make --format cityscapes --gt test.json
+      --config CFG --checkpoint PTH --image-root DIR --out DIR
+  python tools/submit.py check --format coco --gt image_info_test-dev2017.json FILE
 
 --results is a result json (of MaskAPMetric, CocoMetric or any other tool) or a dump of `mim test
 --out`. With --config the model runs over the images of --gt; an interrupted run goes on where it
@@ -44,6 +46,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--checkpoint', help='its weights')
     add('--image-root', type=Path, help='folder of the images')
     add('--device', default='cpu')
+    add(
+        '--classes',
+        nargs='+',
+        metavar='NAME',
+        help='of the model that made a dump, if not all categories of --gt',
+    )
     add('--split', default='test-dev2017', help='COCO: part of the file name')
     add('--algorithm', default='mmrefine', help='COCO: part of the file name')
     add('--out', required=True, type=Path, help='folder; LVIS: the json; YouTube-VIS: the zip')

@@ -20,6 +20,7 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from mmrefine.class_names import class_count
 from mmrefine.mask_format import RLEMasks, rle_class
 from mmrefine.masks import check_format, encode, to_dense
 from mmrefine.masks.rle import RLE
@@ -94,7 +95,7 @@ class BoxSegmenter:
         self.roi_head = _with_rle_masks(head)
         self.chunk = chunk or (OWN_CHUNK if hasattr(head, 'mask_probabilities') else CHUNK)
         self.device = next(model.parameters()).device
-        self.classes = _class_count(head)
+        self.classes = class_count(head) or 1
         self._pipelines: dict[bool, Compose] = {}
 
     @torch.no_grad()
@@ -301,9 +302,3 @@ def _shallow(module: nn.Module) -> Any:
     twin = copy.copy(module)
     twin._modules = dict(module._modules)
     return twin
-
-
-def _class_count(roi_head: nn.Module) -> int:
-    """Classes of the last box head, or of the mask head where there is none."""
-    head = roi_head.bbox_head if roi_head.with_bbox else roi_head.mask_head
-    return (head[-1] if isinstance(head, nn.ModuleList) else head).num_classes

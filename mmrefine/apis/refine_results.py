@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmdet.registry import DATASETS
 from mmengine.config import Config
-from torch import nn
 
 import mmrefine
-from mmrefine.evaluation.coco_files import write_json_list
+from mmrefine.class_names import class_names
+from mmrefine.evaluation.coco_files import digest, write_json_list
 from mmrefine.evaluation.ground_truth import GroundTruth, load_json
 from mmrefine.evaluation.image_files import image_file
 from mmrefine.evaluation.json_stream import iterate_json_list
 from mmrefine.evaluation.progress import progress_bar
 from mmrefine.load_model import load_model
+from mmrefine.outputs import refuse_overwriting
 
 from .given_boxes import BoxSegmenter, empty_mask
 from .result_boxes import BAD_BOXES, BoxReader, labels_by_name
@@ -91,9 +91,8 @@ def refine_results(options: RefineOptions) -> list[str]:
 
 
 def _check_output(options: RefineOptions) -> None:
-    for name in ('results', 'gt', 'config', 'checkpoint'):
-        if options.out.resolve() == Path(getattr(options, name)).resolve():
-            raise ValueError(f'--out must be another file than --{name}, which is still needed')
+    inputs = {name: getattr(options, name) for name in ('results', 'gt', 'config', 'checkpoint')}
+    refuse_overwriting(options.out, **inputs)
     if options.out.is_dir():
         raise ValueError(f'--out {options.out} is a folder: name a file in it')
 
@@ -107,7 +106,8 @@ def _run(
     model = load_model(config, options.checkpoint, options.device, UNUSED)
     segmenter = BoxSegmenter(model, options.chunk)
     if not work.complete:
-        reader = BoxReader(gt, _labels(model, segmenter, gt), options.bad_boxes)
+        labels = labels_by_name(gt.categories, class_names(model))
+        reader = BoxReader(gt, labels, options.bad_boxes)
         work.fill(reader.rows(options.results), reader.notes)
     sizes = list(gt.sizes.values())
     files = _image_files(images, gt, work.images(), options.images)
@@ -142,25 +142,6 @@ def _entries(results: Path, work: WorkFile) -> Iterator[dict]:
         yield {**entry, 'segmentation': mask}
 
 
-def _labels(model: nn.Module, segmenter: BoxSegmenter, gt: GroundTruth) -> dict:
-    """Category id -> class of the model, by name.
-
-    Raises:
-        ValueError: No list of class names fits the number of classes of the model.
-    """
-    classes = model.dataset_meta.get('classes') or ()
-    if len(classes) != segmenter.classes:
-        # converted weights carry no names, and mmdet then assumes those of COCO
-        dataset = {**model.cfg.test_dataloader.dataset, 'lazy_init': True}
-        classes = DATASETS.build(dataset).metainfo.get('classes') or ()
-    if len(classes) != segmenter.classes:
-        raise ValueError(
-            f'the model has {segmenter.classes} classes, but neither checkpoint nor config names '
-            'as many: set metainfo=dict(classes=...) in test_dataloader.dataset'
-        )
-    return labels_by_name(gt.categories, classes)
-
-
 def _image_files(images: list, gt: GroundTruth, used: list[int], folder: Path) -> dict[int, Path]:
     """Files of the used images.
 
@@ -192,18 +173,10 @@ def _settings(options: RefineOptions, config: Config) -> dict[str, Any]:
     text = json.dumps(config.to_dict(), sort_keys=True, default=str).encode()
     return {
         'config': hashlib.sha256(text).hexdigest()[:16],
-        'checkpoint': _digest(Path(options.checkpoint)),
-        'results': _digest(options.results),
-        'gt': _digest(options.gt),
+        'checkpoint': digest(Path(options.checkpoint)),
+        'results': digest(options.results),
+        'gt': digest(options.gt),
         'chunk': options.chunk,
         'bad_boxes': options.bad_boxes,
         'version': mmrefine.__version__,
     }
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()[:16]

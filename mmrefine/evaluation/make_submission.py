@@ -1,19 +1,25 @@
 """From results or a model to checked submission files."""
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from mmrefine.outputs import refuse_overwriting
 
 from .cityscapes_check import check_cityscapes, cityscapes_images
 from .detections import load_results
 from .dumps import read_dump, sample_entries
 from .ground_truth import GroundTruth, load_json
+from .image_files import image_file
 from .json_stream import iterate_json_list
 from .submission import (
     MAX_PER_IMAGE,
     best_per_image,
+    coco_name,
     write_cityscapes_tree,
     write_coco_submission,
     write_lvis_submission,
@@ -24,6 +30,7 @@ from .submission_check import check_list, check_tracks, name_note
 from .tracks import VideoTruth
 
 SHOWN = 5  # problems named in an error
+TREE_FILE = re.compile(r'.+_leftImg8bit(_\d+_\d+\.png|_pred\.txt)')  # of a Cityscapes submission
 
 
 @dataclass
@@ -42,6 +49,7 @@ class MakeOptions:
         max_per_image: Default: COCO 100, LVIS 300, else any number.
         split: COCO: part of the file name.
         algorithm: COCO: part of the file name.
+        classes: Names of the classes of the model that made a dump; None: all categories of ``gt``.
     """
 
     format: str
@@ -55,10 +63,28 @@ class MakeOptions:
     max_per_image: int | None = None
     split: str = 'test-dev2017'
     algorithm: str = 'mmrefine'
+    classes: list[str] | None = None
+
+    @property
+    def targets(self) -> list[Path]:
+        """What is written; the last one is what a server takes."""
+        if self.format == 'coco':
+            name = coco_name(self.split, self.algorithm)
+            return [self.out / f'{name}.json', self.out / f'{name}.zip']
+        if self.format == 'cityscapes':
+            return [self.out, self.out.with_name(f'{self.out.name}.zip')]
+        suffix = '.zip' if self.format == 'youtube-vis' else '.json'
+        whole = self.out.suffix == suffix
+        return [self.out if whole else self.out.with_name(f'{self.out.name}{suffix}')]
+
+    @property
+    def log(self) -> Path:
+        """Where the results of a model wait until the submission is made."""
+        return self.out.with_name(f'{self.out.name}.progress.jsonl')
 
 
 def make_submission(options: MakeOptions) -> list[str]:
-    """Write a submission and check it.
+    """Write a submission that has passed its check; one that fails leaves an earlier one alone.
 
     Returns:
         The files.
@@ -68,58 +94,75 @@ def make_submission(options: MakeOptions) -> list[str]:
     """
     if (options.results is None) == (options.config is None):
         raise ValueError('give either --results or --config with --checkpoint and --image-root')
-    if options.format == 'youtube-vis':
-        files = _make_tracks(options)
-    else:
-        files = _make_images(options)
-    problems, _ = check_submission(options.format, files[-1], options.gt, options.max_per_image)
-    if problems:
-        shown = '; '.join(problems[:SHOWN])
-        for file in files:
-            shutil.rmtree(file) if Path(file).is_dir() else Path(file).unlink()
-        raise ValueError(f'these results cannot be submitted ({len(problems)} problems): {shown}')
-    return files
+    make = _make_tracks if options.format == 'youtube-vis' else _make_images
+    for target in options.targets:
+        refuse_overwriting(target, results=options.results, gt=options.gt)
+        _require_replaceable(target, options.format)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f'.{options.out.name}.'
+    with tempfile.TemporaryDirectory(dir=options.out.parent, prefix=prefix) as scratch:
+        made = make(options, Path(scratch))
+        problems, _ = check_submission(options.format, made[-1], options.gt, options.max_per_image)
+        if problems:
+            raise ValueError(
+                f'these results cannot be submitted ({len(problems)} problems): '
+                f'{"; ".join(problems[:SHOWN])}'
+            )
+        for file, target in zip(made, options.targets, strict=True):
+            _require_replaceable(target, options.format)
+            if target.is_dir():
+                shutil.rmtree(target)
+            target.parent.mkdir(exist_ok=True)
+            Path(file).replace(target)
+    options.log.unlink(missing_ok=True)
+    return list(map(str, options.targets))
 
 
-def _make_tracks(options: MakeOptions) -> list[str]:
+def _require_replaceable(target: Path, format: str) -> None:
+    """Folders are replaced as a whole, so they may hold nothing else.
+
+    Raises:
+        ValueError: They do, or a file is to take the place of a folder or the other way round.
+    """
+    if not target.exists():
+        return
+    tree = format == 'cityscapes' and target.suffix != '.zip'
+    if target.is_dir() != tree:
+        kind = 'a folder' if target.is_dir() else 'a file'
+        raise ValueError(f'{target} is {kind}: choose another --out')
+    if tree:
+        foreign = [p.name for p in target.iterdir() if not TREE_FILE.fullmatch(p.name)]
+        if foreign:
+            raise ValueError(f'{target} holds other files, e.g. {foreign[0]}; choose a new folder')
+
+
+def _make_tracks(options: MakeOptions, folder: Path) -> list[str]:
     if options.results is None:
         raise ValueError(
             'YouTube-VIS: give --results; tools/track_video.py and the metric write them'
         )
-    target = options.out.with_suffix('.zip')
-    tracks = (t for t in iterate_json_list(options.results) if t.get('score') != 0)
-    with tempfile.TemporaryDirectory(dir=_folder(target.parent)) as scratch:
-        _, archive = write_video_results(tracks, Path(scratch) / 'results')
-        Path(archive).replace(target)
-    return [str(target)]
+    tracks = (t for t in iterate_json_list(options.results) if _score(t) != 0)
+    return write_video_results(tracks, folder / 'results')[-1:]
 
 
-def _make_images(options: MakeOptions) -> list[str]:
+def _make_images(options: MakeOptions, folder: Path) -> list[str]:
     data = load_json(options.gt)
     gt = GroundTruth.from_dict(data, name=str(options.gt))
     entries = _entries(options, data, gt)
     most = options.max_per_image or MAX_PER_IMAGE.get(options.format)
     if options.format == 'coco':
         return write_coco_submission(
-            entries, options.out, options.split, options.algorithm, most or 100
+            entries, folder, options.split, options.algorithm, most or MAX_PER_IMAGE['coco']
         )
     if options.format == 'lvis':
-        return write_lvis_submission(entries, options.out.with_suffix('.json'), most or 300)
+        path = folder / options.targets[0].name
+        return write_lvis_submission(entries, path, most or MAX_PER_IMAGE['lvis'])
     dt = load_results(best_per_image(entries, most), gt)
     dt.require(masks=True)
-    names = {image['id']: image['file_name'] for image in data['images']}
-    # The tree appears under its name when it is complete.
-    partial = options.out.with_name(f'{options.out.name}.partial')
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    write_cityscapes_tree(dt, gt, names, partial)
-    if options.out.exists():
-        if any(p.suffix not in ('.txt', '.png') for p in options.out.iterdir()):
-            raise ValueError(f'{options.out} holds other files; choose a new folder')
-        shutil.rmtree(options.out)
-    partial.replace(options.out)
-    archive = options.out.with_name(f'{options.out.name}.zip')
-    return [str(options.out), zip_tree(options.out, archive)]
+    tree = folder / 'tree'
+    tree.mkdir()
+    write_cityscapes_tree(dt, gt, {i['id']: image_file(i) for i in data['images']}, tree)
+    return [str(tree), zip_tree(tree, folder / 'tree.zip')]
 
 
 def _entries(options: MakeOptions, data: dict, gt: GroundTruth) -> Iterable[dict]:
@@ -129,19 +172,22 @@ def _entries(options: MakeOptions, data: dict, gt: GroundTruth) -> Iterable[dict
 
         if options.checkpoint is None or options.image_root is None:
             raise ValueError('--config needs --checkpoint and --image-root')
-        log = options.out.with_name(f'{options.out.name}.progress.jsonl')
         return predict_images(
             options.config,
             options.checkpoint,
             data['images'],
             options.image_root,
             gt,
-            log,
+            options.log,
             options.device,
         ).entries()
     assert options.results is not None  # one of both was given
     if options.results.suffix in ('.pkl', '.pickle'):
         categories = list(gt.categories)
+        if options.classes is not None:
+            from .predict_images import category_ids
+
+            categories = category_ids(gt, options.classes)
         samples = {sample['img_id']: sample for sample in read_dump(options.results)}
         return (e for s in samples.values() for e in sample_entries(s, gt, categories))
     return _checked_scores(iterate_json_list(options.results))
@@ -151,15 +197,19 @@ def _checked_scores(entries: Iterable[dict]) -> Iterable[dict]:
     for i, entry in enumerate(entries):
         if not isinstance(entry, dict) or 'image_id' not in entry or 'score' not in entry:
             raise ValueError(f'entry {i} is no result: expected an object with image_id and score')
+        _score(entry)
         if 'segmentation' in entry and 'bbox' in entry:
             # Servers would take the areas of masks from such boxes.
             entry = {k: v for k, v in entry.items() if k != 'bbox'}
         yield entry
 
 
-def _folder(path: Path) -> Path:
-    path.mkdir(parents=True, exist_ok=True)
-    return path
+def _score(entry: Any) -> float:
+    """Raises ValueError where there is none."""
+    score = entry.get('score') if isinstance(entry, dict) else None
+    if not isinstance(score, (int, float)):
+        raise ValueError(f'an entry has the score {score!r}, expected a number')
+    return score
 
 
 def check_submission(

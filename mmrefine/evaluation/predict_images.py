@@ -3,18 +3,24 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmdet.apis import inference_detector
+from mmengine.config import Config
 
+from mmrefine.class_names import class_names
 from mmrefine.load_model import load_model
 
+from .coco_files import digest
 from .dumps import sample_entries
 from .ground_truth import GroundTruth, Id
+from .image_files import image_file
 from .progress import progress_bar
 from .submission import json_text
+
+SHOWN = 5  # names listed in an error
 
 
 class ResultLog:
@@ -92,7 +98,7 @@ def predict_images(
     Args:
         config: Config of the model.
         checkpoint: Its weights.
-        images: ``dict(id, file_name)``.
+        images: Entries of an annotation file, with ``id`` and a name or address.
         image_root: Folder the names are relative to.
         gt: Sizes and categories.
         log_path: Where finished images are stored.
@@ -103,29 +109,59 @@ def predict_images(
         The complete log.
 
     Raises:
-        ValueError: An image is missing, the log belongs to another run, or the weights to another
-            model.
+        ValueError: An image is missing, the log belongs to another run, the weights to another
+            model, or the classes of the model are not those of ``gt``.
     """
-    missing = [i for i in images if not (Path(image_root) / i['file_name']).is_file()]
+    files = {image['id']: Path(image_root) / image_file(image) for image in images}
+    missing = [file for file in files.values() if not file.is_file()]
     if missing:
-        name = Path(image_root) / missing[0]['file_name']
         raise ValueError(
-            f'{len(missing)} of {len(images)} images do not exist, the first is {name}'
+            f'{len(missing)} of {len(images)} images do not exist, the first is {missing[0]}'
         )
-    run = {'config': _digest(config), 'checkpoint': _digest(checkpoint), 'images': len(images)}
+    run = {
+        'config': _text_digest(Config.fromfile(config).to_dict()),
+        'checkpoint': digest(checkpoint),
+        'images': _text_digest([(i, str(file.resolve())) for i, file in files.items()]),
+        'categories': _text_digest(list(gt.categories.items())),
+    }
     log = ResultLog(Path(log_path), run)
-    todo = [image for image in images if image['id'] not in log.done]
+    todo = {image: file for image, file in files.items() if image not in log.done}
     if todo:
         model = load_model(config, checkpoint, device)
-        categories = gt.categories_of(model.dataset_meta.get('classes') or ())
+        categories = category_ids(gt, class_names(model))
         with progress_bar('images', len(todo), show_progress) as step:
-            for image in todo:
-                found = inference_detector(model, str(Path(image_root) / image['file_name']))
-                sample = {'img_id': image['id'], 'pred_instances': found.pred_instances}
-                log.add(image['id'], list(sample_entries(sample, gt, categories)))
+            for image, file in todo.items():
+                found = inference_detector(model, str(file))
+                sample = {'img_id': image, 'pred_instances': found.pred_instances}
+                log.add(image, list(sample_entries(sample, gt, categories)))
                 step()
     return log
 
 
-def _digest(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+def category_ids(gt: GroundTruth, classes: Sequence[str]) -> list[Id]:
+    """Category id of every class of a model, by name.
+
+    Raises:
+        ValueError: ``gt`` lacks a class, or lists them in another order: MMDetection numbers labels
+            as the training file lists its categories, so names of one of both may be wrong.
+    """
+    by_name = {name: category for category, name in gt.categories.items()}
+    missing = [name for name in classes if name not in by_name]
+    if missing:
+        raise ValueError(
+            f'{gt.name} does not list these classes of the model: {", ".join(missing[:SHOWN])}; '
+            'give a file with all its categories'
+        )
+    listed = [name for name in gt.categories.values() if name in set(classes)]
+    if listed != list(classes):
+        raise ValueError(
+            f'{gt.name} lists the categories in another order than the model its classes '
+            f'({", ".join(listed[:SHOWN])} there, {", ".join(classes[:SHOWN])} here): bring them '
+            'into the order of the file the model was trained on'
+        )
+    return [by_name[name] for name in classes]
+
+
+def _text_digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -266,7 +266,7 @@ def test_output_must_not_replace_the_input(
     given = command[command.index(f'--{name}') + 1]
     before = Path(given).read_bytes()
     assert main(arguments(work, Path(given))) == 1
-    assert f'another file than --{name}' in capsys.readouterr().err
+    assert f'is also --{name}, which is read' in capsys.readouterr().err
     assert Path(given).read_bytes() == before
 
 

@@ -21,7 +21,7 @@ from mmrefine.evaluation import GroundTruth, evaluate, load_results
 from mmrefine.evaluation.coco_files import atomic_file
 from mmrefine.evaluation.dumps import read_dump
 from mmrefine.evaluation.make_submission import MakeOptions, make_submission
-from mmrefine.evaluation.predict_images import ResultLog
+from mmrefine.evaluation.predict_images import ResultLog, category_ids
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_bad_results_leave_no_file(tool: ModuleType, tmp_path: Path, capsys: obj
     options = f'--format coco --gt {gt} --results {source} --out {tmp_path}/out'
     assert tool.main(['make', *options.split()]) == 1
     assert 'unknown image_id 6' in capsys.readouterr().err
-    assert list((tmp_path / 'out').iterdir()) == []
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['gt.json', 'in.json']
     assert tool.main(['check', '--format', 'coco', '--gt', str(gt), str(source)]) == 1
     assert 'refused' in capsys.readouterr().out
 
@@ -94,10 +94,92 @@ def test_cityscapes_tree_replaces_only_its_own_kind(tmp_path: Path) -> None:
         tmp_path / 'results.json',
     )
     assert make_submission(options) == make_submission(options)
-    (tmp_path / 'tree' / 'thesis.tex').write_text('dear to somebody')
-    with pytest.raises(ValueError, match='holds other files'):
+    for name in ('thesis.tex', 'holiday.png'):
+        (tmp_path / 'tree' / name).write_text('dear to somebody')
+        with pytest.raises(ValueError, match=f'holds other files, e.g. {name}'):
+            make_submission(options)
+        (tmp_path / 'tree' / name).unlink()
+    assert make_submission(options)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob('*') if p.is_file()}
+
+
+@pytest.mark.parametrize('format', ['coco', 'lvis', 'cityscapes', 'youtube-vis'])
+def test_a_refused_submission_leaves_the_earlier_one(format: str, tmp_path: Path) -> None:
+    if format == 'cityscapes':
+        make_city(tmp_path, images=2)
+        gt, source = tmp_path / 'annotations/val.json', tmp_path / 'results.json'
+    else:
+        clips = format == 'youtube-vis'
+        truth, results = make_clips(0) if clips else make_scene(0, lvis=format == 'lvis')
+        gt, source = write(tmp_path, truth, results)
+    options = MakeOptions(format, gt, tmp_path / 'out', source)
+    made = make_submission(options)
+    assert all(Path(file).exists() for file in made)
+    results = json.loads(source.read_text())
+    source.write_text(json.dumps([*results, {**results[0], 'score': 1.7}]))
+    before = tree(tmp_path)
+    with pytest.raises(ValueError, match=r'1\.7'):
         make_submission(options)
-    assert (tmp_path / 'tree' / 'thesis.tex').exists()
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize('format, name', [('lvis', 'in'), ('lvis', 'gt.json'), ('coco', 'out')])
+def test_submissions_do_not_replace_what_they_are_made_of(
+    format: str, name: str, tmp_path: Path
+) -> None:
+    truth, results = make_scene(0, lvis=format == 'lvis')
+    gt, source = write(tmp_path, truth, results)
+    if format == 'coco':
+        (tmp_path / 'out').mkdir()
+        source = source.rename(tmp_path / 'out/detections_test-dev2017_mmrefine_results.json')
+    before = tree(tmp_path)
+    with pytest.raises(ValueError, match='name another output'):
+        make_submission(MakeOptions(format, gt, tmp_path / name, source))
+    assert tree(tmp_path) == before
+
+
+def test_files_and_folders_do_not_take_each_others_place(tmp_path: Path) -> None:
+    truth, results = make_scene(0, lvis=True)
+    gt, source = write(tmp_path, truth, results)
+    (tmp_path / 'out.json').mkdir()
+    with pytest.raises(ValueError, match='out.json is a folder: choose another --out'):
+        make_submission(MakeOptions('lvis', gt, tmp_path / 'out', source))
+
+
+@pytest.mark.parametrize('score', ['0.5', None, [1]])
+def test_scores_that_are_none_are_named(score: object, tmp_path: Path) -> None:
+    for format, (truth, results) in (
+        ('coco', make_scene(0)),
+        ('youtube-vis', make_clips(0)),
+    ):
+        gt, source = write(tmp_path, truth, [{**results[0], 'score': score}])
+        with pytest.raises(ValueError, match='expected a number'):
+            make_submission(MakeOptions(format, gt, tmp_path / 'out', source))
+    (tmp_path / 'in.json').write_text('[[1], [2]]')
+    with pytest.raises(ValueError, match='expected a number'):
+        make_submission(MakeOptions('youtube-vis', gt, tmp_path / 'out', tmp_path / 'in.json'))
+
+
+def test_labels_become_categories_by_name(tmp_path: Path) -> None:
+    truth, results = make_scene(0)
+    gt = GroundTruth.from_dict(truth)
+    names = list(gt.categories.values())
+    assert category_ids(gt, names) == list(gt.categories)
+    assert category_ids(gt, names[1:]) == list(gt.categories)[1:]
+    with pytest.raises(ValueError, match='does not list these classes of the model: dodo'):
+        category_ids(gt, [*names, 'dodo'])
+    with pytest.raises(ValueError, match='in another order'):
+        category_ids(gt, names[::-1])
+    file, _ = write(tmp_path, truth, [])
+    second = [r for r in results if gt.categories[r['category_id']] == names[1]]
+    dump(tmp_path / 'dump.pkl', {**truth, 'categories': truth['categories'][1:]}, second)
+    options = MakeOptions('coco', file, tmp_path / 'out', tmp_path / 'dump.pkl', classes=names[1:])
+    made = json.loads(Path(make_submission(options)[0]).read_text())
+    assert len(made) == len(second) > 0
+    assert {r['category_id'] for r in made} == {second[0]['category_id']}
 
 
 def dump(path: Path, truth: dict, results: list) -> None:
@@ -232,3 +314,12 @@ def test_a_model_run_goes_on_where_it_stopped(
     assert not (tmp_path / 'out').exists()
     make_submission(options)
     assert [Path(c).name for c in calls] == ['0.png', '1.png', '2.png', '2.png', '3.png']
+    # Another list of images is another run, even where the ids are the same.
+    for image in truth['images']:
+        image['file_name'] = '0.png'
+    write(tmp_path, truth, [])
+    calls.clear()
+    calls += ['', '', '']
+    make_submission(options)
+    assert [Path(c).name for c in calls[3:]] == ['0.png'] * 4
+    assert not (tmp_path / 'out.progress.jsonl').exists()
