@@ -22,7 +22,8 @@ class System:
         config: File whose ``model`` is trained, below ``configs``, made for 8 classes or COCO's 80;
             of proposal systems the whole file, with ``{set}`` for the name of the set.
         start: Name of the proposal system whose weights it starts from.
-        one_size: Whether all pictures of a batch must have one size.
+        one_size: Whether all pictures must have one size and no padding: MMDetection's YOLACT crops
+            its masks as if there were none.
     """
 
     name: str
@@ -46,7 +47,7 @@ class Set:
         num_classes: Number of classes.
         max_per_img: Detections kept per picture.
         iterations: Default length of a run, in batches of 4.
-        square: Side of a square that holds any of its pictures, where their sizes differ.
+        square: Side to resize pictures to for systems of one size; None where they have one.
     """
 
     name: str
@@ -79,9 +80,9 @@ SETS = {
     chosen.name: chosen
     for chosen in (
         Set('shapes', '_base_/shapes_instance.py', 8, 50, 1000),
-        Set('nuclei', '_base_/nuclei_tiny_instance.py', 1, 200, 300, square=384),
+        Set('nuclei', '_base_/nuclei_tiny_instance.py', 1, 200, 300, square=320),
         Set('fruit-nuts', '_base_/fruit_nuts_instance.py', 3, 50, 300),
-        Set('nuclei-full', '_base_/nuclei_instance.py', 1, 400, 3000, square=640),
+        Set('nuclei-full', '_base_/nuclei_instance.py', 1, 400, 3000, square=384),
     )
 }
 
@@ -170,7 +171,7 @@ def make_config(job: Job, iterations: int, start_from: Path | None = None) -> Co
         cap = config.model.test_cfg.get('rcnn', config.model.test_cfg)
         cap.max_per_img = data.max_per_img
         if system.one_size and data.square:
-            config.model.data_preprocessor.pad_size_divisor = data.square
+            resize_to_square(config, data.square)
     config.custom_imports = dict(imports=['mmrefine'], allow_failed_imports=False)
     set_schedule(config, iterations)
     # MMDetection's PointRend fails where one picture of several has no detections
@@ -178,6 +179,15 @@ def make_config(job: Job, iterations: int, start_from: Path | None = None) -> Co
     config.load_from = start_from and str(start_from)
     config.randomness = dict(seed=job.seed)
     return config
+
+
+def resize_to_square(config: Config, side: int) -> None:
+    """Give all pictures one size, whatever becomes of their proportions."""
+    for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
+        for step in loader.dataset.pipeline:
+            if step.type == 'Resize':
+                step.pop('scale_factor', None)
+                step.update(scale=(side, side), keep_ratio=False)
 
 
 def set_classes(model: ConfigDict, num_classes: int) -> None:

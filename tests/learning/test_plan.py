@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from mmdet.registry import MODELS
-from mmdet.structures import DetDataSample
+from mmdet.registry import MODELS, TRANSFORMS
+from mmengine.registry import init_default_scope
 
 from mmrefine.learning.plan import SETS, SYSTEMS, Job, make_config, parts, plan
 
@@ -43,16 +44,17 @@ def test_sets_give_pictures_classes_and_evaluation(name: str, data: str) -> None
 
 def test_yolact_gets_pictures_of_one_size() -> None:
     config = make_config(Job(SYSTEMS['yolact'], SETS['nuclei'], 0), iterations=10)
-    preprocess = MODELS.build(config.model.data_preprocessor)
-    sizes = [(256, 320), (360, 360)]
-    batch = dict(
-        inputs=[torch.zeros(3, *size, dtype=torch.uint8) for size in sizes],
-        data_samples=[DetDataSample(metainfo=dict(img_shape=size)) for size in sizes],
-    )
-    samples = preprocess(batch)['data_samples']
-    assert {sample.pad_shape for sample in samples} == {(384, 384)}
+    init_default_scope('mmdet')
+    for loader in (config.train_dataloader, config.val_dataloader):
+        pipeline = [TRANSFORMS.build(step) for step in loader.dataset.pipeline]
+        (resize,) = [step for step in pipeline if type(step).__name__ == 'Resize']
+        for size in ((256, 320), (360, 360)):
+            image = resize({'img': np.zeros((*size, 3), np.uint8)})
+            assert image['img'].shape == (320, 320, 3)
+    other = make_config(Job(SYSTEMS['condinst'], SETS['nuclei'], 0), iterations=10)
     shapes = make_config(Job(SYSTEMS['yolact'], SETS['shapes'], 0), iterations=10)
-    assert 'pad_size_divisor' not in shapes.model.data_preprocessor  # they have one size
+    for kept in (other, shapes):  # others keep proportions, and these have one size
+        assert 'keep_ratio' not in str(kept.train_dataloader.dataset.pipeline)
 
 
 def test_a_dumped_config_is_the_run(tmp_path: Path) -> None:
