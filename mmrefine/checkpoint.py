@@ -6,7 +6,6 @@ checks the result against a model, naming every key that does not fit.
 
 import importlib
 import importlib.util
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from .outputs import atomic_file
 
 StateDict = dict[str, Tensor]
 
@@ -209,9 +210,13 @@ def convert(
 
 
 def write_checkpoint(path: str | Path, state_dict: StateDict, **meta: str) -> None:
-    """Write an mmengine checkpoint in one step: the file is complete or absent."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'{path.name}.partial')
-    torch.save(dict(meta=meta, state_dict=state_dict), partial)
-    os.replace(partial, path)
+    """Write an mmengine checkpoint, whole or not at all.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    with atomic_file(path, 'wb') as file:
+        try:
+            torch.save(dict(meta=meta, state_dict=state_dict), file)
+        except RuntimeError as error:  # torch's own word for a full disk
+            raise OSError(f'cannot write {path}: {error}') from error

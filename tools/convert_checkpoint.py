@@ -8,13 +8,15 @@ import sys
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from torch import nn
 
 import mmrefine  # noqa: F401  (registers the components)
-from mmrefine.checkpoint import CheckpointError, convert, read_checkpoint, write_checkpoint
+from mmrefine.checkpoint import convert, read_checkpoint, write_checkpoint
+from mmrefine.outputs import refuse_overwriting
 
 
-def main() -> int:
-    """Read, recognise, convert, check against the config's model, write."""
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('input', help='checkpoint of the original code')
     parser.add_argument('output', help='checkpoint for this package')
@@ -25,19 +27,39 @@ def main() -> int:
         action='store_true',
         help='leave out layers whose size depends on the number of classes, where it differs',
     )
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.skip_classifier and not args.config:
         parser.error('--skip-classifier compares with a model: give --config')
-    model = None
-    if args.config:
-        config = Config.fromfile(args.config)
-        init_default_scope('mmdet')
-        config.model.pop('init_cfg', None)
-        model = MODELS.build(config.model)
+    return args
+
+
+def build_model(path: str) -> nn.Module:
+    """The model of a config, with random weights.
+
+    Raises:
+        OSError: There is no such file.
+        ValueError: It is no config, or describes no model.
+    """
     try:
+        config = Config.fromfile(path)
+    except SyntaxError as error:
+        raise ValueError(f'{path} is no config: {error}') from error
+    if 'model' not in config:
+        raise ValueError(f'{path} describes no model: give the config of a detector')
+    init_default_scope('mmdet')
+    config.model.pop('init_cfg', None)
+    return MODELS.build(config.model)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Read, recognise, convert, check against the config's model, write."""
+    args = parse_args(argv)
+    try:
+        refuse_overwriting(args.output, input=args.input, config=args.config)
+        model = build_model(args.config) if args.config else None
         weights, kind = convert(read_checkpoint(args.input), model, args.kind, args.skip_classifier)
         write_checkpoint(args.output, weights, converted_from=kind)
-    except (CheckpointError, OSError) as error:
+    except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
     checked = f', loads strictly into {args.config}' if args.config else ''

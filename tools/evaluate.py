@@ -11,12 +11,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmrefine.evaluation.coco_files import atomic_file
 from mmrefine.evaluation.evaluate import BACKENDS
 from mmrefine.evaluation.rules import IOU_TYPES
 from mmrefine.evaluation.score_file import FORMATS, score_file
 from mmrefine.evaluation.submission import json_text
-from mmrefine.outputs import refuse_overwriting
+from mmrefine.outputs import atomic_file, refuse_overwriting
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -7,16 +7,16 @@ from pathlib import Path
 from mmrefine.visualization.curves import find_scalars, plot_run, read_run
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Plot the newest run below a work folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('work_dir', type=Path)
     parser.add_argument('out', type=Path, help='picture file, e.g. training.png')
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     try:
         run = read_run(find_scalars(args.work_dir))
         plot_run(run, args.out, args.work_dir.name)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         sys.exit(f'plot_training: {error}')
     print(f'{args.out} written')
 

@@ -12,6 +12,7 @@ from mmdet.apis import inference_detector
 import mmrefine  # noqa: F401  (registers the components)
 from mmrefine.load_model import load_model
 from mmrefine.masks import to_dense
+from mmrefine.outputs import refuse_overwriting
 from mmrefine.visualization.embedding import embedding_colours
 from mmrefine.visualization.overlays import (
     Instances,
@@ -21,7 +22,7 @@ from mmrefine.visualization.overlays import (
 )
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='a config with an EmbedMask model')
@@ -32,7 +33,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--scale', type=int, default=2, help='enlargement')
     parser.add_argument('--free', action='store_true', help='leave out the two coordinates')
     parser.add_argument('--device', default='cpu')
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def row(model: torch.nn.Module, path: Path, args: argparse.Namespace) -> list[np.ndarray]:
@@ -65,24 +66,44 @@ def row(model: torch.nn.Module, path: Path, args: argparse.Namespace) -> list[np
     ]
 
 
-def main() -> int:
-    """Draw one row of panels a picture."""
-    args = parse_args()
-    try:
-        model = load_model(args.config, args.checkpoint, args.device)
-    except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
+def check_out(args: argparse.Namespace) -> None:
+    """Make sure that the picture can be written, before the work.
+
+    Raises:
+        ValueError: OpenCV writes no such files, or it would replace a file that is read.
+    """
+    if not cv2.haveImageWriter(str(args.out)):
+        raise ValueError(f'--out {args.out} names no picture file: end it with .png or .jpg')
+    refuse_overwriting(args.out, config=args.config, checkpoint=args.checkpoint)
+    for path in args.images:
+        refuse_overwriting(args.out, images=path)
+
+
+def draw(args: argparse.Namespace) -> None:
+    """Draw one row of panels a picture.
+
+    Raises:
+        OSError: A file cannot be read or written.
+        ValueError: The model has no pixel embeddings, or cannot be loaded.
+    """
+    check_out(args)
+    model = load_model(args.config, args.checkpoint, args.device)
     if not hasattr(getattr(model, 'mask_head', None), 'coord_embed'):
-        print(f'{args.config}: {type(model).__name__} has no pixel embeddings', file=sys.stderr)
-        return 1
+        raise ValueError(f'{args.config}: {type(model).__name__} has no pixel embeddings')
+    panels = [panel for path in args.images for panel in row(model, path, args)]
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(args.out), contact_sheet(panels, columns=3)[..., ::-1]):
+        raise OSError(f'cannot write {args.out}')
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Draw; exit status 1 with one sentence if something cannot be drawn."""
+    args = parse_args(argv)
     try:
-        panels = [panel for path in args.images for panel in row(model, path, args)]
+        draw(args)
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(args.out), contact_sheet(panels, columns=3)[..., ::-1])
     print(f'{len(args.images)} pictures written to {args.out}')
     return 0
 

@@ -14,6 +14,7 @@ from mmengine.structures import InstanceData
 from mmengine.utils import ProgressBar
 
 import mmrefine  # noqa: F401  (registers the components)
+from mmrefine.outputs import refuse_overwriting
 from mmrefine.sipmask.video.drawing import draw_objects
 from mmrefine.sipmask.video.frames import Clip, FrameWriter
 from mmrefine.sipmask.video.inference import VideoSegmenter, track_clip
@@ -40,9 +41,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Run the tool; 0 on success, 1 with a sentence on bad input."""
     args = parse_arguments(arguments)
+    inputs = {'input': args.input, 'config': args.config, 'checkpoint': args.checkpoint}
     try:
-        clip = Clip(args.input, args.skip_unreadable)
+        refuse_overwriting(args.output, **inputs)
+        clip = Clip(args.input, args.skip_unreadable, warn)
         writer = FrameWriter(args.output, args.fps or clip.rate)
+        refuse_overwriting(writer.results_path, **inputs)
         segmenter = VideoSegmenter.from_files(args.config, args.checkpoint, args.device)
         count, tracks = run(clip, writer, segmenter, args.score, args.video_id)
     except (OSError, ValueError) as error:
@@ -50,6 +54,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     print(f'\n{count} frames, {tracks} objects; tracks: {writer.results_path}')
     return 0
+
+
+def warn(sentence: str) -> None:
+    """Say it below the progress bar."""
+    print(f'\nwarning: {sentence}', file=sys.stderr)
 
 
 def run(

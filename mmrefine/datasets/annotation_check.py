@@ -1,6 +1,7 @@
 """Find what is wrong with a COCO-format annotation file before training stumbles over it."""
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -41,10 +42,18 @@ _FAULTS: dict[str, tuple[str, bool]] = {
     'fields': ('annotations without a box [x, y, width, height] of finite numbers', True),
     'rle': ('run lengths of another size than the image, or without counts and size', True),
     'mask': ('annotations without a mask', False),
-    'area': ('annotations without an area: add the number of mask pixels', True),
+    'area': (
+        'annotations without an area that is a finite number: add the number of mask pixels',
+        True,
+    ),
     'empty box': ('boxes less than a pixel wide or high, or masks without area', False),
     'outside': ('boxes that lie outside their image', False),
     'polygon': ('polygons of fewer than 3 points, or an odd number of coordinates', False),
+    'points': (
+        'masks that are neither run lengths nor a list of polygons, each one flat list '
+        '[x1, y1, x2, y2, ...] of finite numbers',
+        True,
+    ),
     'file': ('images without file_name, width and height', True),
 }
 
@@ -88,11 +97,7 @@ def check_annotations(content: Record, classes: Sequence[str] = ()) -> list[Prob
     )
     found['image twice'] = _repeated([image.get('id') for image in content['images']])
     found['id twice'] = _repeated([a.get('id') for a in content['annotations']])
-    found['file'] = [
-        image.get('id')
-        for image in content['images']
-        if not all(image.get(key) for key in ('file_name', 'width', 'height'))
-    ]
+    found['file'] = [image.get('id') for image in content['images'] if lacks_file(image)]
     for annotation in content['annotations']:
         image = images.get(annotation.get('image_id'))
         for fault in _faults(annotation, image, categories):
@@ -105,6 +110,13 @@ def check_annotations(content: Record, classes: Sequence[str] = ()) -> list[Prob
     return sorted(problems, key=lambda problem: not problem.fatal)
 
 
+def lacks_file(image: Record) -> bool:
+    """Whether an entry of ``images`` does not say which picture it is, or of what size."""
+    name = image.get('file_name')
+    sized = all(_is_number(image.get(key)) and image[key] > 0 for key in ('width', 'height'))
+    return not (isinstance(name, str) and name and sized)
+
+
 def _faults(annotation: Record, image: Record | None, categories: set[Any]) -> Iterator[str]:
     """Name the faults of one annotation."""
     if annotation.get('category_id') not in categories:
@@ -112,32 +124,46 @@ def _faults(annotation: Record, image: Record | None, categories: set[Any]) -> I
     if image is None:
         yield 'image'
         return
-    width, height = image.get('width') or 0, image.get('height') or 0
-    box = annotation.get('bbox')
+    sides = image.get('width'), image.get('height')
+    width, height = (side if _is_number(side) else 0 for side in sides)
+    box, area = annotation.get('bbox'), annotation.get('area')
     if not _is_box(box):
         yield 'fields'
-    elif box[2] < 1 or box[3] < 1 or annotation.get('area', 1) <= 0:
+    elif box[2] < 1 or box[3] < 1 or (_is_number(area) and area <= 0):
         yield 'empty box'
     elif min(box[0] + box[2], width) <= max(box[0], 0) or (
         min(box[1] + box[3], height) <= max(box[1], 0)
     ):
         yield 'outside'
-    if 'area' not in annotation:
+    if not _is_number(area):
         yield 'area'
     mask = annotation.get('segmentation')
     if not mask:
         yield 'mask'
     elif isinstance(mask, dict):
-        if not mask.get('counts') or list(mask.get('size', ())) != [height, width]:
+        if not mask.get('counts') or mask.get('size') != [height, width]:
             yield 'rle'
-    elif not all(isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0 for p in mask):
+    elif not isinstance(mask, list) or not all(map(_is_flat, mask)):
+        yield 'points'
+    elif not all(len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in mask):
         yield 'polygon'
 
 
 def _is_box(box: Any) -> TypeGuard[list[float]]:
     if not isinstance(box, list) or len(box) != 4:
         return False
-    return all(isinstance(side, int | float) and abs(side) < float('inf') for side in box)
+    return all(map(_is_number, box))
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and abs(value) < math.inf
+
+
+def _is_flat(polygon: Any) -> bool:
+    # COCO holds tens of millions of coordinates: no Python step for each of them.
+    if not isinstance(polygon, list) or not set(map(type, polygon)) <= {int, float}:
+        return False
+    return abs(sum(polygon)) < math.inf
 
 
 def _repeated(values: Sequence[Any]) -> list[Any]:

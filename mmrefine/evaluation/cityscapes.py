@@ -8,14 +8,17 @@ groups and small instances, which only excuse predictions, keep their pixels.
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from logging import WARNING
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import cv2
 import numpy as np
+from mmengine.logging import print_log
 
 from .boundary import Crop, band_width, crop_iou, inner_band
+from .image_files import image_file
 from .progress import progress_bar
 from .submission import CITYSCAPES_IDS
 
@@ -49,6 +52,8 @@ def score_cityscapes(
 
     Args:
         pairs: Text file of the predictions and ``*_gtFine_instanceIds.png`` of every image.
+            Predictions whose label id is no class with instances are left out, as by the official
+            code; how many is logged.
         iou_types: ``'segm'`` and / or ``'boundary'``.
         dilation_ratio: Width of the boundary band over the image diagonal.
         show_progress: Draw a progress bar.
@@ -57,7 +62,7 @@ def score_cityscapes(
         ``<type>_AP``, ``<type>_AP50`` and ``<type>_AP/<class>``; 0-1, or -1 without ground truth.
 
     Raises:
-        ValueError: Other IoU types, or there are no pairs.
+        ValueError: Other IoU types, there are no pairs, or a file that cannot be read.
     """
     iou_types = list(iou_types)
     if not iou_types or set(iou_types) - {'segm', 'boundary'}:
@@ -69,15 +74,23 @@ def score_cityscapes(
     with tempfile.TemporaryDirectory() as scratch:
         args = _arguments(engine, Path(scratch) / 'gtInstances.json')
         matches: dict = {}
+        left_out = 0
         with progress_bar('images', len(pairs), show_progress) as step:
             for prediction, truth in pairs:
-                # The official function wants all predictions below one folder.
-                args.predictionPath = str(prediction.parent)
-                truths = engine.instances2dict([str(truth)])
-                matches.update(
-                    engine.matchGtWithPreds([str(prediction)], [str(truth)], truths, args)
-                )
+                try:
+                    matches[str(truth)], ignored = _match(engine, prediction, truth, args)
+                except (OSError, SyntaxError) as error:  # Pillow's SyntaxError: a broken PNG
+                    raise ValueError(
+                        f'{prediction}: a PNG it lists, or {truth}, cannot be read ({error})'
+                    ) from None
+                left_out += ignored
                 step()
+    if left_out:
+        print_log(
+            f'{left_out} predictions of label ids that are no class with instances were left out',
+            logger='current',
+            level=WARNING,
+        )
     numbers: dict[str, float] = {}
     if 'segm' in iou_types:
         numbers.update(_averages(engine, matches, args, 'segm'))
@@ -86,6 +99,21 @@ def score_cityscapes(
             _lower_to_boundaries(matches, dilation_ratio, min(args.overlaps), step)
         numbers.update(_averages(engine, matches, args, 'boundary'))
     return numbers
+
+
+def _match(engine: ModuleType, prediction: Path, truth: Path, args: Any) -> tuple[dict, int]:
+    """The official ``matchGtWithPreds`` for one image, which stops at label ids it does not know.
+
+    Returns:
+        What the official function stores of an image, and the number of predictions left out.
+    """
+    # The official function wants all predictions below one folder.
+    args.predictionPath = str(prediction.parent)
+    listed = engine.readPredInfo(str(prediction), args)
+    known = {p: i for p, i in listed.items() if i['labelID'] in CITYSCAPES_IDS.values()}
+    instances = engine.filterGtInstances(engine.instances2dict([str(truth)])[str(truth)], args)
+    found = engine.assignGt2Preds(instances, engine.readGTImage(str(truth), args), known, args)
+    return dict(zip(('groundTruth', 'prediction'), found)), len(listed) - len(known)
 
 
 def _arguments(engine: ModuleType, cache: Path) -> Any:
@@ -181,7 +209,7 @@ def truth_file(image: Mapping, annotation_file: Path) -> Path | None:
     Raises:
         ValueError: Several splits have the image, and the json's name does not say which is meant.
     """
-    name = Path(image.get('segm_file') or image['file_name']).name
+    name = Path(image.get('segm_file') or image_file(image)).name
     for suffix in ('_leftImg8bit.png', '_gtFine_labelIds.png', '_gtFine_instanceIds.png'):
         name = name.removesuffix(suffix)
     city = name.split('_')[0]

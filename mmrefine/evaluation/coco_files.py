@@ -1,37 +1,16 @@
 """Write detections as COCO result lists; files appear whole or not at all."""
 
-import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from mmrefine.outputs import atomic_file
 
 from .detections import Detections
 from .ground_truth import GroundTruth
 from .runs import present
-
-
-@contextlib.contextmanager
-def atomic_file(path: str | Path, mode: str = 'w') -> Iterator[IO]:
-    """Open a file that takes its name only after it was written to the end.
-
-    Args:
-        path: Where it goes; missing folders are made.
-        mode: ``'w'`` or ``'wb'``.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'{path.name}.partial-{os.getpid()}')
-    try:
-        with open(partial, mode, encoding=None if 'b' in mode else 'utf-8') as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def digest(path: str | Path) -> str:

@@ -44,9 +44,10 @@ COCO_CATEGORIES = {
     90: ('toothbrush', 'toothbrush.n.01'),
 }
 # fmt: on
+_REFERENCES = ('image_id', 'category_id')
 
 
-def cocofy(lvis: Mapping[str, Any]) -> dict[str, Any]:
+def cocofy(lvis: Mapping[str, Any], name: str = 'the ground truth') -> dict[str, Any]:
     """Keep the LVIS annotations of COCO's 80 classes, under COCO's category ids.
 
     The categories verified as absent and those not annotated to the end are translated likewise,
@@ -54,16 +55,17 @@ def cocofy(lvis: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         lvis: Parsed LVIS annotation file, v0.5 or v1.
+        name: Used in messages.
 
     Returns:
         A new annotation file; ``lvis`` is not changed.
 
     Raises:
-        ValueError: The categories have no synsets, so this is no LVIS file.
+        ValueError: This is no LVIS file: a list, as results are, no images, categories without
+            synsets.
     """
-    categories = lvis.get('categories') or []
-    if not categories or any('synset' not in c for c in categories):
-        raise ValueError('the categories have no "synset": AP* needs an LVIS annotation file')
+    _check(lvis, name)
+    categories = lvis['categories']
     by_synset = {synset: i for i, (_, synset) in COCO_CATEGORIES.items()}
     target = {c['id']: by_synset[c['synset']] for c in categories if c['synset'] in by_synset}
     frequency = {target[c['id']]: c.get('frequency', 'f') for c in categories if c['id'] in target}
@@ -72,7 +74,7 @@ def cocofy(lvis: Mapping[str, Any]) -> dict[str, Any]:
         lists = ('neg_category_ids', 'not_exhaustive_category_ids')
         return {
             **image,
-            **{k: sorted({target[c] for c in image.get(k, ()) if c in target}) for k in lists},
+            **{k: sorted({target[c] for c in image.get(k) or () if c in target}) for k in lists},
         }
 
     return {
@@ -88,3 +90,27 @@ def cocofy(lvis: Mapping[str, Any]) -> dict[str, Any]:
             for i, (name, synset) in COCO_CATEGORIES.items()
         ],
     }
+
+
+def _check(lvis: Any, name: str) -> None:
+    """What the translation reads; the rest is checked where the result is read."""
+    if not isinstance(lvis, Mapping):
+        raise ValueError(
+            f'{name} holds a {type(lvis).__name__}: expected an LVIS annotation file (ground truth '
+            'and results swapped?)'
+        )
+    for kind, keys in (('images', ('id',)), ('categories', ('id',)), ('annotations', _REFERENCES)):
+        entries = lvis.get(kind) or []
+        if not isinstance(entries, list):
+            raise ValueError(f'{name}: "{kind}" is a {type(entries).__name__}, expected a list')
+        for i, entry in enumerate(entries):
+            missing = [k for k in keys if k not in entry] if isinstance(entry, Mapping) else keys
+            if missing:
+                raise ValueError(f'{name}: {kind}[{i}] has no {missing[0]}')
+    if 'images' not in lvis:
+        raise ValueError(f'{name} has no "images": expected an LVIS annotation file')
+    categories = lvis.get('categories')
+    if not categories or any('synset' not in c for c in categories):
+        raise ValueError(
+            f'{name} has categories without "synset": AP* needs an LVIS annotation file'
+        )

@@ -20,6 +20,16 @@ def _load_storage(data: bytes) -> Any:
     return torch.load(io.BytesIO(data), weights_only=True)
 
 
+def _latin1(text: str, encoding: str) -> bytes:
+    if encoding != 'latin1':
+        raise pickle.UnpicklingError(f'it holds bytes as {encoding!r}, which no pickle does')
+    return text.encode('latin1')
+
+
+def _no_bytes() -> bytes:
+    return b''
+
+
 def _allowed() -> dict[tuple[str, str], Any]:
     core = np._core if hasattr(np, '_core') else np.core
     table: dict[tuple[str, str], Any] = {
@@ -28,6 +38,9 @@ def _allowed() -> dict[tuple[str, str], Any]:
         ('torch.storage', '_load_from_bytes'): _load_storage,
         ('numpy', 'ndarray'): np.ndarray,
         ('numpy', 'dtype'): np.dtype,
+        # MMEngine writes protocol 2, where bytes are text to be encoded, or a call for none
+        ('_codecs', 'encode'): _latin1,
+        ('__builtin__', 'bytes'): _no_bytes,
     }
     for package in ('numpy.core.multiarray', 'numpy._core.multiarray'):
         table[package, '_reconstruct'] = core.multiarray._reconstruct
@@ -69,11 +82,15 @@ def read_dump(path: str | Path) -> list[dict]:
     Raises:
         ValueError: The file is cut off, no dump, or holds more than data.
     """
-    try:
-        with open(path, 'rb') as file:
+    with open(path, 'rb') as file:
+        try:
             found = DataUnpickler(file).load()
-    except (pickle.UnpicklingError, EOFError, AttributeError, IndexError, TypeError) as error:
-        raise ValueError(f'{path} cannot be read as a dump: {error or "it was cut off"}') from None
+        except Exception as error:  # a damaged pickle raises nearly anything
+            reason = str(error) or type(error).__name__
+            raise ValueError(
+                f'{path} cannot be read as a dump ({reason}): if it was cut off or damaged, copy '
+                'or write it again'
+            ) from None
     if not isinstance(found, list) or not all(isinstance(s, dict) and 'img_id' in s for s in found):
         raise ValueError(f'{path} is no dump of `mim test --out`: expected a list of data samples')
     return found
@@ -85,18 +102,30 @@ def sample_entries(
     """Turn the predictions of one image into COCO result entries, with masks if there are any.
 
     Args:
-        sample: With ``img_id``, ``ori_shape`` and ``pred_instances``.
+        sample: With ``img_id``, ``ori_shape`` and ``pred_instances`` (dict or InstanceData).
         gt: Sizes of the images.
         categories: Category id of every label.
 
     Raises:
-        ValueError: An unknown image or label, or predictions that cannot be written.
+        ValueError: An unknown image or label, no predictions, or some that cannot be written.
     """
     image = sample['img_id']
     if image not in gt.sizes:
         raise ValueError(f'image {image!r} is not in {gt.name}')
     size = gt.sizes[image]
-    found = read_instances(sample['pred_instances'], size, f'image {image!r}')
+    pred: Any = sample.get('pred_instances')
+    if not hasattr(pred, 'keys'):  # a dict of a dump, InstanceData of a model
+        raise ValueError(
+            f'image {image!r} of the dump has no pred_instances (it has {sorted(map(str, sample))})'
+            ': write it with `mim test --out` from a detector'
+        )
+    missing = [key for key in ('scores', 'bboxes', 'labels') if key not in pred]
+    if missing:
+        raise ValueError(
+            f'image {image!r} of the dump has pred_instances without {", ".join(missing)} (they '
+            f'have {sorted(map(str, pred.keys()))}): write it with `mim test --out` from a detector'
+        )
+    found = read_instances(pred, size, f'image {image!r}')
     scores = found['scores'] if found['mask_scores'] is None else found['mask_scores']
     for i, label in enumerate(found['labels'].tolist()):
         if not 0 <= label < len(categories):

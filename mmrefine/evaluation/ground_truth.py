@@ -1,8 +1,10 @@
 """What a data set says is true: the checked contents of a COCO or LVIS file."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -123,10 +125,7 @@ class GroundTruth:
             if boxes and 'bbox' not in a:
                 if not a.get('segmentation'):
                     raise ValueError(f'{self.name}: annotation {a["file_id"]} has no bbox')
-                rle = a['segmentation']
-                if not self._masks_ready:
-                    size = self.sizes[a['image_id']]
-                    rle = {'size': list(size), 'counts': to_counts(rle, size)}
+                rle = a['segmentation'] if self._masks_ready else self._rle(a)
                 a['bbox'] = coco_mask.toBbox(rle).tolist()
 
     def _encode_masks(self, needed: bool) -> None:
@@ -136,14 +135,7 @@ class GroundTruth:
                 if needed:
                     raise ValueError(f'{self.name}: annotation {a["file_id"]} has no segmentation')
                 continue
-            size = self.sizes[a['image_id']]
-            try:
-                counts = to_counts(a['segmentation'], size)
-            except ValueError as error:
-                raise ValueError(
-                    f'{self.name}: annotation {a["file_id"]} of image {a["image_id"]}: {error}'
-                ) from None
-            a['segmentation'] = {'size': list(size), 'counts': counts}
+            a['segmentation'] = self._rle(a)
             done.append(a)
         areas = np.array([a['segmentation']['size'] for a in done], np.int64).reshape(-1, 2).prod(1)
         for i in misfits([a['segmentation']['counts'] for a in done], areas)[:1]:
@@ -151,6 +143,17 @@ class GroundTruth:
                 f'{self.name}: the RLE of annotation {done[i]["file_id"]} cannot be decoded'
             )
         self._masks_ready = len(done) == len(self.annotations)
+
+    def _rle(self, annotation: dict) -> dict:
+        size = self.sizes[annotation['image_id']]
+        try:
+            counts = to_counts(annotation['segmentation'], size)
+        except ValueError as error:
+            raise ValueError(
+                f'{self.name}: annotation {annotation["file_id"]} of image '
+                f'{annotation["image_id"]}: {error}'
+            ) from None
+        return {'size': list(size), 'counts': counts}
 
 
 def load_json(path: str | Path) -> Any:
@@ -226,14 +229,21 @@ def _annotations(name: str, entries: Any, sizes: dict, categories: dict) -> Iter
         annotation.update(
             {k: entry[k] for k in ('area', 'segmentation') if entry.get(k) is not None}
         )
+        area = annotation.get('area', 0.0)
+        if not isinstance(area, Real) or not math.isfinite(area):
+            raise ValueError(f'{label} has the area {area!r}: expected a finite number')
         if entry.get('bbox') is not None:
             annotation['bbox'] = _box(label, entry['bbox'])
         yield annotation
 
 
 def _box(label: str, box: Any) -> list[float]:
-    if not isinstance(box, Sequence) or len(box) != 4 or not np.isfinite(box).all():
-        raise ValueError(f'{label} has the bbox {box!r}: expected four finite numbers x, y, w, h')
+    numbers = isinstance(box, Sequence) and all(isinstance(value, Real) for value in box)
+    if not numbers or len(box) != 4 or not np.isfinite(box).all():
+        raise ValueError(
+            f'{label} has the bbox {box!r}: expected four finite numbers x, y, w, h; leave "bbox" '
+            'out and it is made from the segmentation'
+        )
     if box[2] < 0 or box[3] < 0:
         raise ValueError(f'{label} has the bbox {list(box)} with a negative width or height')
     return [float(value) for value in box]
@@ -261,6 +271,11 @@ def _federation(name: str, data: Mapping) -> Federation:
                     f'{name}: image {image["id"]} has no "{key}", so this is no LVIS file; score '
                     'it '
                     'with the COCO protocol'
+                )
+            if not isinstance(image[key], Collection) or isinstance(image[key], str):
+                raise ValueError(
+                    f'{name}: image {image["id"]} has the {key} {image[key]!r}: expected a list of '
+                    'category ids'
                 )
             table[image['id']] = frozenset(image[key])
     frequency = {c['id']: c.get('frequency') for c in data['categories']}

@@ -109,7 +109,7 @@ class MaskAPMetric(BaseMetric):
         with get_local_path(ann_file, backend_args=backend_args) as path:
             data = load_json(path)
         if self.protocol == 'coco-on-lvis':
-            data = cocofy(data)
+            data = cocofy(data, str(ann_file))
         return GroundTruth.from_dict(data, self.rules.federated, name=ann_file)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:

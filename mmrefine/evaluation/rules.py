@@ -40,6 +40,9 @@ class Rules:
     def __post_init__(self) -> None:
         if not self.max_dets or any(not isinstance(n, int) or n < 1 for n in self.max_dets):
             raise ValueError(f'max_dets must be positive integers, got {self.max_dets}')
+        for name, cap in (('per_image', self.per_image), ('per_category', self.per_category)):
+            if cap is not None and (not isinstance(cap, int) or cap < 1):
+                raise ValueError(f'max_dets ({name}) must be a positive integer, got {cap!r}')
         if 'all' not in self.areas:
             raise ValueError(f"areas must have an entry 'all', got {sorted(self.areas)}")
         for name, (least, most) in self.areas.items():
@@ -79,6 +82,8 @@ def make_rules(
     if protocol not in PROTOCOLS:
         raise ValueError(f'protocol must be one of {", ".join(PROTOCOLS)}; got {protocol!r}')
     if isinstance(max_dets, Sequence):
+        if not max_dets:
+            raise ValueError('max_dets must be positive integers, got none')
         caps = tuple(sorted(set(max_dets)))
     elif max_dets is not None:
         caps = tuple(n for n in (1, 10) if n < max_dets) + (max_dets,)

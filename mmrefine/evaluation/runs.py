@@ -122,8 +122,8 @@ def to_counts(segmentation: Any, size: tuple[int, int]) -> bytes:
         The compressed counts.
 
     Raises:
-        ValueError: An RLE of another size, a polygon of fewer than three points or with half a
-            point, or something else altogether.
+        ValueError: An RLE of another size, a polygon of fewer than three points, with half a point
+            or with something else than finite numbers, or something else altogether.
     """
     if isinstance(segmentation, dict):
         return _rle_counts(segmentation, size)
@@ -142,7 +142,7 @@ def to_counts(segmentation: Any, size: tuple[int, int]) -> bytes:
                 f'polygon {i} has {len(polygon) / 2:g} points, at least 3 are needed: remove it or '
                 'give the object a real outline'
             )
-        if not np.isfinite(polygon).all():
+        if not _finite(polygon):
             raise ValueError(f'polygon {i} has a coordinate that is not a finite number')
     parts = coco_mask.frPyObjects([list(polygon) for polygon in segmentation], *size)
     return coco_mask.merge(parts)['counts']
@@ -151,9 +151,9 @@ def to_counts(segmentation: Any, size: tuple[int, int]) -> bytes:
 def _rle_counts(rle: dict, size: tuple[int, int]) -> bytes:
     if 'counts' not in rle or 'size' not in rle:
         raise ValueError(f'the RLE has the keys {sorted(rle)}: expected "size" and "counts"')
-    if list(rle['size']) != list(size):
+    if not isinstance(rle['size'], Iterable) or list(rle['size']) != list(size):
         raise ValueError(
-            f'the RLE has the size {list(rle["size"])}, the image is {list(size)} (height, width): '
+            f'the RLE has the size {rle["size"]}, the image is {list(size)} (height, width): '
             'masks must be given at the size of the original image'
         )
     counts = rle['counts']
@@ -166,11 +166,24 @@ def _rle_counts(rle: dict, size: tuple[int, int]) -> bytes:
             ) from None
     if isinstance(counts, bytes):
         return counts
-    if not isinstance(counts, (list, tuple)) or sum(counts) != size[0] * size[1] or min(counts) < 0:
+    if not isinstance(counts, (list, tuple)) or not _finite(counts):
+        raise ValueError(
+            f'the RLE counts are {_shorten(counts)}: expected a string or a list of run lengths'
+        )
+    if not counts or sum(counts) != size[0] * size[1] or min(counts) < 0:
         raise ValueError(
             f'the RLE counts {_shorten(counts)} do not add up to {size[0]} x {size[1]}'
         )
     return coco_mask.frPyObjects({'size': list(size), 'counts': list(counts)}, *size)['counts']
+
+
+def _finite(values: Sequence) -> bool:
+    """Whether these are finite numbers and nothing else: no None, no text, no nested lists."""
+    try:
+        numbers = np.array(values)
+    except ValueError:  # nested lists of different lengths
+        return False
+    return numbers.ndim == 1 and numbers.dtype.kind in 'iuf' and bool(np.isfinite(numbers).all())
 
 
 def _shorten(value: Any) -> str:

@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 
 from mmrefine.masks import to_dense
+from mmrefine.outputs import atomic_file
 
-from .coco_files import atomic_file, write_json_list
+from .coco_files import write_json_list
 from .detections import Detections
 from .ground_truth import GroundTruth, Id
 

@@ -47,7 +47,8 @@ def _draw(header: list[str], lines: list[list[str]]) -> str:
     table = Table(*header)
     for line in lines:
         table.add_row(*line)
-    console = Console(width=max(80, 12 * len(header)), color_system=None)
+    # Categories have any name: `x [/b]` and `:car:` are no markup.
+    console = Console(width=max(80, 12 * len(header)), color_system=None, markup=False, emoji=False)
     with console.capture() as capture:
         console.print(table)
     return capture.get()

@@ -7,11 +7,14 @@ annotations and results are read here (layout: YouTube-VIS 2019, arXiv 1905.0480
 Shapes:   T frames of h x w pixels make a strip of h x (w T).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from logging import WARNING
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mmengine.logging import print_log
 
 from mmrefine.masks.rle import toggles_to_rle
 
@@ -106,7 +109,11 @@ class VideoTruth:
             raise ValueError(
                 f'{name} has no "videos" and "categories": expected a YouTube-VIS annotation file'
             )
-        self.videos = {v['id']: _shape(name, v) for v in data['videos']}
+        if not isinstance(data['videos'], list):
+            raise ValueError(
+                f'{name}: "videos" is a {type(data["videos"]).__name__}, expected a list'
+            )
+        self.videos = {_id(name, i, v): _shape(name, v) for i, v in enumerate(data['videos'])}
         images = [{'id': i, 'height': h, 'width': w * t} for i, (h, w, t) in self.videos.items()]
         tracks = [self._track(name, i, a) for i, a in enumerate(data.get('annotations') or ())]
         self.strips = GroundTruth.from_dict(
@@ -120,8 +127,10 @@ class VideoTruth:
 
     def _track(self, name: str, i: int, annotation: Mapping) -> dict:
         label = f'{name}: annotations[{i}]'
+        if not isinstance(annotation, Mapping):
+            raise ValueError(f'{label} must be an object with video_id and category_id')
         video = annotation.get('video_id')
-        if video not in self.videos:
+        if not isinstance(video, Hashable) or video not in self.videos:
             raise ValueError(f'{label} belongs to video {video!r}, which is not listed')
         h, w, length = self.videos[video]
         frames = read_frames(label, annotation.get('segmentations'), (h, w), length)
@@ -136,21 +145,28 @@ class VideoTruth:
         }
 
 
-def load_tracks(results: str | Path | Iterable[Mapping], truth: VideoTruth) -> Detections:
+def load_tracks(
+    results: str | Path | Iterable[Mapping], truth: VideoTruth, unknown: str = 'error'
+) -> Detections:
     """Read YouTube-VIS results as detections on film strips.
 
     Args:
         results: Path of a json list, or its entries: ``video_id``, ``category_id``, ``score`` and
             ``segmentations`` with one RLE or None a frame.
         truth: What the entries must refer to.
+        unknown: What to do with tracks of videos or categories that ``truth`` does not list:
+            ``'error'``, or ``'drop'`` them and log how many.
 
     Raises:
         ValueError: A damaged file, or the first entry that is wrong and why.
     """
+    if unknown not in ('error', 'drop'):
+        raise ValueError(f"unknown must be 'error' or 'drop', got {unknown!r}")
     entries = iterate_json_list(results) if isinstance(results, (str, Path)) else results
     videos: list[Id] = []
     categories: list[Id] = []
     scores, areas, counts = [], [], []
+    dropped: Counter = Counter()
     for i, entry in enumerate(entries):
         label = f'results[{i}]'
         if not isinstance(entry, Mapping):
@@ -158,16 +174,16 @@ def load_tracks(results: str | Path | Iterable[Mapping], truth: VideoTruth) -> D
         for key in ('video_id', 'category_id', 'score'):
             if key not in entry:
                 raise ValueError(f'{label} has no "{key}" (it has {sorted(entry)})')
-        if entry['video_id'] not in truth.videos:
+        foreign = _unlisted(entry, truth)
+        if foreign is not None and unknown == 'error':
             raise ValueError(
-                f'{label} has the video_id {entry["video_id"]!r}, which {truth.strips.name} does '
-                'not list'
+                f'{label} has the {foreign} {entry[foreign]!r}, which {truth.strips.name} does not '
+                'list. If these results cover more than this ground truth, drop such entries: '
+                "--unknown drop (unknown='drop')"
             )
-        if entry['category_id'] not in truth.strips.categories:
-            raise ValueError(
-                f'{label} has the category_id {entry["category_id"]!r}, which '
-                f'{truth.strips.name} does not list'
-            )
+        if foreign is not None:
+            dropped[foreign] += 1
+            continue
         h, w, length = truth.videos[entry['video_id']]
         label = f'{label} (video {entry["video_id"]})'
         frames = read_frames(label, entry.get('segmentations'), (h, w), length)
@@ -176,6 +192,10 @@ def load_tracks(results: str | Path | Iterable[Mapping], truth: VideoTruth) -> D
         counts.append(join_frames(frames, (h, w)))
         videos.append(entry['video_id'])
         categories.append(entry['category_id'])
+    for key, number in dropped.items():
+        print_log(
+            f'{number} results of unknown {key}s were left out', logger='current', level=WARNING
+        )
     return Detections(
         videos,
         categories,
@@ -186,8 +206,21 @@ def load_tracks(results: str | Path | Iterable[Mapping], truth: VideoTruth) -> D
     )
 
 
+def _unlisted(entry: Mapping, truth: VideoTruth) -> str | None:
+    for key, table in (('video_id', truth.videos), ('category_id', truth.strips.categories)):
+        if not isinstance(entry[key], Hashable) or entry[key] not in table:
+            return key
+    return None
+
+
+def _id(name: str, i: int, video: Any) -> Id:
+    if not isinstance(video, Mapping) or 'id' not in video:
+        raise ValueError(f'{name}: videos[{i}] has no id')
+    return video['id']
+
+
 def _shape(name: str, video: Mapping) -> tuple[int, int, int]:
     length = video.get('length') or len(video.get('file_names') or ())
-    if not length or 'height' not in video or 'width' not in video:
+    if not length or not video.get('height') or not video.get('width'):
         raise ValueError(f'{name}: video {video.get("id")!r} has no height, width and length')
     return int(video['height']), int(video['width']), int(length)

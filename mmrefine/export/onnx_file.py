@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mmrefine.evaluation.coco_files import atomic_file
+from mmrefine.outputs import atomic_file
 
 from .parts import Part, part_of
 from .pooling import OPSET

@@ -13,7 +13,7 @@ from threading import Lock
 
 from mmengine.config import Config
 
-from mmrefine.evaluation.coco_files import atomic_file
+from mmrefine.outputs import atomic_file
 from mmrefine.visualization.curves import find_scalars
 
 from .plan import CONFIGS, Job, make_config, require_pictures

@@ -27,13 +27,13 @@ def find_scalars(work_dir: str | Path) -> Path:
     Raises:
         FileNotFoundError: There is none.
     """
-    logs = sorted(Path(work_dir).glob('**/vis_data/scalars.json'))
+    logs = Path(work_dir).glob('**/vis_data/scalars.json')
     # A test in the same folder writes a log, too.
     found = [log for log in logs if '"loss"' in log.read_text()]
     if not found:
         raise FileNotFoundError(f'no training log (vis_data/scalars.json) below {work_dir}')
-    # Folders are named by date and time.
-    return found[-1]
+    # RUN/vis_data/scalars.json: a run's folder is named by date and time, what lies above is not.
+    return max(found, key=lambda log: (log.parents[1].name, log))
 
 
 def read_run(scalars: str | Path) -> Run:
@@ -63,8 +63,13 @@ def plot_run(run: Run, out: str | Path, title: str = '') -> None:
     """Draw losses (left axis) and mask AP (right axis) into a picture file.
 
     Raises:
-        ValueError: The run logged no loss.
+        OSError: The file cannot be written.
+        ValueError: The run logged no loss, or ``out`` names no picture file.
     """
+    out = Path(out)
+    # Without a suffix, matplotlib would choose one and write another file than the one named.
+    if not out.suffix or out.is_dir():
+        raise ValueError(f'{out} names no picture file: give one with a suffix, as in {out}.png')
     if 'loss' not in run.losses:
         raise ValueError('the log holds no training loss to plot')
     # matplotlib is slow to import and needs no display here.
@@ -83,5 +88,5 @@ def plot_run(run: Run, out: str | Path, title: str = '') -> None:
         right.plot(*zip(*run.aps), 'ko--', label='mask AP')
         right.set(ylabel='mask AP', ylim=(0, max(0.5, 1.1 * max(ap for _, ap in run.aps))))
         right.annotate(f'{run.aps[-1][1]:.3f}', run.aps[-1], (-8, 8), textcoords='offset points')
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=110)

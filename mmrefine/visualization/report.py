@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 
 from ..evaluation import GroundTruth, cocofy, load_results, make_rules
-from ..evaluation.coco_files import atomic_file
 from ..evaluation.ground_truth import load_json
+from ..evaluation.image_files import image_file
+from ..outputs import atomic_file
 from .boundary_errors import Objects
 from .report_page import Card, render
 from .report_panels import make_panels
@@ -60,7 +61,7 @@ def write_report(
     rules = make_rules(format, max_dets)
     data = load_json(gt)
     if format == 'coco-on-lvis':
-        data = cocofy(data)
+        data = cocofy(data, str(gt))
     truth = GroundTruth.from_dict(data, rules.federated, name=str(gt))
     truth.require(masks=True)
     unknown = 'drop' if format == 'coco-on-lvis' else 'error'
@@ -98,7 +99,8 @@ def _worst_of_each_order(ranked: list[Ranked], count: int, several: bool) -> lis
 
 
 def _file_name(image: Mapping) -> str:
-    return str(image.get('file_name') or Path(image.get('coco_url', str(image['id']))).name)
+    named = image.get('file_name') or image.get('coco_url')
+    return str(image_file(image) if named else image['id'])
 
 
 def _card(
@@ -130,6 +132,8 @@ def _read(
     if images is None:
         return grey, ''
     path = Path(images) / file_name
+    if not path.is_file():  # LVIS names the split too, images may be its folder
+        path = Path(images) / Path(file_name).name
     picture = cv2.imread(str(path)) if path.is_file() else None
     if picture is None:
         return grey, f'The picture {file_name} was not found or cannot be read.'

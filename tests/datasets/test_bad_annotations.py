@@ -10,7 +10,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from mmcv.transforms import LoadImageFromFile
 from mmdet.registry import DATASETS, MODELS
+from PIL import Image
 from pycocotools import mask as coco_mask
 
 from mmrefine.datasets.annotation_check import check_annotations, read_annotations
@@ -133,6 +135,18 @@ BROKEN = {
     'no box': ({k: v for k, v in annotation().items() if k != 'bbox'}, 'without a box'),
     'NaN box': (annotation(bbox=[4.0, float('nan'), 16.0, 16.0]), 'finite numbers'),
     'no area field': ({k: v for k, v in annotation().items() if k != 'area'}, 'without an area'),
+    'area null': (annotation(area=None), 'without an area'),
+    'area NaN': (annotation(area=float('nan')), 'without an area'),
+    'area text': (annotation(area='128'), 'without an area'),
+    'points': (annotation(segmentation=[[[4, 4], [20, 4], [4, 20]]]), 'flat list'),
+    'six points': (annotation(segmentation=[[[4, 4], [20, 4], [4, 20]] * 2]), 'flat list'),
+    'polygon not in a list': (annotation(segmentation=TRIANGLE), 'flat list'),
+    'mask text': (annotation(segmentation='1 2 3'), 'flat list'),
+    'NaN point': (annotation(segmentation=[[float('nan'), *TRIANGLE[1:]]]), 'finite numbers'),
+    'RLE of no size': (
+        annotation(segmentation={'size': None, 'counts': [0, 1200]}),
+        'run lengths of another size',
+    ),
     'RLE of another size': (
         annotation(segmentation={'size': [40, 30], 'counts': [0, 1200]}),
         'run lengths of another size',
@@ -149,6 +163,16 @@ def test_broken_records_are_refused_with_their_ids(name, tmp_path) -> None:
         build(tmp_path, data)
     assert 'truth.json' in str(caught.value)
     assert f': {fault["id"]})' in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    'fault', [{'file_name': None}, {'file_name': 7}, {'width': None}, {'height': '30'}]
+)
+def test_images_without_name_or_size_are_named(fault) -> None:
+    data = content()
+    data['images'][1].update(fault)
+    problem = check_annotations(data)[0]
+    assert ('without file_name' in problem.text, problem.ids, problem.fatal) == (True, (2,), True)
 
 
 def test_classes_that_the_file_lacks_are_refused(tmp_path) -> None:
@@ -229,27 +253,48 @@ def test_tiny_and_huge_pictures_pass_the_pipeline(height, width, tmp_path) -> No
     assert batch['inputs'].shape[2] % 32 == batch['inputs'].shape[3] % 32 == 0
 
 
+def run(*words: object) -> subprocess.CompletedProcess:
+    """The command."""
+    tool = Path(__file__).parents[2] / 'tools/check_annotations.py'
+    path = os.pathsep.join([str(tool.parents[1]), os.environ.get('PYTHONPATH', '')])
+    return subprocess.run(
+        [sys.executable, str(tool), *map(str, words)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, 'PYTHONPATH': path},
+    )
+
+
 def test_the_command_lists_problems(tmp_path) -> None:
     data = content()
     data['annotations'] += [annotation(id=2, category_id=99), FAULTS['outside'][0] | {'id': 3}]
+    data['images'].append({'id': 3, 'width': 40, 'height': 30})
     (tmp_path / 'truth.json').write_text(json.dumps(data))
     cv2.imwrite(str(tmp_path / '1.png'), np.zeros((30, 41, 3), np.uint8))
-    tool = Path(__file__).parents[2] / 'tools/check_annotations.py'
-
-    def run(*words: object) -> subprocess.CompletedProcess:
-        path = os.pathsep.join([str(tool.parents[1]), os.environ.get('PYTHONPATH', '')])
-        return subprocess.run(
-            [sys.executable, str(tool), *map(str, words)],
-            capture_output=True,
-            text=True,
-            env={**os.environ, 'PYTHONPATH': path},
-        )
-
     result = run(tmp_path / 'truth.json', '--classes', 'bird', '--images', tmp_path)
     assert result.returncode == 1
-    for part in ('bird', '(1: 2)', '(1: 3)', 'cannot be read (1: 2.png)', 'another size', '1.png'):
+    for part in ('bird', '(1: 2)', 'cannot be read (1: 2.png)', 'another size', '1.png'):
         assert part in result.stdout
+    assert 'without file_name, width and height (1: 3)' in result.stdout
     missing = run(tmp_path / 'nowhere.json')
     assert missing.returncode == 1
     assert 'nowhere.json' in missing.stderr
     assert 'Traceback' not in missing.stderr
+
+
+def test_the_command_turns_pictures_as_training_does(tmp_path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: turn by 90 degrees
+    Image.new('RGB', (60, 30)).save(tmp_path / '1.jpg', exif=exif)
+    read = LoadImageFromFile().transform({'img_path': str(tmp_path / '1.jpg')})['img']
+    assert read.shape == (60, 30, 3)
+    data = {**content(), 'annotations': []}
+    data['images'] = [{'id': 1, 'file_name': '1.jpg', 'width': 30, 'height': 60}]
+    (tmp_path / 'truth.json').write_text(json.dumps(data))
+    upright = run(tmp_path / 'truth.json', '--images', tmp_path)
+    assert (upright.returncode, upright.stdout) == (0, '1 images, 0 annotations, 2 categories\n')
+    data['images'][0].update(width=60, height=30)
+    (tmp_path / 'truth.json').write_text(json.dumps(data))
+    lying = run(tmp_path / 'truth.json', '--images', tmp_path)
+    assert lying.returncode == 1
+    assert 'upright by their EXIF orientation (1: 1.jpg)' in lying.stdout

@@ -1,15 +1,20 @@
 """What cannot be scored is refused with the entry and the reason."""
 
+import collections
 import json
+import pickle
 from pathlib import Path
 
 import pytest
 import torch
 from evaluation.scenes import make_scene
 from mmdet.registry import METRICS
+from mmengine.structures import InstanceData
 
 from mmrefine.evaluation import GroundTruth, evaluate, load_results, make_rules
+from mmrefine.evaluation.dumps import read_dump, sample_entries
 from mmrefine.evaluation.json_stream import iterate_json_list
+from mmrefine.evaluation.rules import Rules
 
 BOX = {'image_id': 5, 'category_id': 3, 'score': 0.5, 'bbox': [1, 2, 3, 4]}
 
@@ -131,6 +136,14 @@ def test_what_is_no_list_is_refused(tmp_path: Path, text: str, reason: str) -> N
         ({'annotations': [{'image_id': 5, 'category_id': 4}]}, 'category 4, which is not listed'),
         ({'annotations': [{'category_id': 4}]}, 'image_id and category_id'),
         ({'annotations': [{'image_id': 5, 'category_id': 3, 'bbox': [1, 1, -2, 2]}]}, 'negative'),
+        (
+            {'annotations': [{'image_id': 5, 'category_id': 3, 'bbox': [1, None, 2, 2]}]},
+            r'annotations\[0\] has the bbox \[1, None, 2, 2\]: expected four finite numbers',
+        ),
+        ({'annotations': [{'image_id': 5, 'category_id': 3, 'bbox': '1234'}]}, "bbox '1234'"),
+        ({'annotations': [{'image_id': 5, 'category_id': 3, 'bbox': 3}]}, 'the bbox 3: expected'),
+        ({'annotations': [{'image_id': 5, 'category_id': 3, 'area': 'big'}]}, "area 'big'"),
+        ({'annotations': [{'image_id': 5, 'category_id': 3, 'area': float('nan')}]}, 'area nan'),
     ],
 )
 def test_annotation_files_are_checked(truth: dict, change: dict, reason: str) -> None:
@@ -143,6 +156,7 @@ def test_annotation_files_are_checked(truth: dict, change: dict, reason: str) ->
     [
         ([[1, 2, 3, 4]], 'annotation 77 of image 5: polygon 0 has 2 points'),
         ({'size': [1, 1], 'counts': '1'}, 'annotation 77 of image 5: the RLE has the size'),
+        ({'size': None, 'counts': '1'}, 'annotation 77 of image 5: the RLE has the size None'),
         (None, 'annotation 77 has no segmentation'),
     ],
 )
@@ -159,6 +173,11 @@ def test_masks_of_annotations_are_checked(truth: dict, segmentation: object, rea
     [
         {'protocol': 'voc'},
         {'max_dets': 0},
+        {'max_dets': ()},
+        {'protocol': 'lvis', 'max_dets': 0},
+        {'protocol': 'lvis', 'max_dets': ()},
+        {'protocol': 'lvis-fixed', 'max_dets': -1},
+        {'protocol': 'coco-on-lvis', 'max_dets': 1.5},
         {'areas': {'s': (9, 1)}},
         {'iou_thresholds': 1.5},
         {'dilation_ratio': 0},
@@ -225,3 +244,70 @@ def test_options_of_the_metric_are_checked() -> None:
     ):
         with pytest.raises(ValueError, match=reason):
             METRICS.build({'type': 'MaskAPMetric', **options})
+
+
+def test_caps_of_rules_are_positive() -> None:
+    for caps in ({'per_image': 0}, {'per_category': -3}, {'per_image': 2.0}):
+        with pytest.raises(ValueError, match='must be a positive integer'):
+            Rules(**caps)
+
+
+def test_a_box_made_from_a_bad_mask_is_named(truth: dict) -> None:
+    bad = {'id': 77, 'image_id': 5, 'category_id': 3, 'area': 1, 'segmentation': [[1, 2, 3, 4]]}
+    gt = GroundTruth.from_dict({**truth, 'annotations': [bad]})
+    with pytest.raises(ValueError, match='annotation 77 of image 5: polygon 0 has 2 points'):
+        evaluate(gt, load_results([], gt), ['bbox'])
+
+
+def test_lists_of_an_lvis_image_are_checked() -> None:
+    truth = make_scene(0, lvis=True)[0]
+    truth['images'][1]['neg_category_ids'] = None
+    with pytest.raises(ValueError, match='image 12 has the neg_category_ids None: expected a list'):
+        GroundTruth.from_dict(truth, federated=True)
+
+
+@pytest.mark.parametrize(
+    ('sample', 'reason'),
+    [
+        ({'img_id': 5}, r"image 5 of the dump has no pred_instances \(it has \['img_id'\]\)"),
+        ({'img_id': 5, 'pred_instances': None}, 'has no pred_instances'),
+        ({'img_id': 5, 'pred_instances': {'bboxes': []}}, 'without scores, labels'),
+        ({'img_id': 6, 'pred_instances': {}}, 'image 6 is not in'),
+    ],
+)
+def test_samples_of_a_dump_are_checked(truth: dict, sample: dict, reason: str) -> None:
+    gt = GroundTruth.from_dict(truth)
+    with pytest.raises(ValueError, match=reason):
+        list(sample_entries(sample, gt, list(gt.categories)))
+
+
+def test_a_damaged_dump_is_refused_whatever_it_breaks(tmp_path: Path) -> None:
+    """Every byte of a small dump changed, and the dump cut off everywhere."""
+    pred = {'scores': torch.ones(1), 'labels': collections.OrderedDict(a=[1.5, 'b'])}
+    good = pickle.dumps([{'img_id': 1, 'pred_instances': pred}], protocol=2)
+    file = tmp_path / 'dump.pkl'
+    damaged = [good[:i] for i in range(0, len(good), 9)]
+    damaged += [good[:i] + bytes([good[i] ^ 0x15]) + good[i + 1 :] for i in range(0, len(good), 3)]
+    refused = 0
+    for content in damaged:
+        file.write_bytes(content)
+        try:
+            read_dump(file)
+        except ValueError as error:
+            refused += str(file) in str(error)
+    assert refused > len(damaged) // 3
+    file.write_bytes(b'\x80\x02}r')
+    with pytest.raises(ValueError, match=r'dump.pkl cannot be read as a dump \(.+\): .* again'):
+        read_dump(file)
+
+
+def test_predictions_of_a_model_are_read_as_those_of_a_dump(truth: dict) -> None:
+    gt = GroundTruth.from_dict(truth)
+    pred = {
+        'scores': torch.tensor([0.5]),
+        'bboxes': torch.tensor([[1.0, 2.0, 4.0, 8.0]]),
+        'labels': torch.tensor([1]),
+    }
+    for sample in (pred, InstanceData(**pred)):
+        found = list(sample_entries({'img_id': 5, 'pred_instances': sample}, gt, [3, 5, 7]))
+        assert found == [{'image_id': 5, 'category_id': 5, 'score': 0.5, 'bbox': [1, 2, 3, 6]}]

@@ -1,6 +1,7 @@
 """Cityscapes scores: the official code's numbers, and the boundary rule put into them."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ from mmdet.registry import METRICS
 
 from mmrefine.evaluation.boundary import band_width
 from mmrefine.evaluation.cityscapes import import_engine, score_cityscapes
+from mmrefine.evaluation.cityscapes_check import cityscapes_images
 from mmrefine.evaluation.score_file import score_file
 from mmrefine.evaluation.submission import CITYSCAPES_IDS
 
@@ -181,3 +183,148 @@ def test_images_without_result_or_truth_are_named(tmp_path: Path) -> None:
     feed(metric, tmp_path, data, results, dense=False)
     with pytest.raises(ValueError, match='there is no .*instanceIds.png'):
         metric.evaluate(5)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A city and the tree of its predictions."""
+    data, results = make_city(tmp_path)
+    metric = build(tmp_path)
+    feed(metric, tmp_path, data, results, dense=False)
+    return tmp_path / 'out' / 'results'
+
+
+def score_tree(tree: Path, **options: object) -> dict[str, float]:
+    gt = tree.parent.parent / 'gtFine'
+    return score_file(gt, tree, 'cityscapes', show_progress=False, classwise=True, **options)[0]
+
+
+def first_text(tree: Path) -> Path:
+    return next(p for p in sorted(tree.glob('*.txt')) if p.read_text())
+
+
+def change_line(tree: Path, place: int, value: str) -> None:
+    text = first_text(tree)
+    first, *others = text.read_text().splitlines()
+    parts = first.split(' ')
+    parts[place] = value
+    text.write_text('\n'.join([' '.join(parts), *others]) + '\n')
+
+
+def listed(tree: Path) -> Path:
+    return tree / first_text(tree).read_text().split(' ')[0]
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    'nan': (lambda t: change_line(t, 2, 'nan'), "line 1: score 'nan' is no finite number"),
+    'word': (lambda t: change_line(t, 2, 'high'), "score 'high' is no finite number"),
+    'label': (
+        lambda t: change_line(t, 1, '99'),
+        r"label id '99' is none of \[24, .*--unknown drop",
+    ),
+    'road': (lambda t: change_line(t, 1, '7'), "label id '7' is none of"),
+    'name': (lambda t: change_line(t, 1, 'car'), "label id 'car' is no whole number"),
+    'fields': (lambda t: change_line(t, 1, '26 26'), 'with single spaces'),
+    'outside': (lambda t: change_line(t, 0, '../x.png'), 'must lie below the text file'),
+    'missing': (lambda t: change_line(t, 0, 'x.png'), 'x.png does not exist'),
+    'twice': (lambda t: first_text(t).write_text(first_text(t).read_text() * 2), 'listed twice'),
+    'broken': (lambda t: listed(t).write_bytes(b'png'), 'is no image'),
+    'cut': (lambda t: cut(listed(t)), 'a PNG it lists, or .* cannot be read'),
+    'size': (lambda t: cv2.imwrite(str(listed(t)), np.ones((5, 5), np.uint8)), r'size \(5, 5\)'),
+    'foreign': (
+        lambda t: (t / 'town_000099_000019_leftImg8bit_pred.txt').write_text(''),
+        r'1 \*_pred.txt .* belong to no image of .*gtFine.*town_000099_.*--unknown drop',
+    ),
+    'other': (lambda t: (t / 'notes_pred.txt').write_text(''), 'belong to no image'),
+    'double': (
+        lambda t: (t / f'{first_text(t).name.replace("_leftImg8bit", "")}').write_text(''),
+        'has two text files',
+    ),
+}
+
+
+@pytest.mark.parametrize('name', DAMAGES)
+def test_a_tree_is_checked_before_it_is_scored(tree: Path, name: str) -> None:
+    damage, reason = DAMAGES[name]
+    damage(tree)
+    with pytest.raises(ValueError, match=reason):
+        score_tree(tree)
+
+
+def test_what_the_official_code_scores_is_no_problem(tree: Path) -> None:
+    """Scores of any size, label ids as floats, coloured masks, empty masks."""
+    expected = score_tree(tree)
+    for text in tree.glob('*.txt'):
+        rows = [line.split(' ') for line in text.read_text().splitlines()]
+        lines = [f'{png} {label}.0 {5 * float(score) - 7}' for png, label, score in rows]
+        cv2.imwrite(str(tree / f'{text.stem}.png'), np.zeros((H, W), np.uint8))
+        text.write_text('\n'.join([*lines, f'{text.stem}.png 26 9']) + '\n')
+    grey = cv2.imread(str(listed(tree)), cv2.IMREAD_GRAYSCALE)
+    cv2.imwrite(str(listed(tree)), np.repeat(grey[..., None], 3, 2))
+    assert score_tree(tree) == expected
+
+
+def test_unknown_predictions_can_be_dropped(tree: Path) -> None:
+    expected = score_tree(tree)
+    copied = listed(tree).read_bytes()
+    for i, label in enumerate((99, 7, 29, -1)):
+        (tree / f'{i}.png').write_bytes(copied)
+        with open(first_text(tree), 'a') as file:
+            file.write(f'{i}.png {label} 0.99\n')
+    (tree / 'town_000099_000019_leftImg8bit_pred.txt').write_text('0.png 26 nan\n')
+    (tree / 'z_pred.txt').write_text('hello')
+    with pytest.raises(ValueError, match='2 .*belong to no image'):
+        score_tree(tree)
+    assert score_tree(tree, unknown='drop') == expected
+    change_line(tree, 2, 'nan')
+    with pytest.raises(ValueError, match='is no finite number'):
+        score_tree(tree, unknown='drop')
+
+
+def test_unknown_entries_of_a_list_can_be_dropped(tmp_path: Path) -> None:
+    _, results = make_city(tmp_path)
+    gt, source = tmp_path / 'annotations' / 'val.json', tmp_path / 'results.json'
+    expected, _ = score_file(gt, source, 'cityscapes', show_progress=False)
+    more = [{**results[0], 'image_id': 99}, {**results[0], 'category_id': 99}]
+    source.write_text(json.dumps([*more, *results]))
+    with pytest.raises(ValueError, match=r'results\[0\] has the image_id 99, .*--unknown drop'):
+        score_file(gt, source, 'cityscapes')
+    found, _ = score_file(gt, source, 'cityscapes', unknown='drop', show_progress=False)
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ('options', 'named'),
+    [
+        ({'max_dets': 5}, r'--max-dets \(max_dets\)'),
+        ({'areas': {'s': (0, 9)}}, r'--areas \(areas\)'),
+        ({'box_areas': True, 'backend': 'vernier'}, '--backend .*, --box-areas '),
+        ({'dilation_ratio': -1}, 'dilation_ratio must be positive'),
+        ({'unknown': 'keep'}, "unknown must be 'error' or 'drop'"),
+    ],
+)
+def test_options_without_use_are_refused(tmp_path: Path, options: dict, named: str) -> None:
+    make_city(tmp_path)
+    gt, source = tmp_path / 'annotations' / 'val.json', tmp_path / 'results.json'
+    with pytest.raises(ValueError, match=named):
+        score_file(gt, source, 'cityscapes', **options)
+
+
+def test_images_may_be_named_by_address(tmp_path: Path) -> None:
+    data, _ = make_city(tmp_path)
+    gt, source = tmp_path / 'annotations' / 'val.json', tmp_path / 'results.json'
+    expected, _ = score_file(gt, source, 'cityscapes', show_progress=False)
+    for image in data['images']:
+        image['coco_url'] = f'http://images/{image.pop("file_name")}'
+    gt.write_text(json.dumps(data))
+    found, _ = score_file(gt, source, 'cityscapes', show_progress=False)
+    assert found == expected
+    assert set(cityscapes_images(gt)) == set(cityscapes_images(tmp_path / 'gtFine'))
+    del data['images'][2]['coco_url']
+    gt.write_text(json.dumps(data))
+    with pytest.raises(ValueError, match='image 3 has neither file_name nor coco_url'):
+        score_file(gt, source, 'cityscapes')

@@ -87,6 +87,11 @@ def test_tracks(tool: ModuleType, tmp_path: Path) -> None:
         (['--format', 'youtube-vis', '--iou-type', 'boundary'], 'masks only'),
         (['--areas', 'small'], 'NAME:LEAST:MOST'),
         (['--max-dets', '0'], 'max_dets must be positive'),
+        (
+            ['--max-dets', '0', '--format', 'lvis'],
+            'max_dets (per_image) must be a positive integer',
+        ),
+        (['--format', 'cityscapes', '--max-dets', '5', '--areas', 's:0:9'], '--max-dets'),
     ],
 )
 def test_a_sentence_instead_of_a_traceback(
@@ -103,3 +108,28 @@ def test_a_sentence_instead_of_a_traceback(
     error = capsys.readouterr().err
     assert error.startswith('error: ') and reason in error
     assert not out.exists()
+
+
+def test_swapped_files_are_recognised(
+    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    truth, results = make_scene(1, lvis=True)
+    write(tmp_path, gt=truth, results=results)
+    swapped = ['--gt', f'{tmp_path}/results.json', '--results', f'{tmp_path}/gt.json']
+    for format in ('coco', 'lvis', 'coco-on-lvis', 'cityscapes', 'youtube-vis'):
+        assert tool.main([*swapped, '--format', format]) == 1
+        error = capsys.readouterr().err
+        assert error.startswith('error: ') and 'results.json' in error, format
+
+
+def test_categories_are_shown_as_they_are_named(
+    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    truth, results = make_scene(1)
+    names = ('x [/b]', 'box [small]', ':car:')
+    for category, name in zip(truth['categories'], names):
+        category['name'] = name
+    args = write(tmp_path, gt=truth, results=results)
+    assert tool.main([*args, '--iou-type', 'segm', '--classwise']) == 0
+    shown = capsys.readouterr().out
+    assert all(f' {name} ' in shown for name in names)

@@ -199,6 +199,28 @@ def test_cocofied_scores_ignore_what_was_not_looked_for() -> None:
     assert ap({**hit, 'bbox': [6, 6, 2, 2], 'score': 0.9}) == pytest.approx(1)
 
 
+@pytest.mark.parametrize(
+    ('change', 'reason'),
+    [
+        (None, 'lvis.json holds a list: expected an LVIS annotation file .*swapped'),
+        ({'images': None}, '"images"'),
+        ({'images': {'a': 1}}, '"images" is a dict, expected a list'),
+        ({'images': [{'height': 3}]}, r'images\[0\] has no id'),
+        ({'categories': []}, '"synset"'),
+        ({'categories': [{'synset': 'ball.n.06'}]}, r'categories\[0\] has no id'),
+        ({'categories': [7]}, r'categories\[0\] has no id'),
+        ({'annotations': [{'image_id': 1}]}, r'annotations\[0\] has no category_id'),
+        ({'annotations': ['a']}, r'annotations\[0\] has no image_id'),
+    ],
+)
+def test_files_are_checked_before_they_are_cocofied(change: dict | None, reason: str) -> None:
+    source = [{'image_id': 1}] if change is None else {**lvis_file(), **change}
+    if change == {'images': None}:
+        del source['images']
+    with pytest.raises(ValueError, match=rf'lvis.json.*{reason}' if change else reason):
+        cocofy(source, 'lvis.json')
+
+
 def test_other_files_cannot_be_cocofied_or_federated() -> None:
     truth, _ = make_scene(0)
     with pytest.raises(ValueError, match='synset'):

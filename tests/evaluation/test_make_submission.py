@@ -4,6 +4,7 @@ import importlib.util
 import json
 import pickle
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -18,10 +19,10 @@ from mmengine.config import Config
 from mmengine.runner import save_checkpoint
 
 from mmrefine.evaluation import GroundTruth, evaluate, load_results
-from mmrefine.evaluation.coco_files import atomic_file
 from mmrefine.evaluation.dumps import read_dump
 from mmrefine.evaluation.make_submission import MakeOptions, make_submission
 from mmrefine.evaluation.predict_images import ResultLog, category_ids
+from mmrefine.outputs import atomic_file
 
 
 @pytest.fixture
@@ -182,7 +183,7 @@ def test_labels_become_categories_by_name(tmp_path: Path) -> None:
     assert {r['category_id'] for r in made} == {second[0]['category_id']}
 
 
-def dump(path: Path, truth: dict, results: list) -> None:
+def dump(path: Path, truth: dict, results: list, protocol: int | None = None) -> None:
     ids = [c['id'] for c in truth['categories']]
     samples = []
     for image in truth['images']:
@@ -196,13 +197,19 @@ def dump(path: Path, truth: dict, results: list) -> None:
         shape = (image['height'], image['width'])
         extra = {'scale_factor': (np.float64(1.5), 1.5), 'pad': np.zeros(3)}
         samples.append({'img_id': image['id'], 'ori_shape': shape, 'pred_instances': pred, **extra})
-    path.write_bytes(pickle.dumps(samples))
+    path.write_bytes(pickle.dumps(samples, protocol))
 
 
-def test_dumps_of_mim_test(tmp_path: Path) -> None:
+@pytest.mark.parametrize('protocol', [2, 5])  # MMEngine's, Python's
+@pytest.mark.parametrize('kind', [str, str.encode])
+def test_dumps_of_mim_test(protocol: int, kind: Callable, tmp_path: Path) -> None:
     truth, results = make_scene(0)
     gt, _ = write(tmp_path, truth, results)
-    dump(tmp_path / 'dump.pkl', truth, results)
+    masks = [r['segmentation'] for r in results]
+    held = [
+        {**r, 'segmentation': {**m, 'counts': kind(m['counts'])}} for r, m in zip(results, masks)
+    ]
+    dump(tmp_path / 'dump.pkl', truth, held, protocol)
     files = make_submission(MakeOptions('coco', gt, tmp_path / 'out', tmp_path / 'dump.pkl'))
     checked = GroundTruth.from_dict(truth)
     found = evaluate(checked, load_results(files[0], checked), ['segm']).numbers

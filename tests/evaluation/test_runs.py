@@ -63,6 +63,16 @@ def test_a_string_of_another_image_size_does_not_fit() -> None:
         ({'counts': 'e7'}, 'expected "size" and "counts"'),
         ({'size': [9, 9], 'counts': [10, 5]}, 'do not add up'),
         ({'size': [9, 9], 'counts': 'é'}, 'no run-length string'),
+        ({'size': None, 'counts': 'e7'}, r'the size None, the image is \[9, 9\]'),
+        ({'size': 81, 'counts': 'e7'}, 'the size 81, the image is'),
+        ({'size': [9, None], 'counts': 'e7'}, r'the size \[9, None\], the image is'),
+        ({'size': [9, 9], 'counts': None}, 'counts are None: expected a string or a list'),
+        ({'size': [9, 9], 'counts': [80, None]}, 'expected a string or a list of run lengths'),
+        ({'size': [9, 9], 'counts': []}, 'do not add up'),
+        ([[0, 0, 5, 0, None, 5]], 'polygon 0 has a coordinate that is not a finite number'),
+        ([[0, 0, 5, 0, '5', 5]], 'not a finite number'),
+        ([[[0, 0], [5, 0], [5, 5], [4, 6], [3, 6], [0, 5]]], 'not a finite number'),
+        ([[[0, 0], [5, 0], 5, 5, 0, 5]], 'not a finite number'),
     ],
 )
 def test_what_is_no_mask_is_refused(segmentation: object, reason: str) -> None:

@@ -3,6 +3,7 @@
 import io
 import json
 from contextlib import redirect_stdout
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from pycocotools import mask as coco_mask
 
 from mmrefine.evaluation import evaluate
 from mmrefine.evaluation.rules import VIDEO_AREAS, Rules
+from mmrefine.evaluation.score_file import score_file
 from mmrefine.evaluation.tracks import VideoTruth, join_frames, load_tracks
 
 RULES = Rules((1, 10, 100), dict(VIDEO_AREAS), crowd_overlap=False)
@@ -175,6 +177,7 @@ def ids(sample: dict) -> torch.Tensor:
     ('change', 'reason'),
     [
         ({'video_id': 99}, 'video_id 99'),
+        ({'video_id': [1]}, r'video_id \[1\]'),
         ({'category_id': 99}, 'category_id 99'),
         ({'score': float('nan')}, 'score nan'),
         ({'segmentations': [None]}, 'a list of 4 masks or nulls'),
@@ -187,3 +190,44 @@ def test_tracks_that_make_no_sense_are_named(change: dict, reason: str) -> None:
     clips = VideoTruth(truth)
     with pytest.raises(ValueError, match=rf'results\[1\].*{reason}'):
         load_tracks([results[0], {**results[1], **change}], clips)
+
+
+def test_unknown_tracks_can_be_dropped(tmp_path: Path) -> None:
+    truth, results = make_clips(0)
+    more = [{**results[0], 'video_id': 99}, {**results[0], 'category_id': 99}]
+    files = {'gt': truth, 'results': results, 'more': [more[0], *results, more[1]]}
+    for name, content in files.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    gt = tmp_path / 'gt'
+    expected, _ = score_file(gt, tmp_path / 'results', 'youtube-vis', show_progress=False)
+    with pytest.raises(ValueError, match=r'results\[0\] has the video_id 99, .*--unknown drop'):
+        score_file(gt, tmp_path / 'more', 'youtube-vis')
+    found, _ = score_file(gt, tmp_path / 'more', 'youtube-vis', unknown='drop', show_progress=False)
+    assert found == expected and 0 < found['segm_AP'] < 1
+    with pytest.raises(ValueError, match="'error' or 'drop'"):
+        load_tracks(results, VideoTruth(truth), 'keep')
+
+
+def test_options_without_use_are_refused(tmp_path: Path) -> None:
+    for options, named in (
+        ({'box_areas': True}, r'youtube-vis has no use for --box-areas \(box_areas\)'),
+        ({'dilation_ratio': 0.01}, '--dilation-ratio'),
+    ):
+        with pytest.raises(ValueError, match=named):
+            score_file(tmp_path, tmp_path, 'youtube-vis', **options)
+
+
+@pytest.mark.parametrize(
+    ('change', 'reason'),
+    [
+        ({'videos': {}}, '"videos" is a dict, expected a list'),
+        ({'videos': [3]}, r'videos\[0\] has no id'),
+        ({'videos': [{'height': 3, 'width': 3, 'length': 1}]}, r'videos\[0\] has no id'),
+        ({'videos': [{'id': 1, 'height': None, 'width': 3, 'length': 1}]}, 'video 1 has no height'),
+        ({'annotations': ['a']}, r'annotations\[0\] must be an object'),
+        ({'annotations': [{'video_id': [1]}]}, r'belongs to video \[1\], which is not listed'),
+    ],
+)
+def test_files_of_videos_are_checked(change: dict, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        VideoTruth({**make_clips(0)[0], **change})

@@ -9,6 +9,7 @@ import cv2
 import pytest
 
 from mmrefine.visualization.curves import Run, find_scalars, plot_run, read_run
+from tools.plot_training import main
 
 LINES = [
     {'lr': 0.1, 'loss': 3.0, 'loss_mask': 1.0, 'iter': 20, 'step': 20},
@@ -48,6 +49,12 @@ def test_the_newest_run_is_found(tmp_path) -> None:
         find_scalars(tmp_path / 'empty')
 
 
+def test_the_newest_run_is_found_in_folders_of_any_name(tmp_path) -> None:
+    newest = log(tmp_path / 'a', '20260101_000000')
+    log(tmp_path / 'b', '20250101_000000')
+    assert find_scalars(tmp_path) == newest
+
+
 @pytest.mark.parametrize('aps', [[], [(40, 0.3)]])
 def test_plots_are_written(aps, tmp_path) -> None:
     run = Run({'loss': [(20, 3.0), (40, 2.0)], 'loss_mask': [(20, 1.0), (40, 0.5)]}, aps)
@@ -60,9 +67,33 @@ def test_a_run_without_losses_is_refused(tmp_path) -> None:
         plot_run(Run(), tmp_path / 'plot.png')
 
 
+def test_what_names_no_picture_file_is_refused(tmp_path) -> None:
+    run = Run({'loss': [(20, 3.0), (40, 2.0)]})
+    (tmp_path / 'folder.png').mkdir()
+    for name in ('plot', 'folder.png', '.'):
+        with pytest.raises(ValueError, match='names no picture file'):
+            plot_run(run, tmp_path / name)
+    with pytest.raises(ValueError, match='xyz'):
+        plot_run(run, tmp_path / 'plot.xyz')
+    assert [path.name for path in tmp_path.iterdir()] == ['folder.png']
+
+
 def test_the_command_says_what_is_missing(tmp_path) -> None:
     tool = Path(__file__).parents[2] / 'tools/plot_training.py'
     words = [sys.executable, str(tool), str(tmp_path), str(tmp_path / 'plot.png')]
     result = subprocess.run(words, capture_output=True, text=True, cwd=tool.parents[1])
     assert result.returncode == 1
     assert 'no training log' in result.stderr.splitlines()[-1]
+
+
+def test_the_command_says_what_it_cannot_write(tmp_path, capsys) -> None:
+    file = log(tmp_path)
+    for out, reason in (
+        (tmp_path / 'plot', 'names no picture file'),
+        (file / 'plot.png', str(file)),
+    ):
+        with pytest.raises(SystemExit, match=f'^plot_training: .*{reason}'):
+            main([str(tmp_path), str(out)])
+    main([str(tmp_path), str(tmp_path / 'plot.png')])
+    assert capsys.readouterr().out == f'{tmp_path}/plot.png written\n'
+    assert (tmp_path / 'plot.png').is_file()

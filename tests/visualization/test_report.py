@@ -177,6 +177,22 @@ def test_lvis_files_show_rare_common_and_frequent(data: tuple, tmp_path: Path) -
     assert len(page.cards) == 5 and 'not found' not in out.read_text()
 
 
+def test_pictures_of_lvis_lie_below_their_split_or_not(data: tuple, tmp_path: Path) -> None:
+    content = json.loads(data[0].read_text())
+    for image in content['images']:
+        image['coco_url'] = f'http://images.org/val2017/{image.pop("file_name")}'
+    (tmp_path / 'gt.json').write_text(json.dumps(content))
+    (tmp_path / 'coco').mkdir()
+    (tmp_path / 'coco' / 'val2017').symlink_to(data[1])
+    pages = []
+    for images in (tmp_path / 'coco', data[1]):
+        out = write_report(tmp_path / 'gt.json', {'a': data[3]}, tmp_path / 'p.html', images)
+        assert 'not found' not in out.read_text()
+        pages.append(out.read_bytes())
+    assert pages[0] == pages[1]
+    assert {'val2017/3.png', 'val2017/4.png'} <= set(Page(out).titles)
+
+
 def test_the_command_writes_the_page(data: tuple, tmp_path: Path) -> None:
     gt, pictures, sharp, blunt = data
     out = tmp_path / 'page.html'

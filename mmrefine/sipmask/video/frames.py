@@ -1,6 +1,7 @@
 """Frames of a video file or of a folder, and where annotated ones go."""
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -8,6 +9,8 @@ import numpy as np
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 VIDEO_CODECS = {'.mp4': 'mp4v', '.m4v': 'mp4v', '.mov': 'mp4v', '.avi': 'MJPG', '.mkv': 'MJPG'}
+# Headers promise a frame or two that are not there, where they round duration times rate.
+MISSING_FRAMES = 2
 
 
 class Clip:
@@ -16,6 +19,9 @@ class Clip:
     Args:
         path: A file that OpenCV reads, or a folder of pictures.
         skip_unreadable: Give None for a picture that cannot be read instead of stopping.
+        warn: Called with a sentence when a video ends more than a frame or two before the length
+            in its header. That is no error: for clips of varying rate, or made while streaming,
+            the header may hold a mere estimate.
 
     Attributes:
         length: Number of frames; of a video file what its header says, 0 if nothing.
@@ -26,9 +32,15 @@ class Clip:
         ValueError: The file is no video.
     """
 
-    def __init__(self, path: str | Path, skip_unreadable: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        skip_unreadable: bool = False,
+        warn: Callable[[str], object] = warnings.warn,
+    ) -> None:
         self.path = Path(path)
         self.skip_unreadable = skip_unreadable
+        self.warn = warn
         self.files: list[Path] = []
         self.rate = 0.0
         if not self.path.exists():
@@ -53,11 +65,12 @@ class Clip:
         """Give uint8[H, W, 3], BGR, or None for an unreadable picture that is skipped.
 
         Raises:
-            ValueError: A picture cannot be read, or the video has no frames.
+            ValueError: A picture cannot be read and is not to be skipped, or none can be read.
         """
         return self._pictures() if self.files else self._video()
 
     def _pictures(self) -> Iterator[np.ndarray | None]:
+        found = 0
         for file in self.files:
             image = cv2.imread(str(file), cv2.IMREAD_COLOR)
             if image is None and not self.skip_unreadable:
@@ -65,7 +78,10 @@ class Clip:
                     f'cannot read the frame {file}: mend or remove it, or skip such frames '
                     '(--skip-unreadable)'
                 )
+            found += image is not None
             yield image
+        if not found:
+            raise ValueError(f'{self.path} has no picture that can be read')
 
     def _video(self) -> Iterator[np.ndarray]:
         capture = cv2.VideoCapture(str(self.path))
@@ -81,6 +97,11 @@ class Clip:
             capture.release()
         if not found:
             raise ValueError(f'{self.path} has no frame that can be decoded')
+        if self.length - found > MISSING_FRAMES:
+            self.warn(
+                f'{self.path} ends after {found} of the {self.length} frames that its header '
+                'promises: was it cut off?'
+            )
 
 
 class FrameWriter:

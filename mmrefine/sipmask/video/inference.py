@@ -14,7 +14,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint
 from mmengine.structures import InstanceData
 
-from mmrefine.load_model import read_weights, require_weights
+from mmrefine.load_model import checked_device, read_weights, require_weights
 
 from .detector import SipMaskVIS
 
@@ -61,8 +61,12 @@ class VideoSegmenter:
             device: Where it runs.
 
         Raises:
-            ValueError: The config describes another model, or the weights are of one.
+            OSError: A file is missing.
+            ValueError: The config describes another model, the weights are of one or cannot be
+                read, or there is no such device.
         """
+        place = checked_device(device)
+        state = None if checkpoint is None else read_weights(checkpoint)
         if not isinstance(config, Config):
             config = Config.fromfile(config)
         init_default_scope(config.get('default_scope', 'mmdet'))
@@ -74,13 +78,13 @@ class VideoSegmenter:
             raise ValueError(f'the config describes a {type(model).__name__}, not a SipMaskVIS')
         dataset = config.test_dataloader.dataset
         classes = dataset.get('metainfo', {}).get('classes')
-        if checkpoint is None:
+        if state is None:
             model.init_weights()
         else:
             loaded = load_checkpoint(model, str(checkpoint), map_location='cpu')
-            require_weights(model, read_weights(checkpoint), str(checkpoint))
+            require_weights(model, state, str(checkpoint))
             classes = loaded.get('meta', {}).get('dataset_meta', {}).get('classes', classes)
-        return cls(model.to(device), dataset.pipeline, classes)
+        return cls(model.to(place), dataset.pipeline, classes)
 
     def start(self) -> None:
         """Begin a new video."""

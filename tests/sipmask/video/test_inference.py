@@ -1,6 +1,7 @@
 """Frames in memory, folders and video files."""
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -159,6 +160,42 @@ def test_a_video_file_comes_back(tmp_path):
     assert np.abs(frames[1].astype(int) - picture(1)).mean() < 8
 
 
+def half_video(tmp_path, count: int = 12):
+    """A video whose second half is gone."""
+    writer = FrameWriter(tmp_path / 'clip.avi', 5)
+    for number in range(count):
+        writer.write(number, picture(number))
+    writer.close()
+    content = (tmp_path / 'clip.avi').read_bytes()
+    (tmp_path / 'half.avi').write_bytes(content[: len(content) // 2])
+    return tmp_path / 'half.avi'
+
+
+def test_a_video_that_was_cut_off_is_told(tmp_path, recwarn):
+    half = half_video(tmp_path)
+    assert len(list(Clip(tmp_path / 'clip.avi'))) == 12
+    assert len(recwarn) == 0
+    found = len(list(Clip(half)))
+    assert 0 < found < 8
+    assert f'half.avi ends after {found} of the 12 frames' in str(recwarn.pop().message)
+
+
+def test_headers_may_promise_two_frames_more(tmp_path):
+    said: list[str] = []
+    half = Clip(half_video(tmp_path), warn=said.append)
+    found = len(list(half))
+    for missing, times in ((2, 1), (3, 2)):
+        half.length = found + missing
+        list(half)
+        assert len(said) == times
+
+
+def test_a_folder_without_a_readable_picture_is_refused(tmp_path):
+    (tmp_path / '1.png').write_bytes(b'no picture')
+    with pytest.raises(ValueError, match='no picture that can be read'):
+        list(Clip(tmp_path, skip_unreadable=True))
+
+
 def test_a_folder_that_holds_something_is_not_written_to(folder):
     with pytest.raises(FileExistsError, match='not empty'):
         FrameWriter(folder)
@@ -243,3 +280,38 @@ def test_the_tool_writes_frames_and_tracks(folder, files, tmp_path, out, capsys)
 def test_the_tool_names_what_is_missing(files, tmp_path, capsys):
     assert main([str(tmp_path / 'absent'), str(tmp_path / 'out'), *files]) == 1
     assert 'absent' in capsys.readouterr().err
+
+
+def test_the_tool_keeps_its_inputs(files, tmp_path, capsys):
+    half_video(tmp_path)
+    before = (tmp_path / 'clip.avi').read_bytes()
+    assert main([str(tmp_path / 'clip.avi'), str(tmp_path / 'clip.avi'), *files]) == 1
+    assert 'is also --input' in capsys.readouterr().err
+    assert (tmp_path / 'clip.avi').read_bytes() == before
+    Config.fromfile(files[0]).dump(tmp_path / 'tracked.json')
+    before = (tmp_path / 'tracked.json').read_bytes()
+    arguments = [str(tmp_path / 'clip.avi'), str(tmp_path / 'tracked.mp4')]
+    assert main([*arguments, str(tmp_path / 'tracked.json'), files[1]]) == 1
+    assert 'tracked.json is also --config' in capsys.readouterr().err
+    assert (tmp_path / 'tracked.json').read_bytes() == before
+
+
+def test_the_tool_tells_of_lost_frames(files, tmp_path, capsys):
+    assert main([str(half_video(tmp_path)), str(tmp_path / 'out.avi'), *files]) == 0
+    assert 'warning:' in (said := capsys.readouterr().err) and 'of the 12 frames' in said
+    (tmp_path / 'in').mkdir()
+    (tmp_path / 'in' / '1.png').write_bytes(b'no picture')
+    arguments = [str(tmp_path / 'in'), str(tmp_path / 'none.avi'), *files, '--skip-unreadable']
+    assert main(arguments) == 1
+    assert 'no picture that can be read' in capsys.readouterr().err
+    assert not list(tmp_path.glob('none.*'))
+
+
+def test_the_tool_names_bad_weights_and_devices(folder, files, tmp_path, capsys):
+    (tmp_path / 'damaged.pth').write_bytes(Path(files[1]).read_bytes()[:5000])
+    arguments = [str(folder), str(tmp_path / 'out.avi'), files[0]]
+    assert main([*arguments, str(tmp_path / 'damaged.pth')]) == 1
+    assert 'damaged.pth is no checkpoint' in capsys.readouterr().err
+    for device in ('foo', f'cuda:{torch.cuda.device_count()}'):
+        assert main([*arguments, files[1], '--device', device]) == 1
+        assert device in capsys.readouterr().err

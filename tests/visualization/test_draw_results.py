@@ -1,0 +1,157 @@
+"""Pictures of a test's results from the command line."""
+
+import json
+import pickle
+from pathlib import Path
+
+import cv2
+import mmengine
+import numpy as np
+import pytest
+import torch
+from pycocotools import mask as coco_mask
+
+from tools.draw_results import main, picture_names
+
+TRIANGLE = [4.0, 4.0, 20.0, 4.0, 4.0, 20.0]
+FILES = ('a/0001.png', 'b/0001.png', 'b/0002.png')
+
+
+def predictions(**changes: object) -> dict:
+    """One detection: the upper left quarter."""
+    mask = np.zeros((30, 40), np.uint8)
+    mask[:15, :20] = 1
+    return {
+        'bboxes': torch.tensor([[0.0, 0.0, 20.0, 15.0]]),
+        'scores': torch.tensor([0.9]),
+        'labels': torch.tensor([0]),
+        'masks': [coco_mask.encode(np.asfortranarray(mask))],
+        **changes,
+    }
+
+
+def dump(path: Path, **changes: object) -> Path:
+    """Write the results of all pictures."""
+    pred = {key: value for key, value in predictions(**changes).items() if value is not None}
+    samples = [{'img_id': i, 'ori_shape': (30, 40), 'pred_instances': pred} for i in (1, 2, 3)]
+    # As DumpDetResults writes it: protocol 2.
+    mmengine.dump(samples, path)
+    return path
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A config that tests three pictures with a triangle each."""
+    for name in FILES:
+        file = tmp_path / 'data' / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(file), np.full((30, 40, 3), 90, np.uint8))
+    truth = {
+        'images': [
+            {'id': i, 'file_name': name, 'width': 40, 'height': 30}
+            for i, name in enumerate(FILES, start=1)
+        ],
+        'annotations': [
+            {
+                'id': i,
+                'image_id': i,
+                'category_id': 1,
+                'bbox': [4, 4, 16, 16],
+                'area': 128,
+                'iscrowd': 0,
+                # The short polygon is left out in training.
+                'segmentation': [TRIANGLE, TRIANGLE[:4]],
+            }
+            for i in (1, 2, 3)
+        ],
+        'categories': [{'id': 1, 'name': 'dog'}],
+    }
+    (tmp_path / 'truth.json').write_text(json.dumps(truth))
+    path = tmp_path / 'config.py'
+    path.write_text(
+        "test_dataloader = dict(dataset=dict(type='CocoDataset', ann_file='truth.json', "
+        f"data_root='{tmp_path}', data_prefix=dict(img='data/'), test_mode=True, "
+        "metainfo=dict(classes=('dog',))))\n"
+    )
+    return path
+
+
+def words(config: Path, results: Path, out: Path) -> list[str]:
+    return [str(config), str(results), str(out)]
+
+
+def test_every_picture_has_a_file(config, tmp_path, capsys):
+    assert main(words(config, dump(tmp_path / 'results.pkl'), tmp_path / 'out')) == 0
+    names = sorted(path.name for path in (tmp_path / 'out').iterdir())
+    assert names == ['0001_1.png', '0001_2.png', '0002.png', 'sheet.png']
+    assert '3 pictures and sheet.png' in capsys.readouterr().out
+    picture = cv2.imread(str(tmp_path / 'out' / '0002.png'))
+    assert picture.shape == (2 * 30 + 18, 2 * 2 * 40 + 4, 3)
+    left, right = picture[18:, :80], picture[18:, 84:]
+    # Row and column: in the triangle alone, in the predicted mask alone, in neither.
+    for place, drawn in (((17, 5), (1, 0)), ((2, 2), (0, 1)), ((28, 38), (0, 0))):
+        row, column = 2 * place[0], 2 * place[1]
+        assert tuple((panel[row, column] != 90).any() for panel in (left, right)) == drawn
+
+
+def test_names_stay_short_where_they_are_unique():
+    infos = [
+        {'img_path': path, 'img_id': number}
+        for number, path in enumerate(('a/x.png', 'a/x.jpg', 'a/x_0.png', 'a/sheet.png', 'y.jpg'))
+    ]
+    assert picture_names(infos) == ['x_0_.png', 'x_1.png', 'x_0.png', 'sheet_3.png', 'y.png']
+
+
+@pytest.mark.parametrize(
+    ('changes', 'reason'),
+    [
+        ({'masks': None}, 'no predicted masks'),
+        ({'scores': None}, 'no predicted scores'),
+        ({'labels': torch.tensor([4])}, 'label 4, but the config has 1 classes'),
+        ({'masks': [{'size': [9, 9], 'counts': b'o'}]}, 'size'),
+    ],
+)
+def test_results_that_cannot_be_drawn_are_named(config, tmp_path, capsys, changes, reason):
+    results = dump(tmp_path / 'results.pkl', **changes)
+    assert main(words(config, results, tmp_path / 'out')) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f'draw_results: {results}: image 1') and reason in said
+
+
+def test_files_of_another_kind_are_named(config, tmp_path, capsys):
+    results = dump(tmp_path / 'results.pkl')
+    (tmp_path / 'results.json').write_text('[{"image_id": 1}]')
+    (tmp_path / 'empty.py').write_text('lr = 0.1')
+    (tmp_path / 'broken.py').write_text('model = dict(')
+    for first, second, named in (
+        (tmp_path / 'missing.py', results, 'missing.py'),
+        (tmp_path / 'empty.py', results, 'empty.py has no test_dataloader'),
+        (tmp_path / 'broken.py', results, 'broken.py is no config'),
+        (config, tmp_path / 'missing.pkl', 'missing.pkl'),
+        (config, tmp_path / 'results.json', 'results.json cannot be read as a dump'),
+    ):
+        assert main(words(first, second, tmp_path / 'out')) == 1
+        assert named in capsys.readouterr().err
+
+
+def test_a_pickle_is_not_executed(config, tmp_path, capsys):
+    (tmp_path / 'results.pkl').write_bytes(pickle.dumps(print))
+    assert main(words(config, tmp_path / 'results.pkl', tmp_path / 'out')) == 1
+    assert 'could run code' in capsys.readouterr().err
+
+
+def test_what_was_not_written_is_an_error(config, tmp_path, capsys):
+    results = dump(tmp_path / 'results.pkl')
+    (tmp_path / 'out' / '0002.png').mkdir(parents=True)
+    assert main(words(config, results, tmp_path / 'out')) == 1
+    assert f'cannot write {tmp_path}/out/0002.png' in capsys.readouterr().err
+    assert main(words(config, results, results)) == 1
+    assert 'results.pkl' in capsys.readouterr().err
+
+
+def test_pictures_of_the_data_set_are_kept(config, tmp_path, capsys):
+    before = (tmp_path / 'data' / 'b' / '0002.png').read_bytes()
+    results = dump(tmp_path / 'results.pkl')
+    assert main(words(config, results, tmp_path / 'data' / 'b')) == 1
+    assert 'holds pictures of the data set' in capsys.readouterr().err
+    assert (tmp_path / 'data' / 'b' / '0002.png').read_bytes() == before
