@@ -112,9 +112,8 @@ def test_reduced_precision_option_nearly_agrees() -> None:
     ],
 )
 def test_unknown_options_name_the_choices(option: dict, message: str) -> None:
-    detector = tiny_detector(**option).eval()
     with pytest.raises(ValueError, match=message):
-        detector.predict(images(1), [sample(BOXES)])
+        tiny_detector(**option).eval().predict(images(1), [sample(BOXES)])
 
 
 @pytest.mark.parametrize('where', ['weights', 'features'])
