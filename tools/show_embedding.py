@@ -30,7 +30,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('images', nargs='+', type=Path)
     parser.add_argument('--out', type=Path, required=True, help='picture to write')
     parser.add_argument('--score', type=float, default=0.4, help='lowest score of masks drawn')
-    parser.add_argument('--scale', type=int, default=2, help='enlargement')
+    parser.add_argument('--scale', type=int, default=2, help='enlargement, at least 1')
     parser.add_argument('--free', action='store_true', help='leave out the two coordinates')
     parser.add_argument('--device', default='cpu')
     return parser.parse_args(argv)
@@ -70,8 +70,11 @@ def check_out(args: argparse.Namespace) -> None:
     """Make sure that the picture can be written, before the work.
 
     Raises:
-        ValueError: OpenCV writes no such files, or it would replace a file that is read.
+        ValueError: OpenCV writes no such files, it would replace a file that is read, or ``scale``
+            leaves no picture.
     """
+    if args.scale < 1:
+        raise ValueError(f'--scale must be at least 1, got {args.scale}')
     if not cv2.haveImageWriter(str(args.out)):
         raise ValueError(f'--out {args.out} names no picture file: end it with .png or .jpg')
     refuse_overwriting(args.out, config=args.config, checkpoint=args.checkpoint)

@@ -114,6 +114,10 @@ class VideoTruth:
                 f'{name}: "videos" is a {type(data["videos"]).__name__}, expected a list'
             )
         self.videos = {_id(name, i, v): _shape(name, v) for i, v in enumerate(data['videos'])}
+        if len(self.videos) < len(data['videos']):
+            counts = Counter(video['id'] for video in data['videos'])
+            twice = next(i for i, count in counts.items() if count > 1)
+            raise ValueError(f'{name}: "videos" has the id {twice!r} more than once')
         images = [{'id': i, 'height': h, 'width': w * t} for i, (h, w, t) in self.videos.items()]
         tracks = [self._track(name, i, a) for i, a in enumerate(data.get('annotations') or ())]
         self.strips = GroundTruth.from_dict(

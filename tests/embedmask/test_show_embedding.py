@@ -54,6 +54,8 @@ def test_outputs_that_cannot_be_written_are_refused(tmp_path, capsys):
         words = ['config.py', 'model.pth', 'other.png', photo, '--out', str(tmp_path / out)]
         assert main(words) == 1
         assert reason in capsys.readouterr().err
+    assert main([*words[:4], '--out', str(tmp_path / 'out.png'), '--scale', '0']) == 1
+    assert '--scale must be at least 1, got 0' in capsys.readouterr().err
     assert (tmp_path / 'photo.png').read_bytes() == before
 
 

@@ -224,6 +224,7 @@ def test_options_without_use_are_refused(tmp_path: Path) -> None:
         ({'videos': [3]}, r'videos\[0\] has no id'),
         ({'videos': [{'height': 3, 'width': 3, 'length': 1}]}, r'videos\[0\] has no id'),
         ({'videos': [{'id': 1, 'height': None, 'width': 3, 'length': 1}]}, 'video 1 has no height'),
+        ({'videos': make_clips(0)[0]['videos'][:1] * 2}, 'has the id 1 more than once'),
         ({'annotations': ['a']}, r'annotations\[0\] must be an object'),
         ({'annotations': [{'video_id': [1]}]}, r'belongs to video \[1\], which is not listed'),
     ],
