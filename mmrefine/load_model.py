@@ -40,6 +40,22 @@ def load_model(
     return model
 
 
+def read_config(path: str | Path, entry: str) -> Config:
+    """Read a config that must have an entry.
+
+    Raises:
+        OSError: There is no such file.
+        ValueError: It is no config, or lacks the entry.
+    """
+    try:
+        config = Config.fromfile(path)
+    except SyntaxError as error:
+        raise ValueError(f'{path} is no config: {error}') from error
+    if entry not in config:
+        raise ValueError(f'{path} has no {entry}: give the config of a detector')
+    return config
+
+
 def checked_device(name: str) -> torch.device:
     """Find a device by its name.
 

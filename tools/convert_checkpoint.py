@@ -6,12 +6,12 @@ import argparse
 import sys
 
 from mmdet.registry import MODELS
-from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import nn
 
 import mmrefine  # noqa: F401  (registers the components)
 from mmrefine.checkpoint import convert, read_checkpoint, write_checkpoint
+from mmrefine.load_model import read_config
 from mmrefine.outputs import refuse_overwriting
 
 
@@ -40,12 +40,7 @@ def build_model(path: str) -> nn.Module:
         OSError: There is no such file.
         ValueError: It is no config, or describes no model.
     """
-    try:
-        config = Config.fromfile(path)
-    except SyntaxError as error:
-        raise ValueError(f'{path} is no config: {error}') from error
-    if 'model' not in config:
-        raise ValueError(f'{path} describes no model: give the config of a detector')
+    config = read_config(path, 'model')
     init_default_scope('mmdet')
     config.model.pop('init_cfg', None)
     return MODELS.build(config.model)

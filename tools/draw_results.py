@@ -8,7 +8,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 from mmdet.registry import DATASETS
-from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.registry import init_default_scope
 from pycocotools import mask as coco_mask
@@ -17,6 +16,7 @@ import mmrefine  # noqa: F401  (registers the components)
 from mmrefine.evaluation.dumps import read_dump
 from mmrefine.evaluation.predictions import read_instances
 from mmrefine.evaluation.runs import to_counts
+from mmrefine.load_model import read_config
 from mmrefine.visualization.overlays import Instances, contact_sheet, truth_beside_prediction
 
 SHEET = 'sheet'
@@ -41,12 +41,7 @@ def open_dataset(path: str) -> BaseDataset:
         OSError: The config or a file of the data set is missing.
         ValueError: The file is no config, or tests nothing.
     """
-    try:
-        config = Config.fromfile(path)
-    except SyntaxError as error:
-        raise ValueError(f'{path} is no config: {error}') from error
-    if 'test_dataloader' not in config:
-        raise ValueError(f'{path} has no test_dataloader: give the config that was tested')
+    config = read_config(path, 'test_dataloader')
     init_default_scope('mmdet')
     return DATASETS.build({**config.test_dataloader.dataset, 'pipeline': []})
 
