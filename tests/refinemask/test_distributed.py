@@ -1,7 +1,6 @@
 """Two processes, one of them without positives, end with equal gradients."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,18 +10,17 @@ from locations import ROOT
 
 
 def test_gradients_are_shared(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = str(free.getsockname()[1])
     path = os.pathsep.join([str(ROOT), str(ROOT / 'tests'), os.environ.get('PYTHONPATH', '')])
     command = [sys.executable, str(ROOT / 'tests' / 'distributed_step.py')]
     ranks = [
-        subprocess.Popen(
-            [*command, str(r), port, str(tmp_path)], env={**os.environ, 'PYTHONPATH': path}
-        )
+        subprocess.Popen([*command, str(r), str(tmp_path)], env={**os.environ, 'PYTHONPATH': path})
         for r in range(2)
     ]
-    assert [rank.wait(timeout=300) for rank in ranks] == [0, 0]
+    try:
+        assert [rank.wait(timeout=300) for rank in ranks] == [0, 0]
+    finally:
+        for rank in ranks:
+            rank.kill()
     first, second = (torch.load(tmp_path / f'{rank}.pth') for rank in range(2))
     assert first == second
     head = [name for name in first if 'mask_head' in name]
