@@ -84,8 +84,8 @@ def read_checkpoint(path: str | Path) -> StateDict:
     except Exception as error:  # torch reports damage and refused globals by many types
         raise CheckpointError(
             f'cannot read {path}: {type(error).__name__}: {error}. The file is damaged, or holds '
-            'objects that only '
-            'executing it would restore; save its state_dict alone with the program that wrote it.'
+            'objects that only executing it would restore; save its state_dict alone with the '
+            'program that wrote it.'
         ) from error
     state_dict = _weights(content)
     if not state_dict:

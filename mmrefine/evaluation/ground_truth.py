@@ -14,6 +14,7 @@ from pycocotools import mask as coco_mask
 from .runs import misfits, to_counts
 
 FREQUENCIES = ('r', 'c', 'f')
+SHOWN = 5  # names listed in an error
 Id: TypeAlias = Any  # whatever a file uses, as a rule int
 
 
@@ -107,6 +108,33 @@ class GroundTruth:
         names = set(classes)
         return [i for i, name in self.categories.items() if name in names] or list(self.categories)
 
+    def categories_named(self, classes: Sequence[str]) -> list[Id]:
+        """Category id of every class of a model, in the order of its labels.
+
+        Args:
+            classes: Names of all its classes.
+
+        Raises:
+            ValueError: A class is missing, or they are listed in another order: MMDetection numbers
+                labels as the training file lists its categories, so names of one of both may be
+                wrong.
+        """
+        by_name = {name: category for category, name in self.categories.items()}
+        missing = [name for name in classes if name not in by_name]
+        if missing:
+            raise ValueError(
+                f'{self.name} does not list these classes of the model: '
+                f'{", ".join(missing[:SHOWN])}; give a file with all its categories'
+            )
+        listed = [name for name in self.categories.values() if name in set(classes)]
+        if listed != list(classes):
+            raise ValueError(
+                f'{self.name} lists the categories in another order than the model its classes '
+                f'({", ".join(listed[:SHOWN])} there, {", ".join(classes[:SHOWN])} here): bring '
+                'them into the order of the file the model was trained on'
+            )
+        return [by_name[name] for name in classes]
+
     def require(self, boxes: bool = False, masks: bool = False) -> None:
         """Complete boxes, areas and masks of the annotations.
 
@@ -170,8 +198,7 @@ def load_json(path: str | Path) -> Any:
         if not text[error.pos :].strip() or error.msg.startswith('Unterminated'):
             raise ValueError(
                 f'{path} ends in the middle of an entry (character {error.pos}): the file was '
-                'cut off, '
-                'copy or write it again'
+                'cut off, copy or write it again'
             ) from None
         raise ValueError(f'{path} is no json: {error}') from None
 
@@ -268,9 +295,8 @@ def _federation(name: str, data: Mapping) -> Federation:
         ):
             if key not in image:
                 raise ValueError(
-                    f'{name}: image {image["id"]} has no "{key}", so this is no LVIS file; score '
-                    'it '
-                    'with the COCO protocol'
+                    f'{name}: image {image["id"]} has no "{key}", so this is no LVIS file; '
+                    'score it with the COCO protocol'
                 )
             if not isinstance(image[key], Collection) or isinstance(image[key], str):
                 raise ValueError(

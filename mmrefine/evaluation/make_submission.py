@@ -185,9 +185,7 @@ def _entries(options: MakeOptions, data: dict, gt: GroundTruth) -> Iterable[dict
     if options.results.suffix in ('.pkl', '.pickle'):
         categories = list(gt.categories)
         if options.classes is not None:
-            from .predict_images import category_ids
-
-            categories = category_ids(gt, options.classes)
+            categories = gt.categories_named(options.classes)
         samples = {sample['img_id']: sample for sample in read_dump(options.results)}
         return (e for s in samples.values() for e in sample_entries(s, gt, categories))
     return _checked_scores(iterate_json_list(options.results))

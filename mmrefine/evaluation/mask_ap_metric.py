@@ -168,15 +168,13 @@ class MaskAPMetric(BaseMetric):
             if image not in gt.sizes:
                 raise ValueError(
                     f'image {image!r} is not in {gt.name}: ann_file of the evaluator and of the '
-                    'test '
-                    'data set must be the same'
+                    'test data set must be the same'
                 )
             for label in result['labels'].tolist():
                 if not 0 <= label < len(categories):
                     raise ValueError(
                         f'image {image!r}: label {label}, but {gt.name} has {len(categories)} of '
-                        'the '
-                        "data set's categories"
+                        "the data set's categories"
                     )
                 category_ids.append(categories[label])
             image_ids += [image] * len(result['labels'])
@@ -205,8 +203,7 @@ class MaskAPMetric(BaseMetric):
         if len(dt) and dt.counts[0] is None and set(self.iou_types) != {'bbox'}:
             raise ValueError(
                 f'metric={self.iou_types} needs pred_instances.masks, which the model does not '
-                'give: '
-                "metric='bbox'"
+                "give: metric='bbox'"
             )
         return self.iou_types
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,6 @@ from .ground_truth import GroundTruth, Id
 from .image_files import image_file
 from .progress import progress_bar
 from .submission import json_text
-
-SHOWN = 5  # names listed in an error
 
 
 class ResultLog:
@@ -128,7 +126,7 @@ def predict_images(
     todo = {image: file for image, file in files.items() if image not in log.done}
     if todo:
         model = load_model(config, checkpoint, device)
-        categories = category_ids(gt, class_names(model))
+        categories = gt.categories_named(class_names(model))
         with progress_bar('images', len(todo), show_progress) as step:
             for image, file in todo.items():
                 found = inference_detector(model, str(file))
@@ -136,30 +134,6 @@ def predict_images(
                 log.add(image, list(sample_entries(sample, gt, categories)))
                 step()
     return log
-
-
-def category_ids(gt: GroundTruth, classes: Sequence[str]) -> list[Id]:
-    """Category id of every class of a model, by name.
-
-    Raises:
-        ValueError: ``gt`` lacks a class, or lists them in another order: MMDetection numbers labels
-            as the training file lists its categories, so names of one of both may be wrong.
-    """
-    by_name = {name: category for category, name in gt.categories.items()}
-    missing = [name for name in classes if name not in by_name]
-    if missing:
-        raise ValueError(
-            f'{gt.name} does not list these classes of the model: {", ".join(missing[:SHOWN])}; '
-            'give a file with all its categories'
-        )
-    listed = [name for name in gt.categories.values() if name in set(classes)]
-    if listed != list(classes):
-        raise ValueError(
-            f'{gt.name} lists the categories in another order than the model its classes '
-            f'({", ".join(listed[:SHOWN])} there, {", ".join(classes[:SHOWN])} here): bring them '
-            'into the order of the file the model was trained on'
-        )
-    return [by_name[name] for name in classes]
 
 
 def _text_digest(value: Any) -> str:

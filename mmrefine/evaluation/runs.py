@@ -133,8 +133,7 @@ def to_counts(segmentation: Any, size: tuple[int, int]) -> bytes:
         if not isinstance(polygon, (list, tuple)):
             raise ValueError(
                 f'segmentation[{i}] is {_shorten(polygon)}: expected a list of polygons, each a '
-                'flat '
-                'list [x, y, x, y, ...]'
+                'flat list [x, y, x, y, ...]'
             )
         if len(polygon) < 6 or len(polygon) % 2:
             # pycocotools would take four numbers for a box and draw something else.

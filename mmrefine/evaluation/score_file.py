@@ -223,8 +223,7 @@ def _truths_of_json(annotation_file: Path, scratch: Path) -> dict[str, Path]:
     if absent:
         print_log(
             f'{len(absent)} images have no *_gtFine_instanceIds.png beside {annotation_file}: '
-            'they are drawn '
-            'from the annotations, without areas to ignore',
+            'they are drawn from the annotations, without areas to ignore',
             logger='current',
             level=WARNING,
         )

@@ -268,6 +268,5 @@ def name_note(path: Path) -> str | None:
         return None
     return (
         f'{path.name}: COCO test servers expect detections_<split>_<algorithm>_results.zip '
-        'holding the '
-        'json of that name'
+        'holding the json of that name'
     )

@@ -301,8 +301,8 @@ class MultiStageMaskHead(BaseModule):
         if roi_feats.shape[-1] != self.stage_sizes[0]:
             raise ValueError(
                 f'RoI features are {roi_feats.shape[-1]} wide, the first stage wants '
-                f'{self.stage_sizes[0]}: '
-                'set output_size of the mask RoI extractor to stage_sup_size[0]'
+                f'{self.stage_sizes[0]}: set output_size of the mask RoI extractor to '
+                'stage_sup_size[0]'
             )
         require_width('RoI feature map', roi_feats, self.in_channels_instance, 'instance')
         for conv in self.instance_convs:

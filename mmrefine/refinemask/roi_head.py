@@ -78,8 +78,7 @@ class FineMaskMixin:
             if mask_head.get('num_classes', classes) not in (None, classes):
                 raise ValueError(
                     f'mask_head.num_classes={mask_head["num_classes"]} but '
-                    f'bbox_head.num_classes={classes}: '
-                    'omit the former, it follows the box head'
+                    f'bbox_head.num_classes={classes}: omit the former, it follows the box head'
                 )
             mask_head = dict(mask_head, num_classes=classes)
         self.share_roi_extractor = False

@@ -85,8 +85,7 @@ class FusionStage(BaseModule):
         if out_channels < 1:
             raise ValueError(
                 f'a stage of {channels} channels leaves {out_channels} for features after the '
-                'masks: '
-                'widen conv_out_channels_instance or use fewer stages'
+                'masks: widen conv_out_channels_instance or use fewer stages'
             )
         self.stride = stride
         self.semantic_transform_in = nn.Conv2d(semantic_channels, channels, 1)

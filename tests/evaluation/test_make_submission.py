@@ -21,7 +21,7 @@ from mmengine.runner import save_checkpoint
 from mmrefine.evaluation import GroundTruth, evaluate, load_results
 from mmrefine.evaluation.dumps import read_dump
 from mmrefine.evaluation.make_submission import MakeOptions, make_submission
-from mmrefine.evaluation.predict_images import ResultLog, category_ids
+from mmrefine.evaluation.predict_images import ResultLog
 from mmrefine.outputs import atomic_file
 
 
@@ -168,12 +168,12 @@ def test_labels_become_categories_by_name(tmp_path: Path) -> None:
     truth, results = make_scene(0)
     gt = GroundTruth.from_dict(truth)
     names = list(gt.categories.values())
-    assert category_ids(gt, names) == list(gt.categories)
-    assert category_ids(gt, names[1:]) == list(gt.categories)[1:]
+    assert gt.categories_named(names) == list(gt.categories)
+    assert gt.categories_named(names[1:]) == list(gt.categories)[1:]
     with pytest.raises(ValueError, match='does not list these classes of the model: dodo'):
-        category_ids(gt, [*names, 'dodo'])
+        gt.categories_named([*names, 'dodo'])
     with pytest.raises(ValueError, match='in another order'):
-        category_ids(gt, names[::-1])
+        gt.categories_named(names[::-1])
     file, _ = write(tmp_path, truth, [])
     second = [r for r in results if gt.categories[r['category_id']] == names[1]]
     dump(tmp_path / 'dump.pkl', {**truth, 'categories': truth['categories'][1:]}, second)

@@ -11,7 +11,8 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 
-from tools.draw_results import main, picture_names
+from mmrefine.visualization.dump_pictures import picture_names
+from tools.draw_results import main
 
 TRIANGLE = [4.0, 4.0, 20.0, 4.0, 4.0, 20.0]
 FILES = ('a/0001.png', 'b/0001.png', 'b/0002.png')
