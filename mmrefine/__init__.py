@@ -27,6 +27,7 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
     'mmrefine.evaluation.mask_ap_metric': ('MaskAPMetric',),
     'mmrefine.evaluation.video_metric': ('VideoMaskAPMetric',),
     'mmrefine.layers.layer_norm': ('LayerNorm2d',),
+    'mmrefine.layers.winograd': ('WinogradConv2d',),
     'mmrefine.mask_format': (
         'MaskFormatHook',
         'RLECoarseMaskHead',

@@ -24,6 +24,8 @@ from mmdet.utils import ConfigType, InstanceList, MultiConfig, OptConfigType
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmrefine.layers import conv_tower
+
 from .mask_loss import EmbedMaskLoss
 from .output import MaskOutput
 from .proposal import Proposals, add_coordinates
@@ -99,7 +101,7 @@ class EmbedMaskHead(BaseModule):
             self._build_merged(in_channels, feat_channels, num_convs, norm_cfg or dict(type='BN'))
         else:
             norm_cfg = norm_cfg or dict(type='GN', num_groups=32)
-            self.convs = _tower(in_channels, feat_channels, num_convs, norm_cfg, bias=True)
+            self.convs = conv_tower(in_channels, feat_channels, num_convs, norm_cfg, bias=True)
         if coord_embed:
             self.conv_embed_spatial = nn.Conv2d(feat_channels, 2, 3, padding=1)
             self.conv_embed_free = nn.Conv2d(feat_channels, embed_dim - 2, 3, padding=1)
@@ -108,7 +110,7 @@ class EmbedMaskHead(BaseModule):
         self.loss_semantic: Any = None
         if loss_semantic is not None:
             norm_cfg = norm_cfg or dict(type='BN')
-            self.seg_convs = _tower(in_channels, feat_channels, 2, norm_cfg)
+            self.seg_convs = conv_tower(in_channels, feat_channels, 2, norm_cfg)
             self.conv_seg = nn.Conv2d(feat_channels, num_classes, 1)
             self.loss_semantic = MODELS.build(loss_semantic)
 
@@ -118,7 +120,7 @@ class EmbedMaskHead(BaseModule):
         self.refine = nn.ModuleList(
             ConvModule(in_channels, channels, 3, padding=1, norm_cfg=norm_cfg) for _ in range(3)
         )
-        self.tower = _tower(channels, channels, num_convs, norm_cfg)
+        self.tower = conv_tower(channels, channels, num_convs, norm_cfg)
         self.conv_feat = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Sequence[Tensor], position: Tensor | float = 1.0) -> Tensor:
@@ -219,18 +221,6 @@ class EmbedMaskHead(BaseModule):
             original = tuple(meta['ori_shape'][:2]) if rescale else network
             masks.append(self.output(image, result, network, original, threshold, mask_format))
         return masks
-
-
-def _tower(
-    in_channels: int, channels: int, depth: int, norm_cfg: ConfigType, bias: bool | str = 'auto'
-) -> nn.Sequential:
-    widths = [in_channels] + [channels] * depth
-    return nn.Sequential(
-        *(
-            ConvModule(a, b, 3, padding=1, norm_cfg=norm_cfg, bias=bias)
-            for a, b in zip(widths, widths[1:])
-        )
-    )
 
 
 def double(maps: Tensor) -> Tensor:

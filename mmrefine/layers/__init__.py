@@ -4,12 +4,16 @@ from .boundary import boundary_map, resize_band
 from .class_logits import ClassLogits
 from .pointwise import conv1x1
 from .roi_align import RowRoIAlign, point_roi_align, roi_align
+from .tower import conv_tower
+from .winograd import WinogradConv2d
 
 __all__ = [
     'ClassLogits',
     'RowRoIAlign',
+    'WinogradConv2d',
     'boundary_map',
     'conv1x1',
+    'conv_tower',
     'point_roi_align',
     'resize_band',
     'roi_align',

@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from mmcv.cnn import ConvModule, Scale
+from mmcv.cnn import Scale
 from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from mmdet.registry import MODELS
 from mmdet.utils import ConfigType, InstanceList, MultiConfig, OptConfigType, reduce_mean
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
+
+from mmrefine.layers import conv_tower
 
 from .grid import PointGrid, flatten_levels, make_grid
 from .targets import PointTargets, assign_points, centerness_targets
@@ -128,8 +130,8 @@ class PointHead(BaseDenseHead):
         self.loss_cls = MODELS.build(loss_cls)
         self.loss_bbox = MODELS.build(loss_bbox)
         self.loss_centerness = MODELS.build(loss_centerness)
-        self.cls_convs = self.build_tower(num_cls_convs, conv_bias, norm_cfg)
-        self.reg_convs = self.build_tower(num_reg_convs, conv_bias, norm_cfg)
+        self.cls_convs = conv_tower(in_channels, feat_channels, num_cls_convs, norm_cfg, conv_bias)
+        self.reg_convs = conv_tower(in_channels, feat_channels, num_reg_convs, norm_cfg, conv_bias)
         self.conv_cls = nn.Conv2d(feat_channels, num_classes, 3, padding=1)
         self.conv_reg = nn.Conv2d(feat_channels, 4, 3, padding=1)
         self.conv_centerness = nn.Conv2d(feat_channels, 1, 3, padding=1)
@@ -140,18 +142,6 @@ class PointHead(BaseDenseHead):
         """N(0, 0.01) for every convolution, class prior 0.01; ``overrides`` name other layers."""
         prior = {'type': 'Normal', 'name': 'conv_cls', 'std': 0.01, 'bias_prob': 0.01}
         return {'type': 'Normal', 'layer': 'Conv2d', 'std': 0.01, 'override': [prior, *overrides]}
-
-    def build_tower(
-        self, depth: int, bias: bool | str = 'auto', norm_cfg: OptConfigType = None
-    ) -> nn.Sequential:
-        """``depth`` times 3x3 convolution, norm, ReLU: Tensor[B, C_in, H, W] -> [B, C, H, W]."""
-        widths = [self.in_channels] + [self.feat_channels] * depth
-        return nn.Sequential(
-            *(
-                ConvModule(a, b, 3, padding=1, norm_cfg=norm_cfg, bias=bias)
-                for a, b in zip(widths, widths[1:])
-            )
-        )
 
     def predict_ltrb(self, reg_feat: Tensor, level: int) -> Tensor:
         """Tensor[B, C, H, W] -> float32 distances Tensor[B, 4, H, W] in units of the stride."""

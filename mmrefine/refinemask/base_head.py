@@ -80,7 +80,8 @@ class MultiStageMaskHead(BaseModule):
         conv_kernel_size_semantic: Kernel of the latter (odd).
         conv_out_channels_instance: Width at the first stage; halved by each stage.
         conv_out_channels_semantic: Width of the semantic path.
-        conv_cfg: Convolution layer of the 3x3 convolutions.
+        conv_cfg: Convolution layer of the 3x3 convolutions; None: ``WinogradConv2d``, on RoIs
+            ``nn.Conv2d``.
         norm_cfg: Normalisation after them; None as published.
         fusion_type: Registered fusion block.
         dilations: Branches of the fusion block.

@@ -14,7 +14,7 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule, kaiming_init
 from torch import Tensor, nn
 
-from ..layers import ClassLogits, conv1x1, point_roi_align, roi_align
+from ..layers import ClassLogits, WinogradConv2d, conv1x1, point_roi_align, roi_align
 
 
 def build_upsampler(cfg: dict, channels: int) -> nn.Module:
@@ -226,10 +226,23 @@ def conv_stack(
     conv_cfg: dict | None,
     norm_cfg: dict | None,
 ) -> nn.ModuleList:
-    """``count`` convolutions with ReLU that keep the size of the map."""
+    """``count`` convolutions with ReLU that keep the size of the map.
+
+    Args:
+        count: How many.
+        in_channels: Width of the map.
+        channels: Width of the results.
+        kernel: Side of the kernels (odd).
+        conv_cfg: Layer; None: ``WinogradConv2d``.
+        norm_cfg: Normalisation.
+
+    Raises:
+        ValueError: ``kernel`` is even.
+    """
     if kernel % 2 == 0:
         raise ValueError(f'the kernel size must be odd to keep the size of the map, got {kernel}')
     widths = [in_channels] + [channels] * count
+    conv_cfg = conv_cfg or dict(type=WinogradConv2d)
     return nn.ModuleList(
         ConvModule(a, b, kernel, padding=kernel // 2, conv_cfg=conv_cfg, norm_cfg=norm_cfg)
         for a, b in zip(widths[:-1], widths[1:])

@@ -14,11 +14,12 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from mmcv.cnn import ConvModule
 from mmdet.registry import MODELS
 from mmdet.utils import ConfigType, InstanceList, MultiConfig
 from mmengine.model import BaseModule
 from torch import Tensor, nn
+
+from mmrefine.layers import conv_tower
 
 PRECISIONS = ('float32', 'bfloat16')
 GROUP_NORM = {'type': 'GN', 'num_groups': 32, 'requires_grad': True}
@@ -73,11 +74,9 @@ class SipMaskTrackHead(BaseModule):
         self.jitter = jitter
         self.loss_weight = loss_weight
         self.tower_dtype = tower_dtype
-        widths = [in_channels] + [feat_channels] * num_convs
-        self.convs = nn.Sequential(
-            *(ConvModule(a, b, 3, padding=1, norm_cfg=norm_cfg) for a, b in zip(widths, widths[1:]))
-        )
-        self.conv_embed = nn.Conv2d(widths[-1] * num_levels, embed_channels, 1)
+        self.convs = conv_tower(in_channels, feat_channels, num_convs, norm_cfg)
+        width = feat_channels if num_convs else in_channels
+        self.conv_embed = nn.Conv2d(width * num_levels, embed_channels, 1)
 
     def forward(self, x: Sequence[Tensor]) -> Tensor:
         """Pyramid maps Tensor[B, C, *, *], finest first -> embeddings Tensor[B, E, H, W]."""
