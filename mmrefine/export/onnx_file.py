@@ -17,7 +17,7 @@ from .parts import Part, part_of
 from .pooling import OPSET
 
 TOLERANCE = 1e-4
-CHECKED = (1, 2, 5)  # numbers of objects; the graph is traced with TRACED
+CHECKED = (0, 1, 2, 5)  # numbers of objects; the graph is traced with TRACED
 TRACED = 3
 
 

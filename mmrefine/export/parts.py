@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmrefine.embedmask.detector import EmbedMask
@@ -101,14 +102,14 @@ class RoIPart(Part):
 
     def masks(self, maps: Sequence[Tensor], objects: Sequence[Tensor]) -> Tensor:
         """Tensor[B, C, h_i, w_i] per level, Tensor[N, 5], LongTensor[N] -> Tensor[N, S, S]."""
-        rois, labels = objects
+        rois, labels = map(one_more, objects)
         pooled = pool(self.extractor, maps, rois)
         if isinstance(self.head, SharpMaskHead):
             logits = self.head.conv_logits(self.head.refine(pooled), labels)
         else:
             stages, _ = self.head(pooled, maps[self.fine_level], rois, labels)
             logits = refined_logits(stages)
-        return logits[:, 0].sigmoid()
+        return logits[:-1, 0].sigmoid()
 
     def example_objects(self, count: int, image_size: tuple[int, int]) -> tuple[Tensor, ...]:
         """RoIs of all sizes."""
@@ -247,13 +248,20 @@ class WindowPart(Part):
         """Tensor[N, C_i, s_i, s_i] per map."""
         head, ring = self.model.mask_head, self.model.context
         end = head.grid_size + ring
+        maps = list(map(one_more, maps))
         codes = head.encode(maps[-1][..., ring:end, ring:end])
         logits = self.model.patch_masks(maps, codes)
-        return logits.sigmoid(), head.scores(codes).flatten().sigmoid()
+        return logits[:-1].sigmoid(), head.scores(codes).flatten()[:-1].sigmoid()
 
     def example_objects(self, count: int, image_size: tuple[int, int]) -> tuple[Tensor, ...]:
         """Nothing beside the windows."""
         return ()
+
+
+def one_more(rows: Tensor) -> Tensor:
+    """Append a row of zeros, for graphs that reshape: without any row onnxruntime cannot resolve a
+    side of -1."""
+    return F.pad(rows, (0, 0) * (rows.dim() - 1) + (0, 1))
 
 
 def part_of(model: nn.Module, with_backbone: bool = False) -> Part:
