@@ -2,6 +2,7 @@
 
 from .boundary import boundary_map, resize_band
 from .class_logits import ClassLogits
+from .graphs import makes_graph
 from .pointwise import conv1x1
 from .roi_align import RowRoIAlign, point_roi_align, roi_align
 from .tower import conv_tower
@@ -14,6 +15,7 @@ __all__ = [
     'boundary_map',
     'conv1x1',
     'conv_tower',
+    'makes_graph',
     'point_roi_align',
     'resize_band',
     'roi_align',

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
+from .graphs import makes_graph
+
 TILE = 4  # rows of results
 TAPS = TILE + 2  # rows they are made from
 STRIP = 2048  # columns of tiles whose six products stay in the cache together
@@ -90,8 +92,7 @@ def pays(x: Tensor, weight: Tensor) -> bool:
         and x.dtype == weight.dtype == torch.float32
         and torch.get_num_threads() <= THREADS
         and not torch.is_autocast_enabled('cpu')
-        and not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad))
-        and not (torch.compiler.is_compiling() or torch.jit.is_tracing())
+        and not makes_graph(x, weight)
     )
 
 

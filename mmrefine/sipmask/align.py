@@ -17,7 +17,10 @@ from mmdet.utils import OptConfigType
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmrefine.layers import makes_graph
 from mmrefine.points.head import GROUP_NORM
+
+from .deform_rows import deform_conv_rows
 
 _kernels = ext_loader.load_ext(
     '_ext',
@@ -88,7 +91,8 @@ def deform_conv(features: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
         Tensor[B, C, H, W].
     """
     if features.device.type == 'cpu' and len(features):
-        return _sampled_conv(features, offset, weight)
+        learning = makes_graph(features, offset, weight)
+        return (_sampled_conv if learning else deform_conv_rows)(features, offset, weight)
     height, width = features.shape[-2:]
     pad = (0, max(KERNEL - width, 0), 0, max(KERNEL - height, 0))
     output = _deform_conv(F.pad(features, pad), F.pad(offset, pad), weight)
@@ -96,7 +100,7 @@ def deform_conv(features: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
 
 
 def _sampled_conv(features: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
-    """The same convolution by ``grid_sample`` and one product, for CPUs.
+    """The same convolution by ``grid_sample`` and one product, for learning on a CPU.
 
     mmcv's CPU kernels walk pixel by pixel and took more than half of a training step. Values and
     gradients are theirs: positions a full cell outside the map read 0 and give no gradient, and
