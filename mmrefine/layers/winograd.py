@@ -22,16 +22,20 @@ LARGE = 4096  # cells of a map, below which the transforms cost more than they s
 WIDE = 192  # channels, likewise
 THREADS = 2  # beyond which nothing has been measured
 
+# Whatever the defaults are where this is first imported.
+CPU = dict(dtype=torch.float32, device='cpu')
+
 # The points 0, 1, -1, 2, -2 and infinity.
 ROWS_TO_POINTS = torch.tensor(
     [
-        [4.0, 0, -5, 0, 1, 0],
+        [4, 0, -5, 0, 1, 0],
         [0, -4, -4, 1, 1, 0],
         [0, 4, -4, -1, 1, 0],
         [0, -2, -1, 2, 1, 0],
         [0, 2, -1, -2, 1, 0],
         [0, 4, 0, -5, 0, 1],
-    ]
+    ],
+    **CPU,
 )
 KERNEL_TO_POINTS = torch.tensor(
     [
@@ -43,14 +47,16 @@ KERNEL_TO_POINTS = torch.tensor(
         [0, 0, 1],
     ],
     dtype=torch.float64,
+    device='cpu',
 )
 POINTS_TO_ROWS = torch.tensor(
     [
-        [1.0, 1, 1, 1, 1, 0],
+        [1, 1, 1, 1, 1, 0],
         [0, 1, -1, 2, -2, 0],
         [0, 1, 1, 4, 4, 0],
         [0, 1, -1, 8, -8, 1],
-    ]
+    ],
+    **CPU,
 )
 BIASED = 1  # the point that enters each of the four rows once
 

@@ -38,7 +38,7 @@ def deform_conv_rows(features: Tensor, offset: Tensor, weight: Tensor) -> Tensor
     result = features.new_empty(len(offsets), len(weight))
     for first in range(0, len(offsets), STRIP):
         strip = offsets[first : first + STRIP]
-        cells = torch.arange(first, first + len(strip))
+        cells = torch.arange(first, first + len(strip), device=strip.device)
         index, share = _corners(cells, strip, height, width)
         samples = F.embedding_bag(index, rows, mode='sum', per_sample_weights=share)
         samples = samples.view(1, len(strip), 1, -1).permute(0, 3, 1, 2)
@@ -59,7 +59,7 @@ def _corners(cells: Tensor, offsets: Tensor, height: int, width: int) -> tuple[T
     """
     groups, taps = offsets.shape[1:3]
     side = round(taps**0.5)
-    tap = torch.arange(taps)
+    tap = torch.arange(taps, device=cells.device)
     image = cells // (height * width)
     y, y_index, y_share = _axis(
         offsets[..., 0], cells // width % height, tap // side - side // 2, height
@@ -68,7 +68,7 @@ def _corners(cells: Tensor, offsets: Tensor, height: int, width: int) -> tuple[T
     inside = (y > -1) & (y < height) & (x > -1) & (x < width)
     line = image[:, None, None, None] * height + y_index
     place = line[..., :, None] * width + x_index[..., None, :]
-    row = place * groups + torch.arange(groups)[:, None, None, None]
+    row = place * groups + torch.arange(groups, device=cells.device)[:, None, None, None]
     share = y_share[..., :, None] * x_share[..., None, :]
     share = torch.where(inside[..., None, None], share, 0)
     return row.reshape(-1, 4), share.reshape(-1, 4)
