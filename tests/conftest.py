@@ -4,10 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from locations import ROOT, golden_directories
 from mmengine.registry import init_default_scope
 
 import mmrefine  # noqa: F401  (registers the components)
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile('patient', deadline=None)
+settings.load_profile('patient')
 
 
 @pytest.fixture(autouse=True)

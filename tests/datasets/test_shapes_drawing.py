@@ -40,7 +40,7 @@ def test_dice_refuse_what_cannot_be_drawn(call) -> None:
 corner = st.tuples(st.integers(-200, 500), st.integers(-200, 500))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(corner, min_size=3, max_size=8))
 def test_polygons_agree_with_the_crossing_rule_in_fractions(corners) -> None:
     mask = draw([Part(np.array(corners, np.int64))], 20, 20)
@@ -56,7 +56,7 @@ def test_polygons_agree_with_the_crossing_rule_in_fractions(corners) -> None:
             assert mask[y, x] == (crossings % 2 == 1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(corner, min_size=1, max_size=4), st.integers(1, 90))
 def test_strokes_hold_the_pixels_within_half_their_width(joints, half_width) -> None:
     mask = draw([Part(np.array(joints, np.int64), half_width)], 20, 20)

@@ -75,7 +75,7 @@ def test_dimensions_that_do_not_fit_are_refused_with_their_numbers():
 corner = st.floats(-5, 20, allow_nan=False, width=32)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(corner, corner, corner, corner), max_size=4))
 def test_regions_hold_exactly_the_cells_between_the_sides(boxes):
     region = box_regions(torch.tensor(boxes, dtype=torch.float32).view(-1, 4), (7, 11))
@@ -86,7 +86,7 @@ def test_regions_hold_exactly_the_cells_between_the_sides(boxes):
                 assert mask[row][column] == (x1 <= column < x2 and y1 <= row < y2)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(corner, corner, corner, corner), min_size=1, max_size=4))
 def test_grown_boxes_contain_the_part_of_the_box_on_the_map(boxes):
     tensor = torch.tensor(boxes, dtype=torch.float32)

@@ -42,7 +42,7 @@ def lovasz_by_definition(logits: list[float], targets: list[bool]) -> float:
 cells = st.integers(1, 12)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.data(), cells, st.integers(0, 4))
 def test_hinge_equals_the_lovasz_extension_of_the_jaccard_loss(data, n, k):
     logit = st.floats(-4, 4, width=32)

@@ -16,7 +16,7 @@ from mmrefine.embedmask.targets import (
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 3), st.integers(1, 5), st.integers(1, 5), st.integers(0, 1000))
 def test_dilated_targets_equal_bilinear_scaling_above_zero(objects, height, width, seed):
     generator = torch.Generator().manual_seed(seed)
@@ -55,7 +55,7 @@ scores_and_groups = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(scores_and_groups)
 def test_best_is_the_first_highest_of_its_group(pairs):
     scores = torch.tensor([s for s, _ in pairs])
@@ -68,7 +68,7 @@ def test_best_is_the_first_highest_of_its_group(pairs):
     assert best_of_group(scores, groups, 4).tolist() == expected
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(scores_and_groups)
 def test_overlapping_are_above_the_threshold_or_the_best(pairs):
     scores = torch.tensor([s for s, _ in pairs])

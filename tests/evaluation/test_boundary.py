@@ -35,7 +35,7 @@ def random_masks(seed: int, count: int, h: int, w: int) -> list[np.ndarray]:
 sides = st.integers(1, 70)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 10_000), sides, sides, st.integers(1, 12))
 def test_band_is_the_mask_minus_its_erosions(seed: int, h: int, w: int, width: int) -> None:
     masks = random_masks(seed, 4, h, w)
@@ -45,7 +45,7 @@ def test_band_is_the_mask_minus_its_erosions(seed: int, h: int, w: int, width: i
         np.testing.assert_array_equal(band, reference_band(mask, width))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 10_000), sides, sides)
 def test_boundary_iou_is_the_smaller_of_both(seed: int, h: int, w: int) -> None:
     masks = random_masks(seed, 6, h, w)

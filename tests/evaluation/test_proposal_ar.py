@@ -93,7 +93,7 @@ def reference(truth, proposals, kind, numbers, images=3):
     }
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 10**6), st.sampled_from(['segm', 'bbox']))
 def test_recall_equals_pycocotools(seed, kind):
     truth, proposals = scene(seed)

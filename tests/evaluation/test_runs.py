@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco_mask
@@ -18,7 +18,6 @@ def encode(mask: np.ndarray) -> bytes:
     return coco_mask.encode(np.asfortranarray(mask))['counts']
 
 
-@settings(deadline=None)
 @given(st.lists(masks, max_size=5))
 def test_runs_rebuild_the_masks(found: list[np.ndarray]) -> None:
     strings = [encode(m) for m in found]

@@ -26,7 +26,7 @@ def by_definition(mask: np.ndarray, width: int) -> np.ndarray:
     st.sampled_from([1, 2, 3, 4, 8]),
     st.integers(0, 2**32 - 1),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_equals_the_definition(height: int, width: int, band: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     mask = rng.random((height, width)) < rng.random()

@@ -20,7 +20,7 @@ def channels_last(height: int = 20, width: int = 26, channels: int = FEWEST_CHAN
 side = st.floats(0, 130, width=32)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(st.integers(0, 1), side, side, side, side), max_size=5),
     st.sampled_from([1, 7, 14]),

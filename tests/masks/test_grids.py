@@ -28,7 +28,7 @@ def grouped(masks: list[torch.Tensor]) -> MaskGrids:
     return MaskGrids(groups)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.sampled_from([3, 7, 14]), max_size=8), st.integers(0, 99))
 def test_order_and_masks_are_those_of_single_instances(sides: list[int], seed: int) -> None:
     masks, boxes = scene(len(sides), sides, seed)
@@ -42,7 +42,7 @@ def test_order_and_masks_are_those_of_single_instances(sides: list[int], seed: i
         assert coded[index] == roi_masks(*alone, mask_format='rle')[0]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.sampled_from([3, 7]), max_size=9), st.data())
 def test_split_by_image(sides: list[int], data: st.DataObject) -> None:
     masks, _ = scene(len(sides), sides)

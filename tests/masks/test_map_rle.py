@@ -76,7 +76,7 @@ def test_strings_equal_the_dense_way(
 value = st.one_of(st.sampled_from([0.0, 0.5, 1.0, 0.50000006]), st.floats(-2, 2, width=32))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_strings_equal_the_dense_way_for_any_map(data: st.DataObject) -> None:
     side = st.integers(1, 6)

@@ -15,7 +15,7 @@ def coco_rles(masks: np.ndarray) -> list[dict]:
     return [coco_mask.encode(np.asfortranarray(mask.astype(np.uint8))) for mask in masks]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 3), st.integers(1, 40), st.integers(1, 40), st.integers(0, 10_000))
 def test_encode_and_decode_agree_with_pycocotools(n: int, h: int, w: int, seed: int) -> None:
     masks = np.random.default_rng(seed).random((n, h, w)) > 0.5
@@ -37,7 +37,7 @@ def test_long_runs_need_many_characters() -> None:
     assert whole == coco_rles(masks)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.integers(1, 12),
     st.integers(1, 12),

@@ -77,7 +77,7 @@ def one_mask(draw: st.DrawFn) -> tuple[Tensor, Tensor, tuple[int, int]]:
     return torch.tensor(mask).view(1, side, side), torch.tensor([box]), size
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(one_mask(), st.sampled_from([0.5, 0.25, 0.9]), st.sampled_from(['box', 'image']))
 @example((torch.full((1, 3, 3), 0.5), torch.tensor([[2.0, 3.0, 20.0, 30.0]]), (40, 30)), 0.5, 'box')
 def test_strings_equal_mmdets_for_any_box(

@@ -24,7 +24,7 @@ def greedy(boxes: torch.Tensor, scores: torch.Tensor, threshold: float, offset: 
     return set(kept)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 25), st.integers(0, 10**6), st.sampled_from([0, 1]))
 def test_greedy_suppression_keeps_classes_apart(count, seed, offset):
     boxes = random_boxes(count, seed)
@@ -41,7 +41,7 @@ def test_greedy_suppression_keeps_classes_apart(count, seed, offset):
     assert class_nms(boxes, scores, labels, 0.5, offset, limit=3).tolist() == kept[:3].tolist()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(1, 30), st.integers(0, 10**6))
 def test_parallel_suppression_equals_mmdet(count, seed):
     boxes = random_boxes(count, seed)

@@ -1,7 +1,7 @@
 """Assignment of points to objects."""
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mmrefine.points import (
@@ -42,7 +42,6 @@ def by_hand(boxes: list[list[int]], radius: float | None, offset: float) -> list
     return result
 
 
-@settings(deadline=None)
 @given(st.lists(BOX, max_size=5), st.sampled_from([None, 0.7, 1.5]), st.sampled_from([0.0, 1.0]))
 def test_assignment_follows_the_rule_point_by_point(boxes, radius, offset):
     tensor = torch.tensor(boxes, dtype=torch.float32).view(-1, 4)

@@ -55,7 +55,7 @@ def test_a_mask_without_pixels_is_trusted_in_nothing() -> None:
     assert boundary_confidence(logits, torch.ones_like(logits)).tolist() == [0.0, 1.0]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 5), st.integers(0, 999), st.floats(0.01, 100))
 def test_confidences_lie_between_zero_and_one(count: int, seed: int, scale: float) -> None:
     generator = torch.Generator().manual_seed(seed)

@@ -42,7 +42,7 @@ def mmdet_targets(masks, boxes: np.ndarray, inds: np.ndarray, size: int) -> np.n
 
 @pytest.mark.parametrize('bitmap', [False, True])
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_equal_to_mmdet(bitmap: bool, seed: int, count: int) -> None:
     rng = np.random.default_rng(seed)
     masks = random_polygons(rng, 3)

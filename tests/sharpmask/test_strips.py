@@ -58,7 +58,7 @@ def test_strips_change_no_map(depth, padding, size):
     check(trunk(depth, padding), padding, *size, 32)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(33, 150), st.integers(33, 80), st.integers(1, 60))
 def test_any_height_and_strip_will_do(height, width, step):
     check(trunk(), 'symmetric', height, width, step)
@@ -111,7 +111,7 @@ def test_a_trunk_that_cannot_be_folded_proposes_all_the_same(refined):
     assert (plain.masks != other.masks).float().mean() < 1e-4
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(1, 40), st.integers(1, 60), st.integers(0, 9), st.data())
 def test_rows_of_a_level_are_those_of_the_whole_level(source, target, margin, data):
     total = target + 2 * margin

@@ -142,7 +142,7 @@ def test_every_truncation_is_refused(tmp_path, name):
             read(tmp_path, content[:end])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_flipped_bytes_never_raise_anything_else(tmp_path_factory, data):
     content = bytearray((DATA / FIXTURES[0]).read_bytes())

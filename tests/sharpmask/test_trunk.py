@@ -11,7 +11,7 @@ from mmdet.models.backbones import ResNet
 from mmrefine.sharpmask.trunk import MirrorPadConv2d, StemResNet, mirror_pad
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.integers(1, 7),
     st.integers(1, 7),

@@ -84,7 +84,7 @@ def reference_paste(logits, cells, scale, size, threshold, side):
     return torch.stack(masks)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     st.integers(20, 90), st.integers(20, 90), st.sampled_from([0.5, 0.35, 1.0]),
     st.sampled_from([0.2, 0.7]), st.integers(0, 99),

@@ -37,7 +37,7 @@ def test_values_and_gradients_equal_the_dense_form(k, by_index):
     torch.testing.assert_close(found, reference, atol=1e-4, rtol=1e-5)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.lists(st.floats(-5, 18, width=32), min_size=4, max_size=4), max_size=3))
 def test_both_ways_of_computing_agree_on_any_boxes(boxes):
     boxes = torch.tensor(boxes).view(-1, 4)

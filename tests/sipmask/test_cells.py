@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mmrefine.sipmask.cells import cell_index, split_boxes
@@ -20,7 +20,6 @@ def by_hand(low: float, high: float, pixel: int, k: int) -> int:
     return int(np.float32(np.float32(pixel) - low) / cell)
 
 
-@settings(deadline=None)
 @given(BOXES, st.integers(1, 5), st.integers(1, 14))
 def test_cells_follow_the_kernels_arithmetic(boxes, k, length):
     tensor = torch.tensor(boxes, dtype=torch.float32).view(-1, 4)
@@ -30,7 +29,6 @@ def test_cells_follow_the_kernels_arithmetic(boxes, k, length):
     assert (found < k).all()
 
 
-@settings(deadline=None)
 @given(BOXES, st.integers(1, 4), st.integers(1, 12), st.integers(1, 14))
 def test_regions_cover_exactly_the_pixels_inside(boxes, k, height, width):
     tensor = torch.tensor(boxes, dtype=torch.float32).view(-1, 4)
@@ -46,7 +44,6 @@ def test_regions_cover_exactly_the_pixels_inside(boxes, k, height, width):
         assert torch.equal(plane, expected)
 
 
-@settings(deadline=None)
 @given(BOXES, st.integers(1, 12), st.integers(1, 14))
 def test_pixels_list_the_regions_row_by_row(boxes, height, width):
     regions = split_boxes(torch.tensor(boxes).view(-1, 4), (height, width), 2)

@@ -11,7 +11,7 @@ from mmrefine.sipmask import align, deform_rows
 from mmrefine.sipmask.deform_rows import deform_conv_rows
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.integers(1, 3),
     st.integers(3, 12),

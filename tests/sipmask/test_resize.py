@@ -10,7 +10,7 @@ from mmrefine.sipmask.cells import split_boxes
 from mmrefine.sipmask.resize import resize_regions, sample_axis
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(st.lists(st.floats(-4, 18, width=32), min_size=4, max_size=4), max_size=3),
     st.integers(1, 40),

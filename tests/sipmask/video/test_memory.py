@@ -112,7 +112,7 @@ def test_every_contested_object_has_one_owner(choices):
     assert kept[columns == 0].all()
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(0, 2**31 - 1), st.lists(st.integers(0, 12), min_size=1, max_size=6))
 def test_ids_are_unique_repeatable_and_bounded(seed, counts):
     torch.manual_seed(seed)
