@@ -41,6 +41,10 @@ def _all_classes(x: Tensor, layer: nn.Conv2d, labels: Tensor) -> Tensor:
     return logits[torch.arange(len(x), device=x.device), clamped][:, None]
 
 
+def _plain_conv(x: Tensor, layer: nn.Conv2d) -> Tensor:
+    return F.relu(F.conv2d(x, layer.weight, layer.bias, padding=layer.padding))
+
+
 def upsample(x: Tensor) -> Tensor:
     """Twice as many pixels, corners aligned."""
     return F.interpolate(x, scale_factor=2, mode='bilinear', align_corners=True)
@@ -51,12 +55,11 @@ def original_forward(
 ) -> tuple[list[Tensor], Tensor]:
     """Stage logits and foreground logits in the original's order of operations; arguments as in
     ``RefineMaskHead.forward``."""
-    x = roi_feats
-    for conv in head.instance_convs:
-        x = conv(x)
-    semantic = fine_feat
-    for conv in head.semantic_convs:
-        semantic = conv(semantic)
+    x, semantic = roi_feats, fine_feat
+    for block in head.instance_convs:
+        x = _plain_conv(x, block.conv)
+    for block in head.semantic_convs:
+        semantic = _plain_conv(semantic, block.conv)
     foreground_logits = head.semantic_logits(semantic)
     foreground = foreground_logits.sigmoid()
     predictions = []
