@@ -46,8 +46,7 @@ KERNEL_TO_POINTS = torch.tensor(
         [1 / 24, -1 / 12, 1 / 6],
         [0, 0, 1],
     ],
-    dtype=torch.float64,
-    device='cpu',
+    **CPU,
 )
 POINTS_TO_ROWS = torch.tensor(
     [
@@ -135,13 +134,12 @@ def winograd_conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
     return result[:, :height].view(batch, height, width, -1).permute(0, 3, 1, 2)
 
 
-def _kernels(weight: Tensor) -> list[Tensor]:
+def _kernels(weight: Tensor) -> Tensor:
     """Tensor[D, C, 3, 3] -> six of Tensor[D, C, 1, 3], channels last."""
-    transformed = torch.einsum('pk,dckl->pdcl', KERNEL_TO_POINTS, weight.double())
-    return [
-        kernel.to(weight.dtype).unsqueeze(2).contiguous(memory_format=torch.channels_last)
-        for kernel in transformed
-    ]
+    out, channels = weight.shape[:2]
+    columns = weight.permute(2, 0, 3, 1).reshape(3, -1)
+    kernels = KERNEL_TO_POINTS @ columns
+    return kernels.view(TAPS, out, 1, 3, channels).permute(0, 1, 4, 2, 3)
 
 
 def _strip(image: Tensor, top: int, count: int) -> Tensor:
