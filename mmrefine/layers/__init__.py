@@ -3,6 +3,7 @@
 from .boundary import boundary_map, resize_band
 from .class_logits import ClassLogits
 from .graphs import makes_graph
+from .joining import join_channels
 from .pointwise import conv1x1
 from .roi_align import RowRoIAlign, point_roi_align, roi_align
 from .tower import conv_tower
@@ -15,6 +16,7 @@ __all__ = [
     'boundary_map',
     'conv1x1',
     'conv_tower',
+    'join_channels',
     'makes_graph',
     'point_roi_align',
     'resize_band',

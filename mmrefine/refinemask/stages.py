@@ -14,7 +14,14 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule, kaiming_init
 from torch import Tensor, nn
 
-from ..layers import ClassLogits, WinogradConv2d, conv1x1, point_roi_align, roi_align
+from ..layers import (
+    ClassLogits,
+    WinogradConv2d,
+    conv1x1,
+    join_channels,
+    point_roi_align,
+    roi_align,
+)
 
 
 def build_upsampler(cfg: dict, channels: int) -> nn.Module:
@@ -114,7 +121,7 @@ class FusionStage(BaseModule):
 
     def fuse(self, parts: list[Tensor]) -> Tensor:
         """Fuse maps of one grid: each Tensor[N, *, S, S] -> Tensor[N, out_channels, S, S]."""
-        fused = F.relu(self.fuse_conv[0](torch.cat(parts, dim=1)), inplace=True)
+        fused = F.relu(self.fuse_conv[0](join_channels(parts)), inplace=True)
         fused = F.relu(self.fuse_conv[1](fused), inplace=True)
         return F.relu(self.fuse_transform_out(fused), inplace=True)
 
@@ -173,7 +180,7 @@ class SFMStage(FusionStage):
         fused = self.fuse([x, semantic, mask, context])
         fused = F.relu(self.upsample(fused), inplace=True)
         masks = resize_aligned(torch.cat([mask, context], dim=1), 2 * size)
-        return logits, torch.cat([fused, masks], dim=1)
+        return logits, join_channels([fused, masks])
 
 
 class SimpleSFMStage(FusionStage):
@@ -215,7 +222,7 @@ class SimpleSFMStage(FusionStage):
         semantic = point_roi_align(semantic_map, rois, x.shape[-1], self.stride).to(x.dtype)
         mask = logits.sigmoid()
         fused = self.fuse([x, semantic, mask])
-        return self.upsample(torch.cat([fused, mask], dim=1))
+        return self.upsample(join_channels([fused, mask]))
 
 
 def conv_stack(
