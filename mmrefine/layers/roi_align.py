@@ -168,7 +168,8 @@ class RowRoIAlign(RoIAlign):
         """As mmcv's: Tensor[B, C, H, W] and Tensor[N, 5] -> Tensor[N, C, S, S]."""
         narrow = features.shape[1] < FEWEST_CHANNELS
         if narrow or features.device.type != 'cpu' or features.dtype == torch.float64:
-            return super().forward(features, rois)
+            # mmcv's kernel takes any memory for channels first
+            return super().forward(features.contiguous(), rois)
         features = features.contiguous(memory_format=torch.channels_last)
         size, scale, samples = self.output_size[0], self.spatial_scale, self.sampling_ratio
         return roi_align(features, rois, size, scale, samples).to(features.dtype)

@@ -106,3 +106,12 @@ def test_the_layer_keeps_reduced_precision() -> None:
     assert pooled.dtype == torch.bfloat16
     exact = mmcv_roi_align(feats.float(), ROIS, 7, 0.25, 0, 'avg', True)
     torch.testing.assert_close(pooled.float(), exact, rtol=2**-8, atol=1e-5)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+@pytest.mark.parametrize('channels', [8, 64])
+def test_layer_takes_either_memory_format(channels: int, dtype: torch.dtype) -> None:
+    feats, rois = torch.randn(2, channels, 20, 26, dtype=dtype), ROIS.to(dtype)
+    layer = RowRoIAlign(7, 0.25)
+    last = feats.to(memory_format=torch.channels_last)
+    torch.testing.assert_close(layer(last, rois), layer(feats, rois))
