@@ -6,16 +6,16 @@ from .graphs import makes_graph
 from .joining import join_channels
 from .pointwise import conv1x1
 from .roi_align import RowRoIAlign, point_roi_align, roi_align
-from .tower import conv_tower
+from .tower import ConvTower
 from .winograd import WinogradConv2d
 
 __all__ = [
     'ClassLogits',
+    'ConvTower',
     'RowRoIAlign',
     'WinogradConv2d',
     'boundary_map',
     'conv1x1',
-    'conv_tower',
     'join_channels',
     'makes_graph',
     'point_roi_align',

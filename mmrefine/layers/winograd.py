@@ -71,7 +71,11 @@ class WinogradConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """Tensor[B, C, H, W] -> Tensor[B, D, H', W']."""
         if self._is_plain() and pays(x, self.weight):
-            return winograd_conv3x3(x, self.weight, self.bias)
+            result = winograd_conv3x3(x, self.weight, self.bias)
+            # as any convolution, since operators of mmcv take every map for channels first
+            last = x.is_contiguous(memory_format=torch.channels_last)
+            form = torch.channels_last if last else torch.contiguous_format
+            return result.contiguous(memory_format=form)
         return super().forward(x)
 
     def _is_plain(self) -> bool:

@@ -19,7 +19,7 @@ from mmdet.utils import ConfigType, InstanceList, MultiConfig, OptConfigType, re
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from mmrefine.layers import conv_tower
+from mmrefine.layers import ConvTower
 
 from .grid import PointGrid, flatten_levels, make_grid
 from .targets import PointTargets, assign_points, centerness_targets
@@ -130,8 +130,8 @@ class PointHead(BaseDenseHead):
         self.loss_cls = MODELS.build(loss_cls)
         self.loss_bbox = MODELS.build(loss_bbox)
         self.loss_centerness = MODELS.build(loss_centerness)
-        self.cls_convs = conv_tower(in_channels, feat_channels, num_cls_convs, norm_cfg, conv_bias)
-        self.reg_convs = conv_tower(in_channels, feat_channels, num_reg_convs, norm_cfg, conv_bias)
+        self.cls_convs = ConvTower(in_channels, feat_channels, num_cls_convs, norm_cfg, conv_bias)
+        self.reg_convs = ConvTower(in_channels, feat_channels, num_reg_convs, norm_cfg, conv_bias)
         self.conv_cls = nn.Conv2d(feat_channels, num_classes, 3, padding=1)
         self.conv_reg = nn.Conv2d(feat_channels, 4, 3, padding=1)
         self.conv_centerness = nn.Conv2d(feat_channels, 1, 3, padding=1)

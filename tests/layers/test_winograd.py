@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from mmcv.cnn import ConvModule
 from torch import Tensor, nn
 
-from mmrefine.layers import WinogradConv2d, conv_tower
+from mmrefine.layers import ConvTower, WinogradConv2d
 from mmrefine.layers import winograd as module
 from mmrefine.layers.winograd import LARGE, THREADS, WIDE, pays, winograd_conv3x3
 
@@ -139,6 +139,20 @@ def test_graphs_hold_the_plain_convolution(calls: list[Tensor]) -> None:
     assert 'conv' in str(traced.inlined_graph) and 'bmm' not in str(exported.graph)
 
 
+@pytest.mark.parametrize('form', [torch.contiguous_format, torch.channels_last])
+def test_results_keep_the_memory_format(form: torch.memory_format, calls: list[Tensor]) -> None:
+    assert layer()(torch.randn(2, WIDE, SIDE + 2, SIDE).to(memory_format=form)).is_contiguous(
+        memory_format=form
+    )
+    assert calls
+
+
+def test_towers_stay_in_the_faster_format(calls: list[Tensor]) -> None:
+    tower = ConvTower(WIDE, WIDE, 2).requires_grad_(False)
+    tower(torch.randn(1, WIDE, SIDE, SIDE))
+    assert [x.is_contiguous(memory_format=torch.channels_last) for x in calls] == [True, True]
+
+
 def test_many_threads_take_the_plain_convolution() -> None:
     conv, x = layer(), torch.randn(1, WIDE, SIDE, SIDE)
     before = torch.get_num_threads()
@@ -152,8 +166,8 @@ def test_many_threads_take_the_plain_convolution() -> None:
 
 
 def test_weights_are_those_of_the_plain_layer() -> None:
-    tower = conv_tower(4, 6, 2, dict(type='BN'))
-    assert len(conv_tower(4, 6, 0)) == 0
+    tower = ConvTower(4, 6, 2, dict(type='BN'))
+    assert len(ConvTower(4, 6, 0)) == 0
     plain = nn.Sequential(
         ConvModule(4, 6, 3, padding=1, norm_cfg=dict(type='BN')),
         ConvModule(6, 6, 3, padding=1, norm_cfg=dict(type='BN')),
