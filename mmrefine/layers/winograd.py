@@ -94,6 +94,8 @@ def pays(x: Tensor, weight: Tensor) -> bool:
         x: Tensor[B, C, H, W].
         weight: Tensor[D, C, 3, 3].
     """
+    if makes_graph(x, weight):
+        return False
     large = x.dim() == 4 and x.shape[-2] * x.shape[-1] >= LARGE and min(weight.shape[:2]) >= WIDE
     return (
         large
@@ -101,7 +103,6 @@ def pays(x: Tensor, weight: Tensor) -> bool:
         and x.dtype == weight.dtype == torch.float32
         and torch.get_num_threads() <= THREADS
         and not torch.is_autocast_enabled('cpu')
-        and not makes_graph(x, weight)
     )
 
 

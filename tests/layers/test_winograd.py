@@ -135,6 +135,8 @@ def test_graphs_hold_the_plain_convolution(calls: list[Tensor]) -> None:
     conv, x = layer(), torch.randn(1, WIDE, SIDE, SIDE)
     traced = torch.jit.trace(conv, x, check_trace=False)
     exported = torch.export.export(conv, (x,))
+    compiled = torch.compile(conv, fullgraph=True, backend='eager')
+    torch.testing.assert_close(compiled(x), nn.Conv2d.forward(conv, x))
     assert not calls
     assert 'conv' in str(traced.inlined_graph) and 'bmm' not in str(exported.graph)
 
