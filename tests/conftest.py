@@ -18,6 +18,7 @@ settings.load_profile('patient')
 @pytest.fixture(autouse=True)
 def _fresh_state() -> None:
     torch.manual_seed(0)
+    torch.set_num_threads(1)  # some layers choose their way by the number of threads
     init_default_scope('mmdet')
 
 
