@@ -7,9 +7,9 @@ stays cheap; ``mmrefine.RefineMaskHead`` and the like import theirs on first use
 
 from typing import Any
 
-from mmrefine.dependencies import require_dependencies
+from .dependencies import require_dependencies
 
-__version__ = '0.1.0'
+__version__ = '0.2.0'
 
 require_dependencies()
 
@@ -27,8 +27,7 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
     'mmrefine.evaluation.mask_ap_metric': ('MaskAPMetric',),
     'mmrefine.evaluation.video_metric': ('VideoMaskAPMetric',),
     'mmrefine.layers.layer_norm': ('LayerNorm2d',),
-    'mmrefine.layers.winograd': ('WinogradConv2d',),
-    'mmrefine.mask_format': (
+    'mmrefine.masks.stock_heads': (
         'MaskFormatHook',
         'RLECoarseMaskHead',
         'RLEDynamicMaskHead',
@@ -36,18 +35,18 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
         'RLEHTCMaskHead',
         'RLESCNetMaskHead',
     ),
-    'mmrefine.randomness': ('ResumableRandomnessHook',),
+    'mmrefine.hooks.resumable_randomness': ('ResumableRandomnessHook',),
     'mmrefine.refinemask.fusion': ('MultiBranchFusion', 'MultiBranchFusionAvg'),
     'mmrefine.refinemask.losses': ('BARCrossEntropyLoss', 'RefineCrossEntropyLoss'),
     'mmrefine.refinemask.mask_head': ('RefineMaskHead', 'SimpleRefineMaskHead'),
     'mmrefine.refinemask.roi_head': ('CascadeRefineRoIHead', 'RefineRoIHead'),
-    'mmrefine.refinemask.other_boxes': (
+    'mmrefine.refinemask.roi_head_variants': (
         'DynamicRefineRoIHead',
         'HTCRefineRoIHead',
         'SparseRefineRoIHead',
     ),
-    'mmrefine.points.legacy': ('InclusiveBoxes', 'TruncatedResize'),
-    'mmrefine.points.losses': ('LtrbIoULoss',),
+    'mmrefine.fcos.legacy': ('InclusiveBoxes', 'TruncatedResize'),
+    'mmrefine.fcos.losses': ('LtrbIoULoss',),
     'mmrefine.evaluation.proposal_ar': ('ProposalARMetric',),
     'mmrefine.sharpmask.coarse_head': ('DeepMaskHead',),
     'mmrefine.sharpmask.detector': ('DeepMask',),

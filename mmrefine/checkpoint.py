@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .outputs import atomic_file
+from mmrefine.results.files import atomic_file
 
 StateDict = dict[str, Tensor]
 

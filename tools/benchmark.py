@@ -14,13 +14,13 @@ from pathlib import Path
 
 import cv2
 import torch
+from benchmark.machine import describe
+from benchmark.report import check_document, write_markdown
+from benchmark.runner import Part, Store, available, run, select
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 
 import mmrefine  # noqa: F401  (registers the components)
-from mmrefine.benchmarks.machine import describe
-from mmrefine.benchmarks.report import check_document, write_markdown
-from mmrefine.benchmarks.runner import Part, Store, available, run, select
 
 
 def arguments(table: dict[str, list[Part]], argv: Sequence[str] | None) -> argparse.Namespace:

@@ -10,9 +10,9 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 import mmrefine  # noqa: F401  (registers the components)
+from mmrefine.apis.load_model import read_config
 from mmrefine.checkpoint import convert, read_checkpoint, write_checkpoint
-from mmrefine.load_model import read_config
-from mmrefine.outputs import refuse_overwriting
+from mmrefine.results.files import refuse_overwriting
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -14,8 +14,8 @@ from pathlib import Path
 from mmrefine.evaluation.evaluate import BACKENDS
 from mmrefine.evaluation.rules import IOU_TYPES
 from mmrefine.evaluation.score_file import FORMATS, score_file
-from mmrefine.evaluation.submission import json_text
-from mmrefine.outputs import atomic_file, refuse_overwriting
+from mmrefine.results.files import atomic_file, refuse_overwriting
+from mmrefine.submission.formats import json_text
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

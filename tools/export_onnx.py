@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 
 import mmrefine  # noqa: F401  (registers the components)
+from mmrefine.apis.load_model import load_model
 from mmrefine.export.onnx_file import TOLERANCE, UnusableGraph, check_onnx, export_onnx
 from mmrefine.export.parts import Part
-from mmrefine.load_model import load_model
 
 SHARE = 1e-3  # of values: a logit within rounding of 0 decides over a patch of boundary
 

@@ -13,10 +13,11 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from learning.plan import SETS, SYSTEMS, plan
+from learning.runs import Proof, store
+from learning.summary import markdown, plot
+
 import mmrefine  # noqa: F401  (registers the components)
-from mmrefine.learning.plan import SETS, SYSTEMS, plan
-from mmrefine.learning.runs import Proof, store
-from mmrefine.learning.summary import markdown, plot
 
 
 def main() -> None:

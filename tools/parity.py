@@ -3,11 +3,15 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 import torch
 
 import mmrefine  # noqa: F401  (registers the components)
-from mmrefine.parity import run_directory
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / 'tests'))
+
+from replay import run_directory
 
 
 def main() -> int:

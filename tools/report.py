@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from mmrefine.evaluation.evaluate import BACKENDS
-from mmrefine.outputs import refuse_overwriting
+from mmrefine.results.files import refuse_overwriting
 from mmrefine.visualization.report import FORMATS, write_report
 
 

@@ -10,9 +10,9 @@ import torch
 from mmdet.apis import inference_detector
 
 import mmrefine  # noqa: F401  (registers the components)
-from mmrefine.load_model import load_model
+from mmrefine.apis.load_model import load_model
 from mmrefine.masks import to_dense
-from mmrefine.outputs import refuse_overwriting
+from mmrefine.results.files import refuse_overwriting
 from mmrefine.visualization.embedding import embedding_colours
 from mmrefine.visualization.overlays import (
     Instances,

@@ -18,7 +18,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmrefine.evaluation.make_submission import MakeOptions, check_submission, make_submission
+from mmrefine.submission.make import MakeOptions, check_submission, make_submission
 
 FORMATS = ('coco', 'lvis', 'cityscapes', 'youtube-vis')
 SHOWN = 20  # problems printed

@@ -14,7 +14,7 @@ from mmengine.structures import InstanceData
 from mmengine.utils import ProgressBar
 
 import mmrefine  # noqa: F401  (registers the components)
-from mmrefine.outputs import refuse_overwriting
+from mmrefine.results.files import refuse_overwriting
 from mmrefine.sipmask.video.drawing import draw_objects
 from mmrefine.sipmask.video.frames import Clip, FrameWriter
 from mmrefine.sipmask.video.inference import VideoSegmenter, track_clip

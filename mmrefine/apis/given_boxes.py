@@ -20,10 +20,11 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from mmrefine.class_names import class_count
-from mmrefine.mask_format import RLEMasks, rle_class
 from mmrefine.masks import check_format, encode, to_dense
 from mmrefine.masks.rle import RLE
+from mmrefine.masks.stock_heads import RLEMasks, rle_class
+
+from .class_names import class_count
 
 # boxes at once: stock heads predict every class of a box, ours split the work themselves
 CHUNK, OWN_CHUNK = 100, 1000

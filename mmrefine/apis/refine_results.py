@@ -10,16 +10,16 @@ from typing import Any
 from mmengine.config import Config
 
 import mmrefine
-from mmrefine.class_names import class_names
-from mmrefine.evaluation.coco_files import digest, write_json_list
-from mmrefine.evaluation.ground_truth import GroundTruth, load_json
-from mmrefine.evaluation.image_files import image_file
-from mmrefine.evaluation.json_stream import iterate_json_list
-from mmrefine.evaluation.progress import progress_bar
-from mmrefine.load_model import load_model
-from mmrefine.outputs import refuse_overwriting
+from mmrefine.results.coco_files import digest, write_json_list
+from mmrefine.results.files import refuse_overwriting
+from mmrefine.results.ground_truth import GroundTruth, load_json
+from mmrefine.results.image_files import image_file
+from mmrefine.results.json_stream import iterate_json_list
+from mmrefine.results.progress import progress_bar
 
+from .class_names import class_names
 from .given_boxes import BoxSegmenter, empty_mask
+from .load_model import load_model
 from .result_boxes import BAD_BOXES, BoxReader, labels_by_name
 from .work_file import BoxRow, WorkFile
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmrefine.evaluation.ground_truth import GroundTruth, Id
-from mmrefine.evaluation.json_stream import iterate_json_list
+from mmrefine.results.ground_truth import GroundTruth, Id
+from mmrefine.results.json_stream import iterate_json_list
 
 from .work_file import BoxRow
 

@@ -20,7 +20,7 @@ from mmdet.utils import InstanceList, OptConfigType
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from ..points import (
+from mmrefine.fcos import (
     PointGrid,
     PointHead,
     PointTargets,
@@ -30,6 +30,7 @@ from ..points import (
     paired_iou,
     points_on_masks,
 )
+
 from .detections import PointPredictions, select_detections
 from .proposal import ProposalLayers, Proposals
 from .targets import mask_centroids

@@ -12,7 +12,7 @@ from mmdet.utils import ConfigType
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from ..points import class_candidates, class_nms, clip_boxes
+from mmrefine.fcos import class_candidates, class_nms, clip_boxes
 
 
 class PointPredictions(NamedTuple):

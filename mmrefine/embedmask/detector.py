@@ -15,7 +15,8 @@ from mmdet.utils import InstanceList
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from ..points import require_pyramid
+from mmrefine.fcos import require_pyramid
+
 from .checkpoint import upgrade_official_keys
 
 

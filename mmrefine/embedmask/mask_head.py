@@ -24,7 +24,7 @@ from mmdet.utils import ConfigType, InstanceList, MultiConfig, OptConfigType
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmrefine.layers import ConvTower
+from mmrefine.layers import ConvStack
 
 from .mask_loss import EmbedMaskLoss
 from .output import MaskOutput
@@ -101,7 +101,9 @@ class EmbedMaskHead(BaseModule):
             self._build_merged(in_channels, feat_channels, num_convs, norm_cfg or dict(type='BN'))
         else:
             norm_cfg = norm_cfg or dict(type='GN', num_groups=32)
-            self.convs = ConvTower(in_channels, feat_channels, num_convs, norm_cfg, bias=True)
+            self.convs = ConvStack(
+                in_channels, feat_channels, num_convs, norm_cfg=norm_cfg, bias=True
+            )
         if coord_embed:
             self.conv_embed_spatial = nn.Conv2d(feat_channels, 2, 3, padding=1)
             self.conv_embed_free = nn.Conv2d(feat_channels, embed_dim - 2, 3, padding=1)
@@ -110,7 +112,7 @@ class EmbedMaskHead(BaseModule):
         self.loss_semantic: Any = None
         if loss_semantic is not None:
             norm_cfg = norm_cfg or dict(type='BN')
-            self.seg_convs = ConvTower(in_channels, feat_channels, 2, norm_cfg)
+            self.seg_convs = ConvStack(in_channels, feat_channels, 2, norm_cfg=norm_cfg)
             self.conv_seg = nn.Conv2d(feat_channels, num_classes, 1)
             self.loss_semantic = MODELS.build(loss_semantic)
 
@@ -120,7 +122,7 @@ class EmbedMaskHead(BaseModule):
         self.refine = nn.ModuleList(
             ConvModule(in_channels, channels, 3, padding=1, norm_cfg=norm_cfg) for _ in range(3)
         )
-        self.tower = ConvTower(channels, channels, num_convs, norm_cfg)
+        self.tower = ConvStack(channels, channels, num_convs, norm_cfg=norm_cfg)
         self.conv_feat = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Sequence[Tensor], position: Tensor | float = 1.0) -> Tensor:

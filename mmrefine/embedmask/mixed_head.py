@@ -15,7 +15,7 @@ from mmengine.model import BaseModule
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from ..points import (
+from mmrefine.fcos import (
     PointGrid,
     PointTargets,
     assign_points,
@@ -24,7 +24,8 @@ from ..points import (
     paired_iou,
     points_on_masks,
 )
-from ..points.head import RANGES
+from mmrefine.fcos.head import RANGES
+
 from .detections import PointPredictions, select_detections
 from .proposal import ProposalLayers, Proposals
 

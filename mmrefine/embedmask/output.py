@@ -12,7 +12,8 @@ from mmdet.models.utils import aligned_bilinear
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from ..masks import encode, map_masks_to_rle
+from mmrefine.masks import encode, map_masks_to_rle
+
 from .kernel import box_regions, haloed_boxes, mask_exponent
 
 FORMATS = ('dense', 'rle')

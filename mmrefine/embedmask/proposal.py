@@ -14,7 +14,7 @@ import torch
 from mmcv.cnn import Scale
 from torch import Tensor, nn
 
-from ..points import make_grid
+from mmrefine.fcos import make_grid
 
 # exp of it is still a sound weight, and products with squared distances stay far from overflow
 MAX_LOG_MARGIN = 10.0

@@ -1,9 +1,10 @@
 """Scores of boxes, masks, mask boundaries and tracks, for models and for result files."""
 
+from mmrefine.results.detections import Detections, load_results
+from mmrefine.results.ground_truth import GroundTruth
+
 from .cocofy import cocofy
-from .detections import Detections, load_results
 from .evaluate import Evaluation, evaluate
-from .ground_truth import GroundTruth
 from .rules import Rules, make_rules
 
 __all__ = [

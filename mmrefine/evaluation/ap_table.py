@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .ground_truth import FREQUENCIES, GroundTruth, Id
+from mmrefine.results.ground_truth import FREQUENCIES, GroundTruth, Id
+
 from .rules import UNLIMITED, Rules
 
 NOTHING = -1.0  # COCO's value where there is no ground truth to find

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from .runs import read_runs
+from mmrefine.masks.run_lengths import read_runs
 
 
 class Crop(NamedTuple):

@@ -17,10 +17,11 @@ import cv2
 import numpy as np
 from mmengine.logging import print_log
 
+from mmrefine.results.image_files import image_file
+from mmrefine.results.progress import progress_bar
+from mmrefine.submission.formats import CITYSCAPES_IDS
+
 from .boundary import Crop, band_width, crop_iou, inner_band
-from .image_files import image_file
-from .progress import progress_bar
-from .submission import CITYSCAPES_IDS
 
 SMALLEST = 100  # pixels; smaller instances count neither way (official value)
 

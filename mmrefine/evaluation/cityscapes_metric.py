@@ -11,9 +11,10 @@ from mmengine.dist import barrier, broadcast_object_list, is_main_process
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
+from mmrefine.results.predictions import read_instances
+from mmrefine.submission.formats import CITYSCAPES_IDS, write_cityscapes_image, zip_tree
+
 from .cityscapes import import_engine, score_cityscapes
-from .predictions import read_instances
-from .submission import CITYSCAPES_IDS, write_cityscapes_image, zip_tree
 
 
 @METRICS.register_module()

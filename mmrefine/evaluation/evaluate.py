@@ -7,11 +7,12 @@ from logging import WARNING
 import numpy as np
 from mmengine.logging import print_log
 
-from .detections import Detections
-from .ground_truth import GroundTruth, Id
+from mmrefine.results.detections import Detections
+from mmrefine.results.ground_truth import GroundTruth, Id
+from mmrefine.results.progress import progress_bar
+
 from .matching import match_with_pycocotools
 from .matching_vernier import match_with_vernier
-from .progress import progress_bar
 from .rules import IOU_TYPES, Rules
 
 BACKENDS = {'pycocotools': match_with_pycocotools, 'vernier': match_with_vernier}

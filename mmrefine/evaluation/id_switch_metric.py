@@ -16,8 +16,8 @@ from mmdet.registry import METRICS
 from pycocotools import mask as coco_mask
 from scipy.optimize import linear_sum_assignment
 
-from .predictions import mask_counts, to_numpy
-from .runs import to_counts
+from mmrefine.masks.run_lengths import to_counts
+from mmrefine.results.predictions import mask_counts, to_numpy
 
 
 @METRICS.register_module()

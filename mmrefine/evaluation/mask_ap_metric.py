@@ -11,13 +11,14 @@ from mmengine.evaluator import BaseMetric
 from mmengine.fileio import get_local_path
 from mmengine.logging import MMLogger, print_log
 
-from .coco_files import write_coco_results
+from mmrefine.results.coco_files import write_coco_results
+from mmrefine.results.detections import Detections, check_masks
+from mmrefine.results.ground_truth import GroundTruth, Id, load_json
+from mmrefine.results.plain_dataset import image_truth, truth_of_images
+from mmrefine.results.predictions import read_instances
+
 from .cocofy import cocofy
-from .detections import Detections, check_masks
 from .evaluate import BACKENDS, Evaluation, evaluate
-from .ground_truth import GroundTruth, Id, load_json
-from .plain_dataset import image_truth, truth_of_images
-from .predictions import read_instances
 from .rules import IOU_TYPES, make_rules
 from .tables import log_table
 

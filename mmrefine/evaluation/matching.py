@@ -16,10 +16,11 @@ from collections.abc import Callable
 import numpy as np
 from pycocotools.cocoeval import COCOeval
 
+from mmrefine.results.detections import Detections
+from mmrefine.results.ground_truth import GroundTruth, Id
+
 from .ap_table import NOTHING, APTable
 from .boundary import boundary_iou
-from .detections import Detections
-from .ground_truth import GroundTruth, Id
 from .rules import Rules
 
 Progress = Callable[[], None]

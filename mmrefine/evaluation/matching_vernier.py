@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from mmrefine.results.detections import Detections
+from mmrefine.results.ground_truth import GroundTruth
+
 from .ap_table import APTable
-from .detections import Detections
-from .ground_truth import GroundTruth
 from .matching import Progress
 from .rules import Rules
 

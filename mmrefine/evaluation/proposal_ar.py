@@ -22,7 +22,7 @@ from mmengine.logging import MMLogger
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from .predictions import mask_counts, to_numpy
+from mmrefine.results.predictions import mask_counts, to_numpy
 
 AREA_RANGES = {
     'all': (0.0, 1e10),

@@ -8,17 +8,18 @@ from pathlib import Path
 from mmengine.logging import print_log
 from PIL import Image
 
+from mmrefine.results.detections import Detections, load_results
+from mmrefine.results.ground_truth import GroundTruth, Id, load_json
+from mmrefine.results.image_files import image_file
+from mmrefine.results.tracks import VideoTruth, load_tracks
+from mmrefine.submission.cityscapes import scoring_problems
+from mmrefine.submission.formats import cityscapes_stem, write_cityscapes_tree
+
 from .cityscapes import score_cityscapes, truth_file
-from .cityscapes_check import scoring_problems
 from .cocofy import cocofy
-from .detections import Detections, load_results
 from .evaluate import Evaluation, evaluate
-from .ground_truth import GroundTruth, Id, load_json
-from .image_files import image_file
 from .rules import VIDEO_AREAS, Rules, make_rules
-from .submission import cityscapes_stem, write_cityscapes_tree
 from .tables import category_table, result_table
-from .tracks import VideoTruth, load_tracks
 from .truth_pngs import paint_truth
 
 FORMATS = ('coco', 'lvis', 'lvis-fixed', 'coco-on-lvis', 'cityscapes', 'youtube-vis')

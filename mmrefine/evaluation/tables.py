@@ -4,8 +4,9 @@ from mmengine.logging import MMLogger
 from rich.console import Console
 from rich.table import Table
 
+from mmrefine.results.ground_truth import GroundTruth
+
 from .evaluate import Evaluation
-from .ground_truth import GroundTruth
 
 
 def log_table(found: Evaluation, gt: GroundTruth, classwise: bool) -> None:

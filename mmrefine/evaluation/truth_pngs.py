@@ -7,9 +7,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mmrefine.results.ground_truth import GroundTruth, Id
+from mmrefine.submission.formats import cityscapes_labels, cityscapes_stem
+
 from .boundary import crop_masks
-from .ground_truth import GroundTruth, Id
-from .submission import cityscapes_labels, cityscapes_stem
 
 GROUND = 7  # road: a class that is scored, but has no instances
 

@@ -11,13 +11,14 @@ from mmengine.dist import is_main_process
 from mmengine.fileio import get_local_path
 from mmengine.logging import MMLogger
 
+from mmrefine.results.ground_truth import Id
+from mmrefine.results.predictions import read_instances, to_numpy
+from mmrefine.results.tracks import VideoTruth, load_tracks
+from mmrefine.submission.formats import write_video_results
+
 from .evaluate import BACKENDS, evaluate
-from .ground_truth import Id
-from .predictions import read_instances, to_numpy
 from .rules import VIDEO_AREAS, Rules
-from .submission import write_video_results
 from .tables import log_table
-from .tracks import VideoTruth, load_tracks
 
 
 @METRICS.register_module()

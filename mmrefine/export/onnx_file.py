@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mmrefine.outputs import atomic_file
+from mmrefine.results.files import atomic_file
 
 from .parts import Part, part_of
 from .pooling import OPSET

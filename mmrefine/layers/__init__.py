@@ -2,22 +2,13 @@
 
 from .boundary import boundary_map, resize_band
 from .class_logits import ClassLogits
-from .graphs import makes_graph
-from .joining import join_channels
-from .pointwise import conv1x1
-from .roi_align import RowRoIAlign, point_roi_align, roi_align
-from .tower import ConvTower
-from .winograd import WinogradConv2d
+from .conv_stack import ConvStack
+from .roi_align import point_roi_align, roi_align
 
 __all__ = [
     'ClassLogits',
-    'ConvTower',
-    'RowRoIAlign',
-    'WinogradConv2d',
+    'ConvStack',
     'boundary_map',
-    'conv1x1',
-    'join_channels',
-    'makes_graph',
     'point_roi_align',
     'resize_band',
     'roi_align',

@@ -8,11 +8,10 @@ coordinates no better than 0.5 pixels).
 
 import torch
 import torch.nn.functional as F
-from mmcv.ops import RoIAlign
 from mmcv.utils import ext_loader
-from torch import Tensor, nn
+from torch import Tensor
 
-from .row_pooling import FEWEST_CHANNELS, few_samples, pool_rows, pools_rows
+from .row_pooling import FEWEST_CHANNELS, pool_rows
 
 _kernels = ext_loader.load_ext('_ext', ['roi_align_forward', 'roi_align_backward'])
 _AVERAGE = 1
@@ -22,8 +21,7 @@ _AVERAGE = 1
 def _roi_align(
     features: Tensor, rois: Tensor, size: int, spatial_scale: float, sampling_ratio: int
 ) -> Tensor:
-    by_rows = pools_rows(features)
-    if by_rows and few_samples(rois, size, spatial_scale, sampling_ratio):
+    if features.device.type == 'cpu' and features.shape[1] >= FEWEST_CHANNELS:
         return pool_rows(features, rois, size, spatial_scale, sampling_ratio)
     pooled = features.new_zeros((rois.shape[0], features.shape[1], size, size))
     if pooled.numel():
@@ -41,15 +39,14 @@ def _roi_align(
             pool_mode=_AVERAGE,
             aligned=True,
         )
-    return pooled.contiguous(memory_format=torch.channels_last) if by_rows else pooled
+    return pooled
 
 
 @_roi_align.register_fake
 def _(
     features: Tensor, rois: Tensor, size: int, spatial_scale: float, sampling_ratio: int
 ) -> Tensor:
-    pooled = features.new_empty((rois.shape[0], features.shape[1], size, size))
-    return pooled.to(memory_format=torch.channels_last) if pools_rows(features) else pooled
+    return features.new_empty((rois.shape[0], features.shape[1], size, size))
 
 
 @torch.library.custom_op('mmrefine::roi_align_backward', mutates_args=())
@@ -112,7 +109,7 @@ def roi_align(
     """Average-pool every RoI to a square grid (RoIAlign, aligned).
 
     Args:
-        features: Tensor[B, C, H, W] of any floating dtype; channels last is faster on a CPU.
+        features: Tensor[B, C, H, W] of any floating dtype.
         rois: Tensor[N, 5] of (image index, x1, y1, x2, y2) in pixels of the network input.
         size: Side of the output grid.
         spatial_scale: Feature cells per pixel, e.g. 1/4.
@@ -144,32 +141,3 @@ def point_roi_align(features: Tensor, rois: Tensor, size: int, stride: int) -> T
     return roi_align(
         F.pad(features, (1, 1, 1, 1)), rois.float() + shift, size, 1 / stride, sampling_ratio=1
     )
-
-
-class RowRoIAlign(RoIAlign):
-    """mmcv's RoIAlign layer, pooled by rows where that is faster (see ``row_pooling``)."""
-
-    @classmethod
-    def substitute(cls, extractor: nn.Module) -> None:
-        """Put this layer in place of mmcv's in an RoI extractor, as far as it can stand in."""
-        for module in extractor.modules():
-            for name, layer in module.named_children():
-                if type(layer) is RoIAlign and cls._covers(layer):
-                    own = cls(layer.output_size, layer.spatial_scale, layer.sampling_ratio)
-                    setattr(module, name, own)
-
-    @staticmethod
-    def _covers(layer: RoIAlign) -> bool:
-        square = len(set(layer.output_size)) == 1
-        known = layer.pool_mode == 'avg' and layer.aligned and not layer.use_torchvision
-        return square and known
-
-    def forward(self, features: Tensor, rois: Tensor) -> Tensor:
-        """As mmcv's: Tensor[B, C, H, W] and Tensor[N, 5] -> Tensor[N, C, S, S]."""
-        narrow = features.shape[1] < FEWEST_CHANNELS
-        if narrow or features.device.type != 'cpu' or features.dtype == torch.float64:
-            # mmcv's kernel takes any memory for channels first
-            return super().forward(features.contiguous(), rois)
-        features = features.contiguous(memory_format=torch.channels_last)
-        size, scale, samples = self.output_size[0], self.spatial_scale, self.sampling_ratio
-        return roi_align(features, rois, size, scale, samples).to(features.dtype)

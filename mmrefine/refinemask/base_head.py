@@ -15,10 +15,10 @@ from mmengine.model import BaseModule, ModuleList, kaiming_init, normal_init
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..layers import ClassLogits
+from mmrefine.layers import ClassLogits, ConvStack
+
 from .fitting import require_width
 from .inference import FusedMasks, MaskOptions, fuse_masks
-from .stages import conv_stack
 from .targets import multi_size_targets
 
 
@@ -80,8 +80,7 @@ class MultiStageMaskHead(BaseModule):
         conv_kernel_size_semantic: Kernel of the latter (odd).
         conv_out_channels_instance: Width at the first stage; halved by each stage.
         conv_out_channels_semantic: Width of the semantic path.
-        conv_cfg: Convolution layer of the 3x3 convolutions; None: ``WinogradConv2d``, on RoIs
-            ``nn.Conv2d``.
+        conv_cfg: Convolution layer of the 3x3 convolutions.
         norm_cfg: Normalisation after them; None as published.
         fusion_type: Registered fusion block.
         dilations: Branches of the fusion block.
@@ -138,18 +137,18 @@ class MultiStageMaskHead(BaseModule):
             stage_num_classes, num_classes, len(sizes)
         )
         self.loss_func = MODELS.build(loss_cfg or self.default_loss(len(sizes)))
-        self.instance_convs = conv_stack(
-            num_convs_instance,
+        self.instance_convs = ConvStack(
             conv_in_channels_instance,
             conv_out_channels_instance,
+            num_convs_instance,
             conv_kernel_size_instance,
             conv_cfg,
             norm_cfg,
         )
-        self.semantic_convs = conv_stack(
-            num_convs_semantic,
+        self.semantic_convs = ConvStack(
             conv_in_channels_semantic,
             conv_out_channels_semantic,
+            num_convs_semantic,
             conv_kernel_size_semantic,
             conv_cfg,
             norm_cfg,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from ..checkpoint import Converter, StateDict
+from mmrefine.checkpoint import Converter, StateDict
 
 _HEAD = 'roi_head.mask_head.'
 _CLASS_KEYS = (

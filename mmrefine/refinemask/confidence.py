@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..layers import boundary_map
+from mmrefine.layers import boundary_map
+
 from .refinement import binarise
 
 # Half size of the band's window over the side of the grid: one cell of the published first stage.

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from ..layers import boundary_map, resize_band
+from mmrefine.layers import boundary_map, resize_band
+
 from .refinement import binarise, refine
 
 

@@ -17,7 +17,8 @@ from mmdet.registry import MODELS
 from mmdet.utils import InstanceList
 from torch import Tensor, nn
 
-from ..layers import ClassLogits
+from mmrefine.layers import ClassLogits
+
 from .base_head import MultiStageMaskHead, SemanticMaps
 from .stages import SFMStage, SimpleSFMStage, double_features, resize_aligned
 from .targets import semantic_targets

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..layers import boundary_map, resize_band
+from mmrefine.layers import boundary_map, resize_band
 
 FIRST_FUSED = 1  # the paper's fusion starts at the second stage
 FUSION_WIDTH = 1  # half size of the window, in pixels of the coarser stage, for replacing logits

@@ -17,8 +17,8 @@ from mmdet.utils import ConfigType, InstanceList
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
-from ..layers import RowRoIAlign
-from ..masks import GridGroup, MaskGrids, roi_masks
+from mmrefine.masks import GridGroup, MaskGrids, roi_masks
+
 from .base_head import MultiStageMaskHead
 from .fitting import (
     fine_map,
@@ -70,7 +70,6 @@ class FineMaskMixin:
         require_single(owner, mask_roi_extractor=mask_roi_extractor, mask_head=mask_head)
         require_kind(owner, mask_head, MultiStageMaskHead)
         if self.with_bbox:
-            RowRoIAlign.substitute(self.bbox_roi_extractor)
             last = (
                 self.bbox_head[-1] if isinstance(self.bbox_head, nn.ModuleList) else self.bbox_head
             )
@@ -83,7 +82,6 @@ class FineMaskMixin:
             mask_head = dict(mask_head, num_classes=classes)
         self.share_roi_extractor = False
         self.mask_roi_extractor = MODELS.build(mask_roi_extractor)
-        RowRoIAlign.substitute(self.mask_roi_extractor)
         self.mask_head = MODELS.build(
             fit_to_pyramid(mask_head, self.mask_roi_extractor, self.fine_level)
         )

@@ -9,16 +9,13 @@ stride-4 map.
 
 import torch
 import torch.nn.functional as F
-from mmcv.cnn import ConvModule, build_upsample_layer
+from mmcv.cnn import build_upsample_layer
 from mmdet.registry import MODELS
 from mmengine.model import BaseModule, kaiming_init
 from torch import Tensor, nn
 
-from ..layers import (
+from mmrefine.layers import (
     ClassLogits,
-    WinogradConv2d,
-    conv1x1,
-    join_channels,
     point_roi_align,
     roi_align,
 )
@@ -112,16 +109,11 @@ class FusionStage(BaseModule):
 
     def semantic_map(self, semantic: Tensor) -> Tensor:
         """Adapt the semantic features: Tensor[B, D, H, W] -> fp32 Tensor[B, C, H, W]."""
-        layer = self.semantic_transform_in
-        adapted = F.relu(conv1x1(semantic, layer.weight, layer.bias), inplace=True)
-        # in the form that pooling wants, once, whatever the number of chunks of RoIs
-        on_cpu = adapted.device.type == 'cpu'
-        form = torch.channels_last if on_cpu else torch.contiguous_format
-        return adapted.to(torch.float32, memory_format=form)
+        return F.relu(self.semantic_transform_in(semantic), inplace=True).float()
 
     def fuse(self, parts: list[Tensor]) -> Tensor:
         """Fuse maps of one grid: each Tensor[N, *, S, S] -> Tensor[N, out_channels, S, S]."""
-        fused = F.relu(self.fuse_conv[0](join_channels(parts)), inplace=True)
+        fused = F.relu(self.fuse_conv[0](torch.cat(parts, dim=1)), inplace=True)
         fused = F.relu(self.fuse_conv[1](fused), inplace=True)
         return F.relu(self.fuse_transform_out(fused), inplace=True)
 
@@ -180,7 +172,7 @@ class SFMStage(FusionStage):
         fused = self.fuse([x, semantic, mask, context])
         fused = F.relu(self.upsample(fused), inplace=True)
         masks = resize_aligned(torch.cat([mask, context], dim=1), 2 * size)
-        return logits, join_channels([fused, masks])
+        return logits, torch.cat([fused, masks], dim=1)
 
 
 class SimpleSFMStage(FusionStage):
@@ -222,35 +214,4 @@ class SimpleSFMStage(FusionStage):
         semantic = point_roi_align(semantic_map, rois, x.shape[-1], self.stride).to(x.dtype)
         mask = logits.sigmoid()
         fused = self.fuse([x, semantic, mask])
-        return self.upsample(join_channels([fused, mask]))
-
-
-def conv_stack(
-    count: int,
-    in_channels: int,
-    channels: int,
-    kernel: int,
-    conv_cfg: dict | None,
-    norm_cfg: dict | None,
-) -> nn.ModuleList:
-    """``count`` convolutions with ReLU that keep the size of the map.
-
-    Args:
-        count: How many.
-        in_channels: Width of the map.
-        channels: Width of the results.
-        kernel: Side of the kernels (odd).
-        conv_cfg: Layer; None: ``WinogradConv2d``.
-        norm_cfg: Normalisation.
-
-    Raises:
-        ValueError: ``kernel`` is even.
-    """
-    if kernel % 2 == 0:
-        raise ValueError(f'the kernel size must be odd to keep the size of the map, got {kernel}')
-    widths = [in_channels] + [channels] * count
-    conv_cfg = conv_cfg or dict(type=WinogradConv2d)
-    return nn.ModuleList(
-        ConvModule(a, b, kernel, padding=kernel // 2, conv_cfg=conv_cfg, norm_cfg=norm_cfg)
-        for a, b in zip(widths[:-1], widths[1:])
-    )
+        return self.upsample(torch.cat([fused, mask], dim=1))

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
 from torch import Tensor
 
-from ..layers import roi_align
+from mmrefine.layers import roi_align
 
 
 def multi_size_targets(

@@ -16,8 +16,6 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmrefine.layers.pointwise import conv1x1
-
 
 @MODELS.register_module()
 class DeepMaskHead(BaseModule):
@@ -99,7 +97,7 @@ class DeepMaskHead(BaseModule):
 
     def scores(self, codes: Tensor) -> Tensor:
         """Codes Tensor[B, D, h, w] -> score logits Tensor[B, h, w] in fp32."""
-        hidden = conv1x1(self.dropout(codes), self.score_fc1.weight, self.score_fc1.bias)
+        hidden = self.score_fc1(self.dropout(codes))
         hidden = F.threshold(hidden, 0.0, self.score_floor)
         return self.score_fc2(self.dropout(hidden)).squeeze(1).float()
 

@@ -12,8 +12,6 @@ from mmdet.registry import MODELS
 from mmdet.utils import ConfigType, OptMultiConfig
 from torch import Tensor, nn
 
-from mmrefine.layers import RowRoIAlign
-
 
 @MODELS.register_module()
 class PyramidRoIExtractor(BaseRoIExtractor):
@@ -57,15 +55,13 @@ class PyramidRoIExtractor(BaseRoIExtractor):
         """One operator per grid and map: the i-th list serves the i-th grid."""
         cfg = {k: v for k, v in layer_cfg.items() if k not in ('type', 'output_size')}
         layer = getattr(ops, layer_cfg['type'])
-        layers = nn.ModuleList(
+        return nn.ModuleList(
             nn.ModuleList(
                 layer(output_size=self.base_size << i, spatial_scale=1 / stride, **cfg)
                 for stride in featmap_strides
             )
             for i in range(len(featmap_strides))
         )
-        RowRoIAlign.substitute(layers)
-        return layers
 
     def map_levels(self, rois: Tensor) -> Tensor:
         """FPN level LongTensor[N] of RoIs Tensor[N, 5], 0 = finest map."""

@@ -17,8 +17,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmrefine.layers.pointwise import conv1x1
-
 from .trunk import MirrorPadConv2d, StemResNet, mirrored
 
 CHANNELS_LAST = torch.channels_last
@@ -52,8 +50,7 @@ class FoldedConv:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Tensor[1, C, n + 2 pad, w + 2 pad] -> Tensor[1, C', n / stride, w / stride]."""
-        convolve = conv1x1 if self.span == 1 else F.conv2d
-        out = convolve(x, self.weight, self.bias, self.stride)
+        out = F.conv2d(x, self.weight, self.bias, self.stride)
         return out.relu_() if self.relu else out
 
 

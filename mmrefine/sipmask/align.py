@@ -17,10 +17,7 @@ from mmdet.utils import OptConfigType
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmrefine.layers import makes_graph
-from mmrefine.points.head import GROUP_NORM
-
-from .deform_rows import deform_conv_rows
+from mmrefine.fcos.head import GROUP_NORM
 
 _kernels = ext_loader.load_ext(
     '_ext',
@@ -91,8 +88,7 @@ def deform_conv(features: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
         Tensor[B, C, H, W].
     """
     if features.device.type == 'cpu' and len(features):
-        learning = makes_graph(features, offset, weight)
-        return (_sampled_conv if learning else deform_conv_rows)(features, offset, weight)
+        return _sampled_conv(features, offset, weight)
     height, width = features.shape[-2:]
     pad = (0, max(KERNEL - width, 0), 0, max(KERNEL - height, 0))
     output = _deform_conv(F.pad(features, pad), F.pad(offset, pad), weight)

@@ -19,7 +19,7 @@ from mmdet.utils import ConfigType, InstanceList, MultiConfig, OptConfigType
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from mmrefine.points import (
+from mmrefine.fcos import (
     PointGrid,
     PointHead,
     PointTargets,
@@ -31,7 +31,7 @@ from mmrefine.points import (
     fast_class_nms,
     flatten_levels,
 )
-from mmrefine.points.head import GROUP_NORM
+from mmrefine.fcos.head import GROUP_NORM
 
 from .align import FeatureAlign
 from .scales import image_scale

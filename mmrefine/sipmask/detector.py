@@ -14,7 +14,7 @@ from mmdet.structures import OptSampleList, SampleList
 from mmdet.utils import ConfigType, InstanceList, MultiConfig, OptConfigType
 from torch import Tensor, nn
 
-from mmrefine.points import require_pyramid
+from mmrefine.fcos import require_pyramid
 
 from .box_head import SipMaskOutputs
 from .checkpoint import upgrade_in_place

@@ -19,8 +19,6 @@ from mmengine.model import BaseModule
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from mmrefine.layers import conv1x1
-
 from .assembly import region_logits, region_maps, region_values
 from .cells import Regions, split_boxes
 from .losses import mask_iou_loss, mask_iou_target, weighted_mask_loss
@@ -121,7 +119,7 @@ class SipMaskHead(BaseModule):
             for level in features[1:]
         ]
         fuse = self.conv_fuse
-        basis = F.relu(conv1x1(torch.cat(joined, dim=1), fuse.weight, fuse.bias))
+        basis = F.relu(fuse(torch.cat(joined, dim=1)))
         basis = F.relu(self.conv_basis(basis))
         return F.interpolate(basis, scale_factor=4, mode='bilinear', align_corners=False)
 

@@ -10,7 +10,7 @@ from mmcv.ops import nms
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmrefine.points import paired_iou
+from mmrefine.fcos import paired_iou
 
 
 def select_samples(

@@ -11,10 +11,10 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import init_default_scope
 from pycocotools import mask as coco_mask
 
-from mmrefine.evaluation.dumps import read_dump
-from mmrefine.evaluation.predictions import read_instances
-from mmrefine.evaluation.runs import to_counts
-from mmrefine.load_model import read_config
+from mmrefine.apis.load_model import read_config
+from mmrefine.masks.run_lengths import to_counts
+from mmrefine.results.dumps import read_dump
+from mmrefine.results.predictions import read_instances
 
 from .overlays import Instances, contact_sheet, truth_beside_prediction
 

@@ -6,10 +6,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..evaluation import GroundTruth, cocofy, load_results, make_rules
-from ..evaluation.ground_truth import load_json
-from ..evaluation.image_files import image_file
-from ..outputs import atomic_file
+from mmrefine.evaluation import GroundTruth, cocofy, load_results, make_rules
+from mmrefine.results.files import atomic_file
+from mmrefine.results.ground_truth import load_json
+from mmrefine.results.image_files import image_file
+
 from .boundary_errors import Objects
 from .report_page import Card, render
 from .report_panels import make_panels

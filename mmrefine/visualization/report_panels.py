@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from ..evaluation.boundary import boundary_iou
+from mmrefine.evaluation.boundary import boundary_iou
+
 from .boundary_errors import Objects, draw_errors, error_map, match
 from .overlays import Instances, distinct_colours, draw_instances
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..evaluation import Detections, Evaluation, GroundTruth, Rules, evaluate
-from ..evaluation.progress import progress_bar
+from mmrefine.evaluation import Detections, Evaluation, GroundTruth, Rules, evaluate
+from mmrefine.results.progress import progress_bar
 
 IOU_TYPES = ('bbox', 'segm', 'boundary')
 

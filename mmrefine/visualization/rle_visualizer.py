@@ -7,7 +7,8 @@ from mmdet.registry import VISUALIZERS
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.structures import InstanceData
 
-from ..masks import to_dense
+from mmrefine.masks import to_dense
+
 from .confidence import confidence_colours, draw_boundary_confidence
 
 

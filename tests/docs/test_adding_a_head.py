@@ -19,7 +19,7 @@ from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
-from mmrefine.mask_format import set_mask_format
+from mmrefine.masks.stock_heads import set_mask_format
 import numpy as np
 
 config = Config.fromfile('my_config.py')

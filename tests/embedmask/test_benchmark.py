@@ -1,8 +1,7 @@
 """The formulations that the benchmark times against each other agree, gradients included."""
 
 import pytest
-
-from mmrefine.benchmarks import embedmask
+from benchmark import embedmask
 
 
 @pytest.mark.parametrize('rows', ['kernel_rows', 'lovasz_rows', 'loss_rows'])

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from locations import golden_files
-
-from mmrefine.parity import run_file
+from replay import run_file
 
 
 @pytest.mark.parametrize('path', golden_files('embedmask'), ids=lambda path: path.stem)

@@ -14,9 +14,9 @@ from mmdet.registry import METRICS
 
 from mmrefine.evaluation.boundary import band_width
 from mmrefine.evaluation.cityscapes import import_engine, score_cityscapes
-from mmrefine.evaluation.cityscapes_check import cityscapes_images
 from mmrefine.evaluation.score_file import score_file
-from mmrefine.evaluation.submission import CITYSCAPES_IDS
+from mmrefine.submission.cityscapes import cityscapes_images
+from mmrefine.submission.formats import CITYSCAPES_IDS
 
 CLASSES = tuple(CITYSCAPES_IDS)
 

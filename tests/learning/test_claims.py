@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from mmrefine.learning.claims import CLAIMS, Claim, Finding, compare, findings
-from mmrefine.learning.plan import SYSTEMS
-from mmrefine.learning.runs import Result
-from mmrefine.learning.summary import markdown
+from .claims import CLAIMS, Claim, Finding, compare, findings
+from .plan import SYSTEMS
+from .runs import Result
+from .summary import markdown
 
 
 def result(system: str, seed: int, data: str = 'shapes', **metrics: float) -> Result:

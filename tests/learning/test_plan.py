@@ -8,7 +8,7 @@ import torch
 from mmdet.registry import MODELS, TRANSFORMS
 from mmengine.registry import init_default_scope
 
-from mmrefine.learning.plan import SETS, SYSTEMS, Job, make_config, parts, plan
+from .plan import SETS, SYSTEMS, Job, make_config, parts, plan
 
 AP_SYSTEMS = [name for name, system in SYSTEMS.items() if not system.proposes]
 

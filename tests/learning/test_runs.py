@@ -11,9 +11,9 @@ import pytest
 from locations import ROOT
 from mmengine.config import Config
 
-from mmrefine.learning import runs
-from mmrefine.learning.plan import SETS, SYSTEMS, Job, plan
-from mmrefine.learning.runs import Proof, leave_the_end, read_metrics
+from . import runs
+from .plan import SETS, SYSTEMS, Job, plan
+from .runs import Proof, leave_the_end, read_metrics
 
 # In place of a training: writes the log of one, and what it was asked for.
 TRAINER = """

@@ -15,8 +15,8 @@ from mmengine.config import Config
 from mmengine.structures import InstanceData
 from tiny_stock_models import tiny_stock_model
 
-from mmrefine.mask_format import RLEMasks, set_mask_format
 from mmrefine.masks import encode, to_dense
+from mmrefine.masks.stock_heads import RLEMasks, set_mask_format
 
 CONFIGS = [
     'mask_rcnn/mask-rcnn_r50_fpn_1x_coco',

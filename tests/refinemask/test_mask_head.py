@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from tiny_refinemask import tiny_head
-
 from mmrefine.layers.winograd import WIDE, pays
+from tiny_refinemask import tiny_head
 
 KINDS = ['RefineMaskHead', 'SimpleRefineMaskHead']
 

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 from locations import golden_files
-
-from mmrefine.parity import run_file
+from replay import run_file
 
 
 @pytest.mark.parametrize('path', golden_files('refinemask'), ids=lambda path: path.stem)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from replay.sharpmask_weights import build_model, generate, port_shapes
 
-from mmrefine.parity.sharpmask_weights import build_model, generate, port_shapes
 from mmrefine.sharpmask.checkpoint import (
     collect_torch7,
     convert_port,

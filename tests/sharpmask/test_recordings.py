@@ -3,10 +3,9 @@
 import pytest
 import torch
 from locations import ROOT, golden_files
-
-from mmrefine.parity import run_file
-from mmrefine.parity.run import PASSED
-from mmrefine.parity.sharpmask_weights import build_model
+from replay import run_file
+from replay.run import PASSED
+from replay.sharpmask_weights import build_model
 
 FILES = golden_files('sharpmask')
 SMALL = list((ROOT / 'tests' / 'data' / 'golden').glob('sharpmask*'))

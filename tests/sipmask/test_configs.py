@@ -5,8 +5,7 @@ import torch
 from locations import ROOT
 from mmdet.registry import MODELS
 from mmengine.config import Config
-
-from mmrefine.parity import sipmask_heads as recorded
+from replay import sipmask_heads as recorded
 
 FOLDER = ROOT / 'configs' / 'sipmask'
 # Millions of parameters, as stated for the original models.

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 from locations import golden_files
-
-from mmrefine.parity.run import PASSED, run_file
+from replay.run import PASSED, run_file
 
 FILES = [path for path in golden_files('sipmask_') if not path.name.startswith('sipmask_vis_')]
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmengine.structures import InstanceData
 
-from mmrefine.points import paired_iou
+from mmrefine.fcos import paired_iou
 from mmrefine.sipmask.samples import select_samples
 
 GT = torch.tensor([[10.0, 10, 50, 50], [60, 20, 100, 90]])

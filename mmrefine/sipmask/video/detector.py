@@ -17,8 +17,9 @@ from mmdet.utils import ConfigType
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from ..detector import SipMask
-from ..scales import image_scale
+from mmrefine.sipmask.detector import SipMask
+from mmrefine.sipmask.scales import image_scale
+
 from .memory import DROPPED, Detections
 from .track_head import box_centers, jittered_centers, reference_index
 

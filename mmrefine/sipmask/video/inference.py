@@ -14,7 +14,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint
 from mmengine.structures import InstanceData
 
-from mmrefine.load_model import checked_device, read_weights, require_weights
+from mmrefine.apis.load_model import checked_device, read_weights, require_weights
 
 from .detector import SipMaskVIS
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmrefine.points import pairwise_iou
+from mmrefine.fcos import pairwise_iou
 
 from .track_head import match_logits
 

@@ -19,7 +19,7 @@ from mmdet.utils import ConfigType, InstanceList, MultiConfig
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmrefine.layers import ConvTower
+from mmrefine.layers import ConvStack
 
 PRECISIONS = ('float32', 'bfloat16')
 GROUP_NORM = {'type': 'GN', 'num_groups': 32, 'requires_grad': True}
@@ -74,7 +74,7 @@ class SipMaskTrackHead(BaseModule):
         self.jitter = jitter
         self.loss_weight = loss_weight
         self.tower_dtype = tower_dtype
-        self.convs = ConvTower(in_channels, feat_channels, num_convs, norm_cfg)
+        self.convs = ConvStack(in_channels, feat_channels, num_convs, norm_cfg=norm_cfg)
         width = feat_channels if num_convs else in_channels
         self.conv_embed = nn.Conv2d(width * num_levels, embed_channels, 1)
 

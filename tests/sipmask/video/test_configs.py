@@ -6,9 +6,8 @@ from locations import ROOT
 from mmdet.datasets import YouTubeVISDataset
 from mmdet.registry import MODELS
 from mmengine.config import Config
-
-from mmrefine.parity import sipmask_heads as image
-from mmrefine.parity import sipmask_video as recorded
+from replay import sipmask_heads as image
+from replay import sipmask_video as recorded
 
 NAMES = [
     f'sipmask-vis_r50-caffe_fpn_gn_{steps}_youtubevis{year}'

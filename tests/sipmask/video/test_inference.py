@@ -12,8 +12,8 @@ from mmengine.structures import InstanceData
 from pycocotools.mask import frPyObjects
 from tiny_sipmask_video import clip, frame, tiny_video_config, tiny_video_model
 
-from mmrefine.evaluation.tracks import VideoTruth, load_tracks
 from mmrefine.masks import to_dense
+from mmrefine.results.tracks import VideoTruth, load_tracks
 from mmrefine.sipmask.video.drawing import color_of, draw_objects
 from mmrefine.sipmask.video.frames import Clip, FrameWriter
 from mmrefine.sipmask.video.inference import VideoSegmenter, track_clip

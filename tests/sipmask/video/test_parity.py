@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 from locations import golden_files
-
-from mmrefine.parity.run import PASSED, run_file
+from replay.run import PASSED, run_file
 
 FILES = golden_files('sipmask_vis_')
 

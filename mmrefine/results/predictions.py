@@ -1,0 +1,101 @@
+"""From a data sample to compact results; masks may be dense or RLE."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from mmrefine.masks import encode
+from mmrefine.masks.run_lengths import to_counts
+
+
+def to_numpy(values: Any) -> np.ndarray:
+    """Bring a tensor of any device, array or list to the CPU; empty lists become empty arrays."""
+    if isinstance(values, Tensor):
+        return values.detach().cpu().numpy()
+    return np.asarray(getattr(values, 'tensor', values))
+
+
+def mask_counts(masks: Any, size: tuple[int, int], label: str) -> list[bytes]:
+    """Take the masks of one image as compressed RLE counts.
+
+    Args:
+        masks: Bool or 0/1 Tensor[N, h, w] or array, or a list of RLEs; one dense mask is encoded
+            at a time.
+        size: ``(h, w)`` of the original image.
+        label: Names the image in messages.
+
+    Raises:
+        ValueError: The masks have another size.
+    """
+    if isinstance(masks, (Tensor, np.ndarray)):
+        if tuple(masks.shape[1:]) != tuple(size):
+            raise ValueError(
+                f'{label}: masks of {tuple(masks.shape[1:])} pixels, the image has {tuple(size)}: '
+                'predict with rescale=True'
+            )
+        return [encode(masks[i : i + 1])[0]['counts'] for i in range(len(masks))]
+    if not isinstance(masks, Sequence):
+        raise ValueError(f'{label}: masks are a {type(masks).__name__}: expected a tensor or RLEs')
+    counts = []
+    for i, rle in enumerate(masks):
+        try:
+            counts.append(to_counts(rle, size))
+        except ValueError as error:
+            raise ValueError(f'{label}, instance {i}: {error}') from None
+    return counts
+
+
+def read_instances(pred: Mapping, size: tuple[int, int], label: str) -> dict[str, Any]:
+    """Take and check the predictions of one image.
+
+    Args:
+        pred: ``bboxes`` (x1, y1, x2, y2), ``scores``, ``labels`` and perhaps ``masks``,
+            ``mask_scores``.
+        size: ``(h, w)`` of the original image.
+        label: Names the image in messages.
+
+    Returns:
+        ``boxes`` float64 array[N, 4] (x, y, w, h), ``scores``, ``mask_scores`` (or None),
+        ``labels`` arrays[N] and ``counts``, N compressed RLE counts (or None).
+
+    Raises:
+        ValueError: Scores or boxes that are no numbers, inverted boxes, masks of the wrong size, or
+            fields of different lengths.
+    """
+    scores = to_numpy(pred['scores']).astype(np.float64).reshape(-1)
+    boxes = to_numpy(pred['bboxes']).astype(np.float64).reshape(-1, 4).copy()
+    labels = to_numpy(pred['labels']).astype(np.int64).reshape(-1)
+    mask_scores = (
+        to_numpy(pred['mask_scores']).astype(np.float64) if 'mask_scores' in pred else None
+    )
+    counts = mask_counts(pred['masks'], size, label) if 'masks' in pred else None
+    lengths = {
+        len(part) for part in (scores, boxes, labels, mask_scores, counts) if part is not None
+    }
+    if len(lengths) > 1:
+        raise ValueError(
+            f'{label}: scores, bboxes, labels and masks differ in number: {sorted(lengths)}'
+        )
+    for name, values in (('score', scores), ('mask score', mask_scores)):
+        if values is None:
+            continue
+        for i in np.flatnonzero(~np.isfinite(values))[:1]:
+            raise ValueError(
+                f'{label}, instance {i}: {name} {values[i]} (training has probably diverged)'
+            )
+    boxes[:, 2:] -= boxes[:, :2]
+    for i in np.flatnonzero(~np.isfinite(boxes).all(1) | (boxes[:, 2:] < 0).any(1))[:1]:
+        x, y, w, h = boxes[i].tolist()
+        raise ValueError(
+            f'{label}, instance {i}: the box {x, y, x + w, y + h} is not finite or has x2 < x1 '
+            'or y2 < y1'
+        )
+    return {
+        'boxes': boxes,
+        'scores': scores,
+        'mask_scores': mask_scores,
+        'labels': labels,
+        'counts': counts,
+    }

@@ -1,0 +1,232 @@
+"""From results or a model to checked submission files."""
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmrefine.results.detections import load_results
+from mmrefine.results.dumps import read_dump, sample_entries
+from mmrefine.results.files import refuse_overwriting
+from mmrefine.results.ground_truth import GroundTruth, load_json
+from mmrefine.results.image_files import image_file
+from mmrefine.results.json_stream import iterate_json_list
+from mmrefine.results.tracks import VideoTruth
+
+from .check import check_list, check_tracks, name_note
+from .cityscapes import check_cityscapes, cityscapes_images
+from .formats import (
+    MAX_PER_IMAGE,
+    best_per_image,
+    coco_name,
+    write_cityscapes_tree,
+    write_coco_submission,
+    write_lvis_submission,
+    write_video_results,
+    zip_tree,
+)
+
+SHOWN = 5  # problems named in an error
+TREE_FILE = re.compile(r'.+_leftImg8bit(_\d+_\d+\.png|_pred\.txt)')  # of a Cityscapes submission
+
+
+@dataclass
+class MakeOptions:
+    """What to make, from what.
+
+    Attributes:
+        format: ``'coco'``, ``'lvis'``, ``'cityscapes'`` or ``'youtube-vis'``.
+        gt: Json with the images (or videos) and categories.
+        out: Folder; for LVIS the json, for YouTube-VIS the zip.
+        results: Result json or dump; or:
+        config: Config of a model to run,
+        checkpoint: its weights,
+        image_root: the folder of the images,
+        device: where it runs.
+        max_per_image: Default: COCO 100, LVIS 300, else any number.
+        split: COCO: part of the file name.
+        algorithm: COCO: part of the file name.
+        classes: Names of the classes of the model that made a dump; None: all categories of ``gt``.
+    """
+
+    format: str
+    gt: Path
+    out: Path
+    results: Path | None = None
+    config: str | None = None
+    checkpoint: str | None = None
+    image_root: Path | None = None
+    device: str = 'cpu'
+    max_per_image: int | None = None
+    split: str = 'test-dev2017'
+    algorithm: str = 'mmrefine'
+    classes: list[str] | None = None
+
+    @property
+    def targets(self) -> list[Path]:
+        """What is written; the last one is what a server takes."""
+        if self.format == 'coco':
+            name = coco_name(self.split, self.algorithm)
+            return [self.out / f'{name}.json', self.out / f'{name}.zip']
+        if self.format == 'cityscapes':
+            return [self.out, self.out.with_name(f'{self.out.name}.zip')]
+        suffix = '.zip' if self.format == 'youtube-vis' else '.json'
+        whole = self.out.suffix == suffix
+        return [self.out if whole else self.out.with_name(f'{self.out.name}{suffix}')]
+
+    @property
+    def log(self) -> Path:
+        """Where the results of a model wait until the submission is made."""
+        return self.out.with_name(f'{self.out.name}.progress.jsonl')
+
+
+def make_submission(options: MakeOptions) -> list[str]:
+    """Write a submission that has passed its check; one that fails leaves an earlier one alone.
+
+    Returns:
+        The files.
+
+    Raises:
+        ValueError: Options that do not fit, results that cannot be submitted.
+    """
+    if (options.results is None) == (options.config is None):
+        raise ValueError('give either --results or --config with --checkpoint and --image-root')
+    make = _make_tracks if options.format == 'youtube-vis' else _make_images
+    for target in options.targets:
+        refuse_overwriting(target, results=options.results, gt=options.gt)
+        _require_replaceable(target, options.format)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f'.{options.out.name}.'
+    with tempfile.TemporaryDirectory(dir=options.out.parent, prefix=prefix) as scratch:
+        made = make(options, Path(scratch))
+        problems, _ = check_submission(options.format, made[-1], options.gt, options.max_per_image)
+        if problems:
+            raise ValueError(
+                f'these results cannot be submitted ({len(problems)} problems): '
+                f'{"; ".join(problems[:SHOWN])}'
+            )
+        for file, target in zip(made, options.targets, strict=True):
+            _require_replaceable(target, options.format)
+            if target.is_dir():
+                shutil.rmtree(target)
+            target.parent.mkdir(exist_ok=True)
+            Path(file).replace(target)
+    options.log.unlink(missing_ok=True)
+    return list(map(str, options.targets))
+
+
+def _require_replaceable(target: Path, format: str) -> None:
+    """Folders are replaced as a whole, so they may hold nothing else.
+
+    Raises:
+        ValueError: They do, or a file is to take the place of a folder or the other way round.
+    """
+    if not target.exists():
+        return
+    tree = format == 'cityscapes' and target.suffix != '.zip'
+    if target.is_dir() != tree:
+        kind = 'a folder' if target.is_dir() else 'a file'
+        raise ValueError(f'{target} is {kind}: choose another --out')
+    if tree:
+        foreign = [p.name for p in target.iterdir() if not TREE_FILE.fullmatch(p.name)]
+        if foreign:
+            raise ValueError(f'{target} holds other files, e.g. {foreign[0]}; choose a new folder')
+
+
+def _make_tracks(options: MakeOptions, folder: Path) -> list[str]:
+    if options.results is None:
+        raise ValueError(
+            'YouTube-VIS: give --results; tools/track_video.py and the metric write them'
+        )
+    tracks = (t for t in iterate_json_list(options.results) if _score(t) != 0)
+    return write_video_results(tracks, folder / 'results')[-1:]
+
+
+def _make_images(options: MakeOptions, folder: Path) -> list[str]:
+    data = load_json(options.gt)
+    gt = GroundTruth.from_dict(data, name=str(options.gt))
+    entries = _entries(options, data, gt)
+    most = options.max_per_image or MAX_PER_IMAGE.get(options.format)
+    if options.format == 'coco':
+        return write_coco_submission(
+            entries, folder, options.split, options.algorithm, most or MAX_PER_IMAGE['coco']
+        )
+    if options.format == 'lvis':
+        path = folder / options.targets[0].name
+        return write_lvis_submission(entries, path, most or MAX_PER_IMAGE['lvis'])
+    dt = load_results(best_per_image(entries, most), gt)
+    dt.require(masks=True)
+    tree = folder / 'tree'
+    tree.mkdir()
+    write_cityscapes_tree(dt, gt, {i['id']: image_file(i) for i in data['images']}, tree)
+    return [str(tree), zip_tree(tree, folder / 'tree.zip')]
+
+
+def _entries(options: MakeOptions, data: dict, gt: GroundTruth) -> Iterable[dict]:
+    if options.config is not None:
+        # mmdet's inference is only imported when a model runs.
+        from mmrefine.apis.predict_images import predict_images
+
+        if options.checkpoint is None or options.image_root is None:
+            raise ValueError('--config needs --checkpoint and --image-root')
+        return predict_images(
+            options.config,
+            options.checkpoint,
+            data['images'],
+            options.image_root,
+            gt,
+            options.log,
+            options.device,
+        ).entries()
+    assert options.results is not None  # one of both was given
+    if options.results.suffix in ('.pkl', '.pickle'):
+        categories = list(gt.categories)
+        if options.classes is not None:
+            categories = gt.categories_named(options.classes)
+        samples = {sample['img_id']: sample for sample in read_dump(options.results)}
+        return (e for s in samples.values() for e in sample_entries(s, gt, categories))
+    return _checked_scores(iterate_json_list(options.results))
+
+
+def _checked_scores(entries: Iterable[dict]) -> Iterable[dict]:
+    for i, entry in enumerate(entries):
+        if not isinstance(entry, dict) or 'image_id' not in entry or 'score' not in entry:
+            raise ValueError(f'entry {i} is no result: expected an object with image_id and score')
+        _score(entry)
+        if 'segmentation' in entry and 'bbox' in entry:
+            # Servers would take the areas of masks from such boxes.
+            entry = {k: v for k, v in entry.items() if k != 'bbox'}
+        yield entry
+
+
+def _score(entry: Any) -> float:
+    """Raises ValueError where there is none."""
+    score = entry.get('score') if isinstance(entry, dict) else None
+    if not isinstance(score, (int, float)):
+        raise ValueError(f'an entry has the score {score!r}, expected a number')
+    return score
+
+
+def check_submission(
+    format: str, path: str | Path, gt: str | Path, max_per_image: int | None = None
+) -> tuple[list[str], list[str]]:
+    """Check a submission of any tool.
+
+    Args:
+        format: ``'coco'``, ``'lvis'``, ``'cityscapes'`` or ``'youtube-vis'``.
+        path: The file or folder.
+        gt: Json with the images (or videos) and categories; Cityscapes: or a folder of its images.
+        max_per_image: Default: COCO 100, LVIS 300, else any number.
+
+    Returns:
+        Problems, for which the file is refused, and notes.
+    """
+    if format == 'cityscapes':
+        return check_cityscapes(path, cityscapes_images(gt)), []
+    if format == 'youtube-vis':
+        return check_tracks(path, VideoTruth.load(gt), max_per_image), []
+    note = name_note(Path(path)) if format == 'coco' else None
+    return check_list(path, GroundTruth.load(gt), format, max_per_image), [note] if note else []

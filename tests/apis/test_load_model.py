@@ -1,0 +1,73 @@
+"""Weights that fill a model, and names for its classes."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.config import Config
+from torch import nn
+
+from mmrefine.apis.class_names import class_count, class_names
+from mmrefine.apis.load_model import checked_device, read_weights, require_weights
+
+
+def small_model() -> nn.Module:
+    return nn.ModuleDict({'trunk': nn.Conv2d(1, 2, 1), 'norm': nn.BatchNorm2d(2)})
+
+
+def test_weights_are_read_with_and_without_wrapping(tmp_path: Path) -> None:
+    state = small_model().state_dict()
+    for content in (state, {'state_dict': state}, {f'module.{k}': v for k, v in state.items()}):
+        torch.save(content, tmp_path / 'weights.pth')
+        found = read_weights(tmp_path / 'weights.pth')
+        assert found.keys() == state.keys()
+        assert all(torch.equal(found[key], state[key]) for key in state)
+    with pytest.raises(FileNotFoundError):
+        read_weights(tmp_path / 'none.pth')
+
+
+def test_whole_weights_are_loaded_and_parts_refused() -> None:
+    model, state = small_model(), small_model().state_dict()
+    require_weights(model, state, 'w.pth')
+    assert torch.equal(model['trunk'].weight, state['trunk.weight'])
+    del state['norm.num_batches_tracked']  # files of old programs have none
+    require_weights(model, state, 'w.pth')
+    del state['trunk.bias']
+    with pytest.raises(ValueError, match=r'w\.pth is of another model .* lacks trunk\.bias$'):
+        require_weights(model, state, 'w.pth')
+    require_weights(model, state, 'w.pth', unused=('trunk.',))
+    state['norm.weight'] = torch.ones(3)
+    with pytest.raises(ValueError, match=r'(?s)of another model.*norm\.weight'):
+        require_weights(model, state, 'w.pth', unused=('trunk.',))
+
+
+def test_devices_are_named() -> None:
+    assert checked_device('cpu') == torch.device('cpu')
+    for name in ('gpu', f'cuda:{torch.cuda.device_count()}'):
+        with pytest.raises(ValueError, match=name):
+            checked_device(name)
+
+
+def headed(count: int, names: tuple[str, ...], config: tuple[str, ...] = ()) -> nn.Module:
+    """A model of ``count`` classes whose checkpoint and config name some."""
+    model = nn.Module()
+    model.bbox_head = nn.Module()
+    model.bbox_head.num_classes = count
+    dataset = dict(type='CheckedCocoDataset', ann_file='', metainfo=dict(classes=config))
+    model.cfg = Config(dict(test_dataloader=dict(dataset=dataset)))
+    model.dataset_meta = dict(classes=names)
+    return model
+
+
+def test_names_come_from_the_checkpoint_or_else_from_the_config() -> None:
+    assert class_names(headed(2, ('a', 'b'), ('c', 'd'))) == ('a', 'b')
+    assert class_names(headed(2, ('a', 'b', 'c'), ('c', 'd'))) == ('c', 'd')
+    with pytest.raises(ValueError, match='2 classes, but neither checkpoint nor config'):
+        class_names(headed(2, ('a', 'b', 'c'), ('d',)))
+
+
+def test_the_last_head_of_a_cascade_counts() -> None:
+    heads = nn.ModuleList(headed(count, ()).bbox_head for count in (7, 3))
+    assert class_count(SimpleNamespace(bbox_head=heads)) == 3
+    assert class_count(nn.Module()) is None

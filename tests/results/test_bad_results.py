@@ -1,0 +1,313 @@
+"""What cannot be scored is refused with the entry and the reason."""
+
+import collections
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from evaluation.scenes import make_scene
+from mmdet.registry import METRICS
+from mmengine.structures import InstanceData
+
+from mmrefine.evaluation import GroundTruth, evaluate, load_results, make_rules
+from mmrefine.evaluation.rules import Rules
+from mmrefine.results.dumps import read_dump, sample_entries
+from mmrefine.results.json_stream import iterate_json_list
+
+BOX = {'image_id': 5, 'category_id': 3, 'score': 0.5, 'bbox': [1, 2, 3, 4]}
+
+
+@pytest.fixture
+def truth() -> dict:
+    return make_scene(0)[0]
+
+
+@pytest.mark.parametrize(
+    ('change', 'reason'),
+    [
+        ({'score': float('nan')}, 'score nan'),
+        ({'score': 'high'}, "score 'high'"),
+        ({'bbox': [5, 5, -1, 3]}, 'negative width or height'),
+        ({'bbox': [5, 5, float('inf'), 3]}, 'finite'),
+        ({'bbox': [5, 5, 3]}, 'four numbers'),
+        ({'image_id': 6}, r'image_id 6, which .* does not list \(it has 12: 5, 12, 19'),
+        ({'image_id': [5]}, r'image_id \[5\]'),
+        ({'category_id': 4}, r'category_id 4, which .* does not list \(it has 3: 3, 5, 7\)'),
+        ({'segmentation': {'size': [2, 2], 'counts': '4'}}, r'size \[2, 2\], the image is'),
+        ({'segmentation': [[1, 1, 2, 2]]}, 'polygon 0 has 2 points'),
+        ({'segmentation': 'abc'}, "segmentation is 'abc'"),
+    ],
+)
+def test_the_entry_and_the_reason_are_named(truth: dict, change: dict, reason: str) -> None:
+    gt = GroundTruth.from_dict(truth)
+    with pytest.raises(ValueError, match=rf'results\[1\].*{reason}'):
+        load_results([BOX, {**BOX, **change}], gt)
+
+
+@pytest.mark.parametrize('key', ['image_id', 'category_id', 'score'])
+def test_missing_fields_are_named(truth: dict, key: str) -> None:
+    entry = {k: v for k, v in BOX.items() if k != key}
+    with pytest.raises(ValueError, match=rf'results\[0\] has no "{key}"'):
+        load_results([entry], GroundTruth.from_dict(truth))
+
+
+def test_an_undecodable_mask_is_named(truth: dict) -> None:
+    gt = GroundTruth.from_dict(truth)
+    size = list(gt.sizes[5])
+    good = {'size': size, 'counts': [size[0] * size[1]]}
+    bad = {'size': size, 'counts': '0000'}
+    with pytest.raises(ValueError, match=r'results\[1\] .*cannot be decoded'):
+        load_results([{**BOX, 'segmentation': s} for s in (good, bad)], gt)
+
+
+@pytest.mark.parametrize('results', [{'annotations': []}, [[BOX]], [3]])
+def test_other_nestings_are_refused(truth: dict, results: object) -> None:
+    with pytest.raises(ValueError, match='expected a list of result entries|expected an object'):
+        load_results(results, GroundTruth.from_dict(truth))
+
+
+def test_unknown_entries_can_be_dropped(truth: dict) -> None:
+    gt = GroundTruth.from_dict(truth)
+    results = [BOX, {**BOX, 'image_id': 6}, {**BOX, 'category_id': 4}]
+    assert len(load_results(results, gt, unknown='drop')) == 1
+    with pytest.raises(ValueError, match="'error' or 'drop'"):
+        load_results(results, gt, unknown='keep')
+
+
+def test_boxes_cannot_be_scored_as_masks(truth: dict) -> None:
+    gt = GroundTruth.from_dict(truth)
+    with pytest.raises(ValueError, match='--iou-type bbox'):
+        evaluate(gt, load_results([BOX], gt), ['segm'])
+    bare = {k: v for k, v in BOX.items() if k != 'bbox'}
+    with pytest.raises(ValueError, match='no segmentation and no bbox'):
+        evaluate(gt, load_results([bare], gt), ['bbox'])
+
+
+@pytest.mark.parametrize('share', [0.2, 0.5, 0.8, 0.99])
+def test_a_file_cut_off_is_recognised(truth: dict, tmp_path: Path, share: float) -> None:
+    results = json.dumps(make_scene(0)[1])
+    file = tmp_path / 'results.json'
+    file.write_text(results[: int(share * len(results))])
+    with pytest.raises(ValueError, match='results.json ends in the middle of entry'):
+        load_results(file, GroundTruth.from_dict(truth))
+    text = json.dumps(truth)
+    file.write_text(text[: int(share * len(text))])
+    with pytest.raises(ValueError, match='results.json ends in the middle of an entry'):
+        GroundTruth.load(file)
+
+
+@pytest.mark.parametrize('chunk', [1, 7, 64, 1 << 20])
+def test_lists_are_read_in_pieces(tmp_path: Path, chunk: int) -> None:
+    entries = [{'a': 1.5, 'b': 'x]y'}, 12345, [], None, {'c': [[1, 2]]}]
+    file = tmp_path / 'list.json'
+    for text in (json.dumps(entries), json.dumps(entries, indent=2) + '\n'):
+        file.write_text(text)
+        assert list(iterate_json_list(file, chunk)) == entries
+    file.write_text(' [ ] ')
+    assert list(iterate_json_list(file, chunk)) == []
+
+
+@pytest.mark.parametrize(
+    ('text', 'reason'),
+    [
+        ('', 'is empty'),
+        ('{"a": 1}', "begins with '{'"),
+        ('[1 2]', 'entry 1 is no json'),
+        ('[1] [2]', 'goes on after the list'),
+        ('[tru]', 'entry 0 is no json'),
+    ],
+)
+def test_what_is_no_list_is_refused(tmp_path: Path, text: str, reason: str) -> None:
+    file = tmp_path / 'list.json'
+    file.write_text(text)
+    with pytest.raises(ValueError, match=reason):
+        list(iterate_json_list(file))
+
+
+@pytest.mark.parametrize(
+    ('change', 'reason'),
+    [
+        ({'images': None}, '"images" is a NoneType'),
+        ({'images': [{'id': 5, 'height': 3}]}, 'has no width and height'),
+        ({'categories': [{'name': 'ant'}]}, r'categories\[0\] has no id'),
+        ({'annotations': [{'image_id': 6, 'category_id': 3}]}, 'image 6, which is not listed'),
+        ({'annotations': [{'image_id': 5, 'category_id': 4}]}, 'category 4, which is not listed'),
+        ({'annotations': [{'category_id': 4}]}, 'image_id and category_id'),
+        ({'annotations': [{'image_id': 5, 'category_id': 3, 'bbox': [1, 1, -2, 2]}]}, 'negative'),
+        (
+            {'annotations': [{'image_id': 5, 'category_id': 3, 'bbox': [1, None, 2, 2]}]},
+            r'annotations\[0\] has the bbox \[1, None, 2, 2\]: expected four finite numbers',
+        ),
+        ({'annotations': [{'image_id': 5, 'category_id': 3, 'bbox': '1234'}]}, "bbox '1234'"),
+        ({'annotations': [{'image_id': 5, 'category_id': 3, 'bbox': 3}]}, 'the bbox 3: expected'),
+        ({'annotations': [{'image_id': 5, 'category_id': 3, 'area': 'big'}]}, "area 'big'"),
+        ({'annotations': [{'image_id': 5, 'category_id': 3, 'area': float('nan')}]}, 'area nan'),
+    ],
+)
+def test_annotation_files_are_checked(truth: dict, change: dict, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        GroundTruth.from_dict({**truth, **change})
+
+
+@pytest.mark.parametrize(
+    ('segmentation', 'reason'),
+    [
+        ([[1, 2, 3, 4]], 'annotation 77 of image 5: polygon 0 has 2 points'),
+        ({'size': [1, 1], 'counts': '1'}, 'annotation 77 of image 5: the RLE has the size'),
+        ({'size': None, 'counts': '1'}, 'annotation 77 of image 5: the RLE has the size None'),
+        (None, 'annotation 77 has no segmentation'),
+    ],
+)
+def test_masks_of_annotations_are_checked(truth: dict, segmentation: object, reason: str) -> None:
+    bad = {'id': 77, 'image_id': 5, 'category_id': 3, 'area': 1, 'bbox': [0, 0, 1, 1]}
+    gt = GroundTruth.from_dict({**truth, 'annotations': [{**bad, 'segmentation': segmentation}]})
+    assert evaluate(gt, load_results([], gt), ['bbox']).numbers['bbox_AP'] == 0
+    with pytest.raises(ValueError, match=reason):
+        evaluate(gt, load_results([], gt), ['segm'])
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        {'protocol': 'voc'},
+        {'max_dets': 0},
+        {'max_dets': ()},
+        {'protocol': 'lvis', 'max_dets': 0},
+        {'protocol': 'lvis', 'max_dets': ()},
+        {'protocol': 'lvis-fixed', 'max_dets': -1},
+        {'protocol': 'coco-on-lvis', 'max_dets': 1.5},
+        {'areas': {'s': (9, 1)}},
+        {'iou_thresholds': 1.5},
+        {'dilation_ratio': 0},
+    ],
+)
+def test_rules_are_checked(options: dict) -> None:
+    with pytest.raises(ValueError, match='must'):
+        make_rules(**options)
+
+
+def process(truth: dict, tmp_path: Path, **change: object) -> object:
+    file = tmp_path / 'truth.json'
+    file.write_text(json.dumps(truth))
+    metric = METRICS.build({'type': 'MaskAPMetric', 'ann_file': str(file), 'show_progress': False})
+    metric.dataset_meta = {'classes': ('ant', 'bee', 'cat')}
+    image = truth['images'][0]
+    size = (image['height'], image['width'])
+    pred = {
+        'bboxes': torch.tensor([[1.0, 1.0, 4.0, 4.0]]),
+        'scores': torch.tensor([0.5]),
+        'labels': torch.tensor([0]),
+        'masks': torch.ones((1, *size), dtype=torch.bool),
+        **change,
+    }
+    sample = {'img_id': change.pop('img_id', image['id']), 'ori_shape': size}
+    metric.process({}, [{**sample, 'pred_instances': pred}])
+    return metric.evaluate(1)
+
+
+@pytest.mark.parametrize(
+    ('change', 'reason'),
+    [
+        ({'scores': torch.tensor([float('nan')])}, 'image 5, instance 0: score nan'),
+        ({'bboxes': torch.tensor([[4.0, 1.0, 1.0, 4.0]])}, 'x2 < x1'),
+        ({'bboxes': torch.full((1, 4), float('nan'))}, 'is not finite'),
+        ({'masks': torch.ones((1, 3, 3))}, 'rescale=True'),
+        ({'masks': [{'size': [3, 3], 'counts': '9'}]}, 'instance 0: the RLE has the size'),
+        ({'masks': torch.ones((0, 3, 3))}, 'rescale=True|differ in number'),
+        ({'labels': torch.tensor([3])}, 'label 3, but .* has 3'),
+        ({'img_id': 999}, 'image 999 is not in'),
+    ],
+)
+def test_predictions_are_checked(truth: dict, tmp_path: Path, change: dict, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        process(truth, tmp_path, **change)
+
+
+def test_empty_predictions_score_zero(truth: dict, tmp_path: Path) -> None:
+    nothing = {
+        'bboxes': torch.zeros((0, 4)),
+        'scores': torch.zeros(0),
+        'labels': torch.zeros(0, dtype=torch.long),
+        'masks': [],
+    }
+    assert process(truth, tmp_path, **nothing)['coco/segm_AP'] == 0
+
+
+def test_options_of_the_metric_are_checked() -> None:
+    for options, reason in (
+        ({'metric': 'mask'}, 'metric must be'),
+        ({'backend': 'fast'}, 'backend must be'),
+        ({'format_only': True}, 'needs outfile_prefix'),
+        ({'protocol': 'lvis'}, 'needs ann_file'),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            METRICS.build({'type': 'MaskAPMetric', **options})
+
+
+def test_caps_of_rules_are_positive() -> None:
+    for caps in ({'per_image': 0}, {'per_category': -3}, {'per_image': 2.0}):
+        with pytest.raises(ValueError, match='must be a positive integer'):
+            Rules(**caps)
+
+
+def test_a_box_made_from_a_bad_mask_is_named(truth: dict) -> None:
+    bad = {'id': 77, 'image_id': 5, 'category_id': 3, 'area': 1, 'segmentation': [[1, 2, 3, 4]]}
+    gt = GroundTruth.from_dict({**truth, 'annotations': [bad]})
+    with pytest.raises(ValueError, match='annotation 77 of image 5: polygon 0 has 2 points'):
+        evaluate(gt, load_results([], gt), ['bbox'])
+
+
+def test_lists_of_an_lvis_image_are_checked() -> None:
+    truth = make_scene(0, lvis=True)[0]
+    truth['images'][1]['neg_category_ids'] = None
+    with pytest.raises(ValueError, match='image 12 has the neg_category_ids None: expected a list'):
+        GroundTruth.from_dict(truth, federated=True)
+
+
+@pytest.mark.parametrize(
+    ('sample', 'reason'),
+    [
+        ({'img_id': 5}, r"image 5 of the dump has no pred_instances \(it has \['img_id'\]\)"),
+        ({'img_id': 5, 'pred_instances': None}, 'has no pred_instances'),
+        ({'img_id': 5, 'pred_instances': {'bboxes': []}}, 'without scores, labels'),
+        ({'img_id': 6, 'pred_instances': {}}, 'image 6 is not in'),
+    ],
+)
+def test_samples_of_a_dump_are_checked(truth: dict, sample: dict, reason: str) -> None:
+    gt = GroundTruth.from_dict(truth)
+    with pytest.raises(ValueError, match=reason):
+        list(sample_entries(sample, gt, list(gt.categories)))
+
+
+def test_a_damaged_dump_is_refused_whatever_it_breaks(tmp_path: Path) -> None:
+    """Every byte of a small dump changed, and the dump cut off everywhere."""
+    pred = {'scores': torch.ones(1), 'labels': collections.OrderedDict(a=[1.5, 'b'])}
+    good = pickle.dumps([{'img_id': 1, 'pred_instances': pred}], protocol=2)
+    file = tmp_path / 'dump.pkl'
+    damaged = [good[:i] for i in range(0, len(good), 9)]
+    damaged += [good[:i] + bytes([good[i] ^ 0x15]) + good[i + 1 :] for i in range(0, len(good), 3)]
+    refused = 0
+    for content in damaged:
+        file.write_bytes(content)
+        try:
+            read_dump(file)
+        except ValueError as error:
+            refused += str(file) in str(error)
+    assert refused > len(damaged) // 3
+    file.write_bytes(b'\x80\x02}r')
+    with pytest.raises(ValueError, match=r'dump.pkl cannot be read as a dump \(.+\): .* again'):
+        read_dump(file)
+
+
+def test_predictions_of_a_model_are_read_as_those_of_a_dump(truth: dict) -> None:
+    gt = GroundTruth.from_dict(truth)
+    pred = {
+        'scores': torch.tensor([0.5]),
+        'bboxes': torch.tensor([[1.0, 2.0, 4.0, 8.0]]),
+        'labels': torch.tensor([1]),
+    }
+    for sample in (pred, InstanceData(**pred)):
+        found = list(sample_entries({'img_id': 5, 'pred_instances': sample}, gt, [3, 5, 7]))
+        assert found == [{'image_id': 5, 'category_id': 5, 'score': 0.5, 'bbox': [1, 2, 3, 6]}]

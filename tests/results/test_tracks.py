@@ -1,0 +1,234 @@
+"""Tracks as film strips score as YouTube-VIS's own evaluation does."""
+
+import io
+import json
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from evaluation.clips import LENGTH, make_clips
+from evaluation.scenes import NAMES, blob, text_rle
+from locations import data_directory
+from mmdet.registry import METRICS
+from mmdet.structures import DetDataSample, TrackDataSample
+from mmengine.structures import InstanceData
+from pycocotools import mask as coco_mask
+
+from mmrefine.evaluation import evaluate
+from mmrefine.evaluation.rules import VIDEO_AREAS, Rules
+from mmrefine.evaluation.score_file import score_file
+from mmrefine.results.tracks import VideoTruth, join_frames, load_tracks
+
+RULES = Rules((1, 10, 100), dict(VIDEO_AREAS), crowd_overlap=False)
+
+
+def official(truth: dict, results: list) -> dict[str, float]:
+    from mmdet.evaluation.functional import YTVIS, YTVISeval
+
+    with redirect_stdout(io.StringIO()):
+        gt = YTVIS(json.loads(json.dumps(truth)))
+        for annotation in gt.dataset['annotations']:
+            areas = [a for a in annotation['areas'] if a]
+            annotation['avg_area'] = float(np.mean(areas)) if areas else 0
+        run = YTVISeval(gt, gt.loadRes(json.loads(json.dumps(results))), 'segm')
+        run.params.vidIds = gt.getVidIds()
+        run.params.maxDets = [1, 10, 100]
+        run.evaluate()
+        run.accumulate()
+        run.summarize()
+    names = ('AP', 'AP50', 'AP75', 'AP_s', 'AP_m', 'AP_l', 'AR1', 'AR10', 'AR100')
+    return dict(zip(names, run.stats.tolist()))
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_equal_to_the_youtube_vis_evaluation(seed: int) -> None:
+    truth, results = make_clips(seed)
+    clips = VideoTruth(truth)
+    found = evaluate(clips.strips, load_tracks(results, clips), ['segm'], RULES).numbers
+    for name, value in official(truth, results).items():
+        assert found[f'segm_{name}'] == pytest.approx(value, abs=1e-9), name
+
+
+def test_strips_hold_the_frames_side_by_side() -> None:
+    rng = np.random.default_rng(0)
+    masks = [np.ones((7, 5), np.uint8), blob(rng, 7, 5), None, np.ones((7, 5), np.uint8)]
+    frames = [None if m is None else text_rle(m)['counts'].encode() for m in masks]
+    strip = coco_mask.decode({'size': [7, 20], 'counts': join_frames(frames, (7, 5))})
+    expected = np.concatenate([np.zeros((7, 5), np.uint8) if m is None else m for m in masks], 1)
+    np.testing.assert_array_equal(strip, expected)
+    assert coco_mask.area({'size': [7, 10], 'counts': join_frames([None, None], (7, 5))}) == 0
+
+
+def perfect_tracks(truth: dict) -> list[dict]:
+    keys = ('video_id', 'category_id', 'segmentations')
+    return [{k: a[k] for k in keys} | {'score': 0.9} for a in truth['annotations']]
+
+
+def test_truth_as_prediction_scores_one() -> None:
+    folder = data_directory()
+    files = sorted(folder.rglob('youtube_vis_2019_*.json')) if folder else []
+    for truth in [make_clips(9)[0], *(json.loads(f.read_text()) for f in files)]:
+        for annotation in truth['annotations']:
+            annotation['iscrowd'] = 0
+        clips = VideoTruth(truth)
+        dt = load_tracks(perfect_tracks(truth), clips)
+        for backend in ('pycocotools', 'vernier'):
+            numbers = evaluate(clips.strips, dt, ['segm'], RULES, backend).numbers
+            assert numbers['segm_AP'] == pytest.approx(1, abs=1e-9)
+
+
+def frame_sample(video: dict, number: int, tracks: list[tuple], dense: bool, truth: list) -> dict:
+    """What a video model and its data set hand to the metric for one frame."""
+    h, w = video['height'], video['width']
+    rles = [mask for _, _, _, mask in tracks]
+    masks = torch.zeros((len(rles), h, w), dtype=torch.bool)
+    for i, rle in enumerate(rles):
+        masks[i] = torch.from_numpy(coco_mask.decode(rle)).bool()
+    meta = {
+        'video_id': video['id'],
+        'frame_id': number,
+        'ori_video_length': LENGTH,
+        'ori_shape': (h, w),
+        'instances': truth,
+    }
+    frame = DetDataSample(metainfo=meta)
+    frame.pred_track_instances = InstanceData(
+        bboxes=torch.zeros((len(rles), 4)),
+        scores=torch.tensor([float(score) for _, score, _, _ in tracks], dtype=torch.float64),
+        labels=torch.tensor([label for _, _, label, _ in tracks], dtype=torch.long),
+        instances_id=torch.tensor([key for key, _, _, _ in tracks], dtype=torch.long),
+        masks=masks if dense else rles,
+    )
+    sample = TrackDataSample()
+    sample.video_data_samples = [frame]
+    return sample.to_dict()
+
+
+def samples_of(truth: dict, results: list, dense: bool) -> list[dict]:
+    samples = []
+    for video in truth['videos']:
+        own = [r for r in results if r['video_id'] == video['id']]
+        real = [a for a in truth['annotations'] if a['video_id'] == video['id']]
+        for t in range(LENGTH):
+            tracks = [
+                (key, r['score'], r['category_id'] - 1, r['segmentations'][t])
+                for key, r in enumerate(own)
+                if r['segmentations'][t] is not None
+            ]
+            instances = [
+                {
+                    'instance_id': a['id'],
+                    'bbox_label': a['category_id'] - 1,
+                    'ignore_flag': a['iscrowd'],
+                    'mask': a['segmentations'][t],
+                }
+                for a in real
+                if a['segmentations'][t] is not None
+            ]
+            samples.append(frame_sample(video, t, tracks, dense, instances))
+    return samples
+
+
+@pytest.mark.parametrize('dense', [True, False])
+def test_metric_gathers_frames_in_any_order(dense: bool) -> None:
+    truth, results = make_clips(6)
+    clips = VideoTruth(truth)
+    expected = evaluate(clips.strips, load_tracks(results, clips), ['segm'], RULES).numbers
+    samples = samples_of(truth, results, dense)
+    metric = METRICS.build({'type': 'VideoMaskAPMetric', 'show_progress': False})
+    metric.dataset_meta = {'classes': NAMES}
+    for i in np.random.default_rng(0).permutation(len(samples)):
+        metric.process({}, [samples[i]])
+    metric.process({}, [samples[0]])  # another rank's repetition
+    found = metric.evaluate(len(samples))
+    assert found == pytest.approx({f'youtube_vis/{k}': v for k, v in expected.items()}, abs=1e-9)
+
+
+def test_metric_writes_a_submission(tmp_path: object) -> None:
+    truth, results = make_clips(6)
+    metric = METRICS.build(
+        {'type': 'VideoMaskAPMetric', 'format_only': True, 'outfile_prefix': f'{tmp_path}/vis'}
+    )
+    metric.dataset_meta = {'classes': NAMES}
+    metric.process({}, samples_of(truth, results, dense=False))
+    assert metric.evaluate(1) == {}
+    clips = VideoTruth(truth)
+    written = load_tracks(f'{tmp_path}/vis.json', clips)
+    expected = evaluate(clips.strips, load_tracks(results, clips), ['segm'], RULES).numbers
+    assert evaluate(clips.strips, written, ['segm'], RULES).numbers == pytest.approx(expected)
+
+
+def test_a_track_id_given_twice_in_a_frame_is_refused() -> None:
+    truth, results = make_clips(6)
+    sample = next(s for s in samples_of(truth, results, False) if len(ids(s)) > 1)
+    ids(sample)[:] = 3
+    metric = METRICS.build({'type': 'VideoMaskAPMetric'})
+    with pytest.raises(ValueError, match='track id 3 is given to more than one instance'):
+        metric.process({}, [sample])
+
+
+def ids(sample: dict) -> torch.Tensor:
+    return sample['video_data_samples'][0].pred_track_instances.instances_id
+
+
+@pytest.mark.parametrize(
+    ('change', 'reason'),
+    [
+        ({'video_id': 99}, 'video_id 99'),
+        ({'video_id': [1]}, r'video_id \[1\]'),
+        ({'category_id': 99}, 'category_id 99'),
+        ({'score': float('nan')}, 'score nan'),
+        ({'segmentations': [None]}, 'a list of 4 masks or nulls'),
+        ({'segmentations': {'size': [1, 1], 'counts': '1'}}, 'a list of 4 masks or nulls'),
+        ({'segmentations': [{'size': [3, 3], 'counts': '9'}] + [None] * 3}, 'frame 0: the RLE has'),
+    ],
+)
+def test_tracks_that_make_no_sense_are_named(change: dict, reason: str) -> None:
+    truth, results = make_clips(0)
+    clips = VideoTruth(truth)
+    with pytest.raises(ValueError, match=rf'results\[1\].*{reason}'):
+        load_tracks([results[0], {**results[1], **change}], clips)
+
+
+def test_unknown_tracks_can_be_dropped(tmp_path: Path) -> None:
+    truth, results = make_clips(0)
+    more = [{**results[0], 'video_id': 99}, {**results[0], 'category_id': 99}]
+    files = {'gt': truth, 'results': results, 'more': [more[0], *results, more[1]]}
+    for name, content in files.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    gt = tmp_path / 'gt'
+    expected, _ = score_file(gt, tmp_path / 'results', 'youtube-vis', show_progress=False)
+    with pytest.raises(ValueError, match=r'results\[0\] has the video_id 99, .*--unknown drop'):
+        score_file(gt, tmp_path / 'more', 'youtube-vis')
+    found, _ = score_file(gt, tmp_path / 'more', 'youtube-vis', unknown='drop', show_progress=False)
+    assert found == expected and 0 < found['segm_AP'] < 1
+    with pytest.raises(ValueError, match="'error' or 'drop'"):
+        load_tracks(results, VideoTruth(truth), 'keep')
+
+
+def test_options_without_use_are_refused(tmp_path: Path) -> None:
+    for options, named in (
+        ({'box_areas': True}, r'youtube-vis has no use for --box-areas \(box_areas\)'),
+        ({'dilation_ratio': 0.01}, '--dilation-ratio'),
+    ):
+        with pytest.raises(ValueError, match=named):
+            score_file(tmp_path, tmp_path, 'youtube-vis', **options)
+
+
+@pytest.mark.parametrize(
+    ('change', 'reason'),
+    [
+        ({'videos': {}}, '"videos" is a dict, expected a list'),
+        ({'videos': [3]}, r'videos\[0\] has no id'),
+        ({'videos': [{'height': 3, 'width': 3, 'length': 1}]}, r'videos\[0\] has no id'),
+        ({'videos': [{'id': 1, 'height': None, 'width': 3, 'length': 1}]}, 'video 1 has no height'),
+        ({'videos': make_clips(0)[0]['videos'][:1] * 2}, 'has the id 1 more than once'),
+        ({'annotations': ['a']}, r'annotations\[0\] must be an object'),
+        ({'annotations': [{'video_id': [1]}]}, r'belongs to video \[1\], which is not listed'),
+    ],
+)
+def test_files_of_videos_are_checked(change: dict, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        VideoTruth({**make_clips(0)[0], **change})
