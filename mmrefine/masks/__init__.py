@@ -5,6 +5,7 @@ Plain functions of tensors; nothing here is a module or is registered.
 
 from .crops import boxed_masks_to_rle
 from .formats import check_format, roi_masks
+from .geometry import output_size, scale_factors
 from .grids import GridGroup, MaskGrids
 from .maps import map_masks_to_rle
 from .rle import encode, to_dense
@@ -17,7 +18,9 @@ __all__ = [
     'check_format',
     'encode',
     'map_masks_to_rle',
+    'output_size',
     'roi_masks',
     'roi_masks_to_rle',
+    'scale_factors',
     'to_dense',
 ]

@@ -1,0 +1,52 @@
+"""Sizes and scale factors of an image, read from the meta information of its data sample."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def output_size(meta: Mapping[str, Any], rescale: bool) -> tuple[int, int]:
+    """Read the size of the image in which results are wanted.
+
+    Args:
+        meta: ``ori_shape`` or ``img_shape`` as (h, w) or (h, w, channels) in pixels.
+        rescale: Take the original image instead of the network input.
+
+    Returns:
+        ``(h, w)``.
+
+    Raises:
+        ValueError: The shape is missing.
+    """
+    height, width = _entry(meta, 'ori_shape' if rescale else 'img_shape')[:2]
+    return int(height), int(width)
+
+
+def scale_factors(meta: Mapping[str, Any]) -> tuple[float, float]:
+    """Read how many pixels of the network input one pixel of the original image became.
+
+    Args:
+        meta: ``scale_factor`` as a tuple, list, array or tensor of two entries, or of four as
+            MMDetection 2 writes them: (w, h, w, h).
+
+    Returns:
+        Factors of the width and of the height.
+
+    Raises:
+        ValueError: The factor is missing, or has another number of entries.
+    """
+    factor = _entry(meta, 'scale_factor')
+    values = factor.tolist() if hasattr(factor, 'tolist') else factor
+    if not isinstance(values, (list, tuple)) or len(values) not in (2, 4):
+        raise ValueError(
+            f'scale_factor must have two entries (width, height) or four, got {factor!r}'
+        )
+    return float(values[0]), float(values[1])
+
+
+def _entry(meta: Mapping[str, Any], key: str) -> Any:
+    if meta.get(key) is None:
+        raise ValueError(
+            f'the meta information of the image has no {key}, only {sorted(meta)}: name it in '
+            'meta_keys of the transform that packs the inputs (PackDetInputs)'
+        )
+    return meta[key]
