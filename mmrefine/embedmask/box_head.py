@@ -21,8 +21,8 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmrefine.fcos import (
+    FCOSHeadBase,
     PointGrid,
-    PointHead,
     PointTargets,
     assign_points,
     decode_ltrb,
@@ -55,7 +55,7 @@ class HeadMaps(NamedTuple):
 
 
 @MODELS.register_module()
-class EmbedMaskBBoxHead(ProposalLayers, PointHead):
+class EmbedMaskBBoxHead(ProposalLayers, FCOSHeadBase):
     """Boxes, scores, embeddings and margins of all points.
 
     Args:
@@ -72,7 +72,7 @@ class EmbedMaskBBoxHead(ProposalLayers, PointHead):
             overlaps count pixels, and one pixel is added to results. Ground truth must come that
             way, from the transform ``InclusiveBoxes``.
         init_cfg: Defaults to N(0, 0.01), class prior 0.01, margin prior by ``prior_distance``.
-        kwargs: See ``PointHead``.
+        kwargs: See ``FCOSHeadBase``.
 
     Raises:
         ValueError: For an unknown ``center``.

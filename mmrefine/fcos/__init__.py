@@ -1,7 +1,7 @@
 """What detectors on point grids share: points, targets, towers, losses, candidate selection.
 
-Everything is a pure function of tensors except ``PointHead`` (the layers and detection losses of an
-FCOS-style head) and ``LtrbIoULoss``. Nothing here knows about masks.
+Everything is a pure function of tensors except ``FCOSHeadBase`` (layers and detection losses of an
+FCOS head) and ``LtrbIoULoss``. Nothing here knows about masks.
 
 Units: ``ltrb`` are the distances from a point to the left, top, right and bottom side of a box, in
 pixels of the network input unless a name says ``stride``; boxes are exclusive (x1, y1, x2, y2).
@@ -9,18 +9,17 @@ pixels of the network input unless a name says ``stride``; boxes are exclusive (
 
 from .boxes import clip_boxes, decode_ltrb, encode_ltrb, paired_iou, pairwise_iou
 from .candidates import best_points, class_candidates, class_nms, fast_class_nms
-from .grid import PointGrid, flatten_levels, make_grid
-from .head import PointHead, PointOutputs
+from .grid import PointGrid, flatten_levels, make_grid, require_pyramid
+from .head import FCOSHeadBase, PointOutputs
 from .legacy import InclusiveBoxes
 from .losses import LtrbIoULoss
-from .pyramid import require_pyramid
 from .targets import PointTargets, assign_points, centerness_targets, points_on_masks
 
 __all__ = [
     'InclusiveBoxes',
     'LtrbIoULoss',
     'PointGrid',
-    'PointHead',
+    'FCOSHeadBase',
     'PointOutputs',
     'PointTargets',
     'assign_points',

@@ -1,4 +1,4 @@
-"""The points of a feature pyramid, one per cell.
+"""Points of a feature pyramid, one per cell, and the check that the pyramid fits the head.
 
 Shapes: B images, P points of all levels (finest level first, then row by row), C channels.
 """
@@ -58,3 +58,39 @@ def make_grid(
 def flatten_levels(maps: Sequence[Tensor]) -> Tensor:
     """List of Tensor[B, C, H, W], one per level -> Tensor[B, P, C] in the order of the grid."""
     return torch.cat([level.flatten(2).transpose(1, 2) for level in maps], dim=1)
+
+
+def require_pyramid(
+    maps: Sequence[Tensor], strides: Sequence[int], channels: int, image_size: tuple[int, int]
+) -> None:
+    """Check that the levels and widths of a neck match the head; a wrong stride shifts every box.
+
+    Args:
+        maps: One Tensor[B, C, h, w] per level, finest first.
+        strides: Pixels per cell of every level.
+        channels: C of the head.
+        image_size: (height, width) of the network input in pixels.
+
+    Raises:
+        ValueError: Another number of levels, another width, or a level whose stride is at most half
+            or at least twice the one named.
+    """
+    if len(maps) != len(strides):
+        raise ValueError(
+            f'the neck gives {len(maps)} levels, but the head has {len(strides)} strides '
+            f'{list(strides)}: set num_outs={len(strides)} of the neck, or name one stride (and '
+            'regress_range) per level'
+        )
+    for level, (feature, stride) in enumerate(zip(maps, strides)):
+        if feature.shape[1] != channels:
+            raise ValueError(
+                f'level {level} of the neck has {feature.shape[1]} channels, but the heads expect '
+                f'{channels}: set in_channels of both heads to out_channels of the neck'
+            )
+        for cells, pixels in zip(feature.shape[-2:], image_size):
+            if 2 * cells * stride <= pixels or (cells > 1 and cells * stride >= 2 * pixels):
+                raise ValueError(
+                    f'level {level} of the neck has {cells} cells on {pixels} pixels, but the head '
+                    f'names a stride of {stride}: begin at the level of that stride (start_level '
+                    'of the neck), or set strides of the head'
+                )

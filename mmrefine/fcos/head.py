@@ -49,7 +49,7 @@ class PointOutputs(NamedTuple):
         return self.ltrb_stride * grid.strides[:, None]
 
 
-class PointHead(BaseDenseHead):
+class FCOSHeadBase(BaseDenseHead):
     """Two towers, three predictors and their losses; subclasses add ``forward`` and prediction.
 
     Args:

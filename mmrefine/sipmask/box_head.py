@@ -20,8 +20,8 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmrefine.fcos import (
+    FCOSHeadBase,
     PointGrid,
-    PointHead,
     PointTargets,
     best_points,
     class_candidates,
@@ -57,7 +57,7 @@ class SipMaskOutputs(NamedTuple):
 
 
 @MODELS.register_module()
-class SipMaskBBoxHead(PointHead):
+class SipMaskBBoxHead(FCOSHeadBase):
     """FCOS with feature alignment and mask coefficients.
 
     Args:
@@ -69,7 +69,7 @@ class SipMaskBBoxHead(PointHead):
             alignment is its last.
         align_bias: Bias after the alignment's convolution (benchmark generation).
         norm_cfg: Norm of the towers and of the alignment, None for neither.
-        **kwargs: See ``PointHead``.
+        **kwargs: See ``FCOSHeadBase``.
 
     Prediction settings (``test_cfg``): ``nms_pre`` best points (or pairs) per level, ``score_thr``
     on the class score, ``max_candidates`` (point, class) pairs before suppression (default: all),

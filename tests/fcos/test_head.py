@@ -4,12 +4,12 @@ import pytest
 import torch
 from mmengine.structures import InstanceData
 
-from mmrefine.fcos import PointHead, PointOutputs
+from mmrefine.fcos import FCOSHeadBase, PointOutputs
 
 SMALL = {'in_channels': 32, 'feat_channels': 32, 'num_cls_convs': 1, 'num_reg_convs': 1}
 
 
-class Head(PointHead):
+class Head(FCOSHeadBase):
     """The base class with nothing added."""
 
     def loss_by_feat(self) -> None:
