@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from mmrefine.evaluation.evaluate import BACKENDS
-from mmrefine.evaluation.rules import IOU_TYPES
+from mmrefine.evaluation.protocols import IOU_TYPES
 from mmrefine.evaluation.score_file import FORMATS, score_file
 from mmrefine.results.files import atomic_file, refuse_overwriting
 from mmrefine.submission.formats import json_text

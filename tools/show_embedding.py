@@ -14,12 +14,7 @@ from mmrefine.apis.load_model import load_model
 from mmrefine.masks import to_dense
 from mmrefine.results.files import refuse_overwriting
 from mmrefine.visualization.embedding import embedding_colours
-from mmrefine.visualization.overlays import (
-    Instances,
-    contact_sheet,
-    distinct_colours,
-    draw_instances,
-)
+from mmrefine.visualization.overlays import contact_sheet, draw_instances, instance_colour
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -57,12 +52,13 @@ def row(model: torch.nn.Module, path: Path, args: argparse.Namespace) -> list[np
     names = model.dataset_meta['classes']
     labels = [f'{names[i]} {s:.2f}' for i, s in zip(found.labels.tolist(), found.scores.tolist())]
     masks = to_dense(found.masks, (height, width)).cpu().numpy()
+    colours = [instance_colour(i) for i in range(len(masks))]
     photo = image[..., ::-1].copy()
     size = (width * args.scale, height * args.scale)
     return [
         cv2.resize(photo, size, interpolation=cv2.INTER_CUBIC),
         embedding_colours(pixels, size[::-1]),
-        draw_instances(photo, Instances(masks, labels), distinct_colours(len(masks)), args.scale),
+        draw_instances(photo, masks, labels, colours, args.scale),
     ]
 
 

@@ -3,9 +3,8 @@
 from mmrefine.results.detections import Detections, load_results
 from mmrefine.results.ground_truth import GroundTruth
 
-from .cocofy import cocofy
 from .evaluate import Evaluation, evaluate
-from .rules import Rules, make_rules
+from .protocols import Rules, cocofy, make_rules
 
 __all__ = [
     'Detections',

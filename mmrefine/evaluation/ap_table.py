@@ -9,7 +9,7 @@ import numpy as np
 
 from mmrefine.results.ground_truth import FREQUENCIES, GroundTruth, Id
 
-from .rules import UNLIMITED, Rules
+from .protocols import UNLIMITED, Rules
 
 NOTHING = -1.0  # COCO's value where there is no ground truth to find
 

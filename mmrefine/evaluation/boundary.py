@@ -88,6 +88,17 @@ def _crop(runs: np.ndarray, h: int) -> Crop:
     return Crop(x, y, np.repeat(values, lengths).reshape(width, rows))
 
 
+def crop_of(mask: np.ndarray) -> Crop:
+    """Cut a dense mask to its bounding box.
+
+    Args:
+        mask: array[h, w], nonzero inside.
+    """
+    binary = (mask != 0).astype(np.uint8)
+    x, y, w, h = cv2.boundingRect(binary)
+    return Crop(x, y, np.ascontiguousarray(binary[y : y + h, x : x + w].T))
+
+
 def inner_band(crop: Crop, width: int) -> Crop:
     """Keep the pixels within ``width`` of the outline.
 

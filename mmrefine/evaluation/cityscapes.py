@@ -7,7 +7,7 @@ groups and small instances, which only excuse predictions, keep their pixels.
 
 import math
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from logging import WARNING
 from pathlib import Path
 from types import ModuleType
@@ -17,11 +17,10 @@ import cv2
 import numpy as np
 from mmengine.logging import print_log
 
-from mmrefine.results.image_files import image_file
 from mmrefine.results.progress import progress_bar
 from mmrefine.submission.formats import CITYSCAPES_IDS
 
-from .boundary import Crop, band_width, crop_iou, inner_band
+from .boundary import Crop, band_width, crop_iou, crop_of, inner_band
 
 SMALLEST = 100  # pixels; smaller instances count neither way (official value)
 
@@ -187,40 +186,3 @@ def _read(path: str, mode: int) -> np.ndarray:
     if image is None:
         raise ValueError(f'{path} is no image')
     return image
-
-
-def crop_of(mask: np.ndarray) -> Crop:
-    """Cut a dense mask to its bounding box.
-
-    Args:
-        mask: array[h, w], nonzero inside.
-    """
-    binary = (mask != 0).astype(np.uint8)
-    x, y, w, h = cv2.boundingRect(binary)
-    return Crop(x, y, np.ascontiguousarray(binary[y : y + h, x : x + w].T))
-
-
-def truth_file(image: Mapping, annotation_file: Path) -> Path | None:
-    """Find ``*_gtFine_instanceIds.png`` of an image of a Cityscapes json; None if it is not there.
-
-    Args:
-        image: Entry of ``images`` with ``file_name`` and perhaps ``segm_file``.
-        annotation_file: The json; the PNGs lie in ``gtFine/<split>`` beside its folder.
-
-    Raises:
-        ValueError: Several splits have the image, and the json's name does not say which is meant.
-    """
-    name = Path(image.get('segm_file') or image_file(image)).name
-    for suffix in ('_leftImg8bit.png', '_gtFine_labelIds.png', '_gtFine_instanceIds.png'):
-        name = name.removesuffix(suffix)
-    city = name.split('_')[0]
-    root = annotation_file.parent.parent / 'gtFine'
-    found = sorted(root.glob(f'*/{city}/{name}_gtFine_instanceIds.png'))
-    named = [path for path in found if path.parents[1].name in annotation_file.stem]
-    if len(named or found) > 1:
-        splits = ', '.join(path.parents[1].name for path in named or found)
-        raise ValueError(
-            f'{name} is in several splits of {root} ({splits}): give --gt the folder of one of '
-            'them, or name the split in the name of the json'
-        )
-    return next(iter(named or found), None)

@@ -9,12 +9,12 @@ from typing import Any
 from mmdet.registry import METRICS
 from mmengine.dist import barrier, broadcast_object_list, is_main_process
 from mmengine.evaluator import BaseMetric
-from mmengine.logging import MMLogger
 
 from mmrefine.results.predictions import read_instances
 from mmrefine.submission.formats import CITYSCAPES_IDS, write_cityscapes_image, zip_tree
 
 from .cityscapes import import_engine, score_cityscapes
+from .scoring_metric import log_written, require_outfile
 
 
 @METRICS.register_module()
@@ -60,8 +60,7 @@ class CityscapesMaskAPMetric(BaseMetric):
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.iou_types = [metric] if isinstance(metric, str) else list(metric)
-        if format_only and outfile_prefix is None:
-            raise ValueError('format_only=True needs outfile_prefix, the folder the results go to')
+        require_outfile(format_only, outfile_prefix)
         if backend_args is not None:
             raise ValueError('backend_args: the official code reads local files only')
         if not format_only:
@@ -109,7 +108,7 @@ class CityscapesMaskAPMetric(BaseMetric):
         """
         if self.format_only:
             archive = zip_tree(self.root, self.root.parent / 'results.zip')
-            MMLogger.get_current_instance().info(f'results written: {self.root}, {archive}')
+            log_written([self.root, archive])
             return {}
         pairs = [(Path(text), self._truth(path)) for text, path in dict(results).items()]
         numbers = score_cityscapes(
@@ -120,11 +119,8 @@ class CityscapesMaskAPMetric(BaseMetric):
         return numbers
 
     def _truth(self, image: str) -> Path:
-        path = Path(
-            image.replace('leftImg8bit.png', 'gtFine_instanceIds.png').replace(
-                'leftImg8bit', 'gtFine'
-            )
-        )
+        name = image.replace('leftImg8bit.png', 'gtFine_instanceIds.png')
+        path = Path(name.replace('leftImg8bit', 'gtFine'))  # the folder, too
         if self.seg_prefix is not None:
             path = Path(self.seg_prefix) / path.parent.name / path.name
         if not path.is_file():

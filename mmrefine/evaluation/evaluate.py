@@ -1,4 +1,4 @@
-"""Score detections: the one road that files, models and videos take."""
+"""Average precision and recall of detections, whether of files, models or videos."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +13,7 @@ from mmrefine.results.progress import progress_bar
 
 from .matching import match_with_pycocotools
 from .matching_vernier import match_with_vernier
-from .rules import IOU_TYPES, Rules
+from .protocols import IOU_TYPES, Rules, require_choice
 
 BACKENDS = {'pycocotools': match_with_pycocotools, 'vernier': match_with_vernier}
 
@@ -30,6 +30,14 @@ class Evaluation:
     numbers: dict[str, float] = field(default_factory=dict)
     per_category: dict[str, dict[Id, float]] = field(default_factory=dict)
 
+    def named_categories(self, gt: GroundTruth) -> dict[str, float]:
+        """``<iou type>_AP/<category name>`` -> AP."""
+        return {
+            f'{iou_type}_AP/{gt.categories[category]}': value
+            for iou_type, values in self.per_category.items()
+            for category, value in values.items()
+        }
+
 
 def evaluate(
     gt: GroundTruth,
@@ -43,8 +51,8 @@ def evaluate(
     """Average precision and recall.
 
     Args:
-        gt: What is true.
-        dt: What was detected.
+        gt: Ground truth.
+        dt: Detections on its images.
         iou_types: Any of ``'bbox'``, ``'segm'``, ``'boundary'``.
         rules: The protocol; default: COCO's.
         backend: ``'pycocotools'``, or ``'vernier'`` if installed; equal numbers.
@@ -61,8 +69,7 @@ def evaluate(
     unknown = [t for t in iou_types if t not in IOU_TYPES]
     if unknown or not iou_types:
         raise ValueError(f'iou_types must be some of {", ".join(IOU_TYPES)}; got {list(iou_types)}')
-    if backend not in BACKENDS:
-        raise ValueError(f'backend must be one of {", ".join(BACKENDS)}; got {backend!r}')
+    require_choice('backend', backend, BACKENDS)
     if rules.federated and gt.federation is None:
         raise ValueError(
             f'{gt.name} was read without its LVIS fields: GroundTruth.load(federated=True)'
@@ -70,7 +77,7 @@ def evaluate(
     masks = any(t != 'bbox' for t in iou_types)
     gt.require(boxes='bbox' in iou_types, masks=masks)
     dt.require(boxes='bbox' in iou_types, masks=masks)
-    _tell_gaps(gt, dt)
+    _log_gaps(gt, dt)
     result = Evaluation()
     for iou_type in iou_types:
         scores = dt.scores
@@ -90,7 +97,7 @@ def evaluate(
 
 
 def admitted(gt: GroundTruth, dt: Detections, scores: np.ndarray, rules: Rules) -> np.ndarray:
-    """Detections that a protocol lets count.
+    """Find the detections that count under a protocol.
 
     Returns:
         int64 array, ascending indices.
@@ -101,7 +108,7 @@ def admitted(gt: GroundTruth, dt: Detections, scores: np.ndarray, rules: Rules) 
     if rules.per_category is not None:
         kept = _best(kept, dt.category_ids, scores, rules.per_category)
     if rules.federated:
-        # Of a category that nobody looked for in this image nothing can be said.
+        # A category that was not looked for in an image can be neither right nor wrong there.
         asked = {image: set(categories) for image, categories in gt.federation.absent.items()}
         for a in gt.annotations:
             asked[a['image_id']].add(a['category_id'])
@@ -121,7 +128,7 @@ def _best(kept: np.ndarray, groups: Sequence[Id], scores: np.ndarray, most: int)
     return np.sort(np.array(best, np.int64))
 
 
-def _tell_gaps(gt: GroundTruth, dt: Detections) -> None:
+def _log_gaps(gt: GroundTruth, dt: Detections) -> None:
     if not gt.annotations:
         print_log(
             f'{gt.name} has no annotations: every number is -1', logger='current', level=WARNING

@@ -19,6 +19,8 @@ from scipy.optimize import linear_sum_assignment
 from mmrefine.masks.run_lengths import to_counts
 from mmrefine.results.predictions import mask_counts, to_numpy
 
+from .video_metric import iterate_frames
+
 
 @METRICS.register_module()
 class IdSwitchMetric(BaseVideoMetric):
@@ -61,11 +63,8 @@ class IdSwitchMetric(BaseVideoMetric):
             data_batch: Not used.
             data_samples: Track samples whose ``video_data_samples`` hold ``pred_track_instances``.
         """
-        for track_sample in data_samples:
-            for frame in track_sample['video_data_samples']:
-                frame = frame if isinstance(frame, dict) else frame.to_dict()
-                place = frame['video_id'], int(frame['frame_id'])
-                self.results.append((*place, self._matches(frame)))
+        for frame in iterate_frames(data_samples):
+            self.results.append((frame['video_id'], int(frame['frame_id']), self._matches(frame)))
 
     def _matches(self, frame: dict) -> dict[Hashable, int | None]:
         """Object -> id it was found under in the frame, None where it was missed."""
@@ -86,7 +85,7 @@ class IdSwitchMetric(BaseVideoMetric):
             return matched
         real = [to_counts(i['mask'], size) for i in truth]
         overlap = mask_overlaps(real, found, size)
-        # Beyond any sum of overlaps: pairs under the threshold never displace one above.
+        # More than any sum of overlaps: pairs under the threshold never displace one above it.
         worth = np.where(overlap >= self.iou_threshold, 1e3 + overlap, 0.0)
         for row, column in zip(*linear_sum_assignment(worth, maximize=True)):
             if overlap[row, column] >= self.iou_threshold:

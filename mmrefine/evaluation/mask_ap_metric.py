@@ -6,10 +6,8 @@ from typing import Any
 
 import numpy as np
 from mmdet.registry import METRICS
-from mmengine.dist import is_main_process
-from mmengine.evaluator import BaseMetric
 from mmengine.fileio import get_local_path
-from mmengine.logging import MMLogger, print_log
+from mmengine.logging import print_log
 
 from mmrefine.results.coco_files import write_coco_results
 from mmrefine.results.detections import Detections, check_masks
@@ -17,14 +15,12 @@ from mmrefine.results.ground_truth import GroundTruth, Id, load_json
 from mmrefine.results.plain_dataset import image_truth, truth_of_images
 from mmrefine.results.predictions import read_instances
 
-from .cocofy import cocofy
-from .evaluate import BACKENDS, Evaluation, evaluate
-from .rules import IOU_TYPES, make_rules
-from .tables import log_table
+from .protocols import IOU_TYPES, make_rules, read_truth
+from .scoring_metric import ScoringMetric, log_written
 
 
 @METRICS.register_module()
-class MaskAPMetric(BaseMetric):
+class MaskAPMetric(ScoringMetric):
     """COCO and LVIS average precision of boxes, masks and mask boundaries.
 
     Takes the place of ``CocoMetric`` or ``LVISMetric`` in any MMDetection config; predicted masks
@@ -84,34 +80,29 @@ class MaskAPMetric(BaseMetric):
         collect_device: str = 'cpu',
         prefix: str | None = None,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix or protocol)
+        caps = max_dets if max_dets is not None else proposal_nums
+        super().__init__(
+            make_rules(protocol, caps, areas, iou_thrs, dilation_ratio),
+            backend,
+            format_only,
+            outfile_prefix,
+            show_progress,
+            collect_device,
+            prefix or protocol,
+        )
         self.iou_types = [metric] if isinstance(metric, str) else list(metric)
         unknown = [name for name in self.iou_types if name not in IOU_TYPES]
         if unknown:
             raise ValueError(f'metric must be some of {", ".join(IOU_TYPES)}; got {unknown[0]!r}')
-        if backend not in BACKENDS:
-            raise ValueError(f'backend must be one of {", ".join(BACKENDS)}; got {backend!r}')
-        if format_only and outfile_prefix is None:
-            raise ValueError('format_only=True needs outfile_prefix, the path the results go to')
         if ann_file is None and protocol != 'coco':
             raise ValueError(f'protocol={protocol!r} needs ann_file, an LVIS annotation file')
-        caps = max_dets if max_dets is not None else proposal_nums
-        self.rules = make_rules(protocol, caps, areas, iou_thrs, dilation_ratio)
-        self.backend = backend
         self.box_areas = box_areas
         self.classwise = classwise
-        self.format_only = format_only
-        self.outfile_prefix = outfile_prefix
-        self.show_progress = show_progress
         self.protocol = protocol
-        self.gt = None if ann_file is None else self._load(ann_file, backend_args)
-
-    def _load(self, ann_file: str, backend_args: dict | None) -> GroundTruth:
-        with get_local_path(ann_file, backend_args=backend_args) as path:
-            data = load_json(path)
-        if self.protocol == 'coco-on-lvis':
-            data = cocofy(data, str(ann_file))
-        return GroundTruth.from_dict(data, self.rules.federated, name=ann_file)
+        self.gt = None
+        if ann_file is not None:
+            with get_local_path(ann_file, backend_args=backend_args) as path:
+                self.gt = read_truth(load_json(path), protocol, ann_file)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Take the predictions of a batch; dense masks are encoded at once.
@@ -123,9 +114,7 @@ class MaskAPMetric(BaseMetric):
         for sample in data_samples:
             image, size = sample['img_id'], tuple(sample['ori_shape'][:2])
             result = read_instances(sample['pred_instances'], size, f'image {image!r}')
-            truth = None
-            if self.gt is None:
-                truth = image_truth(sample, size)
+            truth = image_truth(sample, size) if self.gt is None else None
             self.results.append((image, result, truth))
 
     def compute_metrics(self, results: list) -> dict[str, float]:
@@ -152,15 +141,15 @@ class MaskAPMetric(BaseMetric):
                 level=WARNING,
             )
         if self.outfile_prefix is not None:
-            files = write_coco_results(dt, gt, self.outfile_prefix)
-            MMLogger.get_current_instance().info(f'results written: {", ".join(files)}')
+            log_written(write_coco_results(dt, gt, self.outfile_prefix))
         if self.format_only:
             return {}
-        iou_types = self._possible(dt)
-        progress = self.show_progress and is_main_process()
-        found = evaluate(gt, dt, iou_types, self.rules, self.backend, self.box_areas, progress)
-        log_table(found, gt, self.classwise)
-        return {**found.numbers, **(self._classwise(found, gt) if self.classwise else {})}
+        if len(dt) and dt.counts[0] is None and set(self.iou_types) != {'bbox'}:
+            raise ValueError(
+                f'metric={self.iou_types} needs pred_instances.masks, which the model does not '
+                "give: metric='bbox'"
+            )
+        return self.score(gt, dt, self.iou_types, self.classwise, self.box_areas)
 
     def _detections(self, results: Mapping[Id, dict], gt: GroundTruth) -> Detections:
         categories = self._category_ids(gt)
@@ -198,22 +187,6 @@ class MaskAPMetric(BaseMetric):
         return gt.categories_of(
             () if everything else (self.dataset_meta or {}).get('classes') or ()
         )
-
-    def _possible(self, dt: Detections) -> list[str]:
-        """Empty predictions have no masks to miss; a model without masks is told so."""
-        if len(dt) and dt.counts[0] is None and set(self.iou_types) != {'bbox'}:
-            raise ValueError(
-                f'metric={self.iou_types} needs pred_instances.masks, which the model does not '
-                "give: metric='bbox'"
-            )
-        return self.iou_types
-
-    def _classwise(self, found: Evaluation, gt: GroundTruth) -> dict[str, float]:
-        return {
-            f'{iou_type}_AP/{gt.categories[category]}': value
-            for iou_type, values in found.per_category.items()
-            for category, value in values.items()
-        }
 
 
 def _mask_scores(part: dict) -> np.ndarray:

@@ -21,7 +21,7 @@ from mmrefine.results.ground_truth import GroundTruth, Id
 
 from .ap_table import NOTHING, APTable
 from .boundary import boundary_iou
-from .rules import Rules
+from .protocols import Rules
 
 Progress = Callable[[], None]
 

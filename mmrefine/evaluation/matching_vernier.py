@@ -10,7 +10,7 @@ from mmrefine.results.ground_truth import GroundTruth
 
 from .ap_table import APTable
 from .matching import Progress
-from .rules import Rules
+from .protocols import Rules
 
 
 def match_with_vernier(

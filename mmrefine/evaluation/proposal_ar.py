@@ -10,9 +10,9 @@ Changes:  images are matched as they arrive and only the rank at which each obje
 Shapes:   D proposals and G objects of an image, T IoU thresholds, A area ranges.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from mmdet.registry import METRICS
@@ -20,24 +20,21 @@ from mmengine.evaluator import BaseMetric
 from mmengine.fileio import get_local_path
 from mmengine.logging import MMLogger
 from pycocotools import mask as coco_mask
-from pycocotools.coco import COCO
 
+from mmrefine.results.ground_truth import GroundTruth, Id, load_json
+from mmrefine.results.plain_dataset import image_truth, truth_of_images
 from mmrefine.results.predictions import mask_counts, to_numpy
 
-AREA_RANGES = {
-    'all': (0.0, 1e10),
-    's': (0.0, 32.0**2),
-    'm': (32.0**2, 96.0**2),
-    'l': (96.0**2, 1e10),
-}
+from .greedy import match_greedily
+from .protocols import COCO_AREAS
+
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 IOU_TYPES = ('segm', 'bbox')
 MAX_PROPOSALS = 1000
-_NEVER = -1
+AUC_NUMBERS = (1, 10, 100, 1000)
 
 
-@dataclass(frozen=True)
-class ImageRanks:
+class ImageRanks(NamedTuple):
     """What is kept of an image.
 
     Attributes:
@@ -50,62 +47,11 @@ class ImageRanks:
     counted: np.ndarray
 
 
-@dataclass
-class ARState:
-    """Ranks of all images."""
-
-    images: list[ImageRanks] = field(default_factory=list)
-
-    def add(self, ranks: ImageRanks) -> None:
-        """Add an image."""
-        self.images.append(ranks)
-
-
-def match_ranks(
-    ious: np.ndarray, crowd: np.ndarray, counted: np.ndarray, thresholds: np.ndarray
-) -> np.ndarray:
-    """Greedy matching in the order of the proposals, as COCO defines it.
-
-    A proposal takes the free object of highest IoU (the later one of equals), uncounted objects
-    only if no counted one fits. Crowds can be taken again and again.
-
-    Args:
-        ious: array[D, G], best proposal first.
-        crowd: bool array[G].
-        counted: bool array[A, G].
-        thresholds: array[T].
-
-    Returns:
-        int16 array[A, T, G], rank of the proposal that took the object, -1 if none did.
-    """
-    limits = np.minimum(thresholds, 1 - 1e-10)
-    ranks = np.full((len(counted), len(limits), ious.shape[1]), _NEVER, np.int16)
-    if ious.size == 0:
-        return ranks
-    free = np.ones(ranks.shape, bool)
-    ranges, steps = np.ogrid[: len(counted), : len(limits)]
-    for rank in np.flatnonzero(ious.max(1) >= limits.min()):
-        row = ious[rank]
-        fits = free & (row >= limits[:, None])
-        for group in (counted, ~counted):
-            chosen = fits & group[:, None]
-            hit = chosen.any(2)
-            # the last of equals: search the reversed row
-            best = row.size - 1 - np.where(chosen, row, -1.0)[..., ::-1].argmax(2)
-            a, t = np.nonzero(hit)
-            g = best[a, t]
-            ranks[a, t, g] = np.where(ranks[a, t, g] == _NEVER, rank, ranks[a, t, g])
-            free[a, t, g] = crowd[g]
-            fits &= ~hit[..., None]
-    return ranks
-
-
 def image_ranks(
     annotations: Sequence[Mapping[str, Any]],
     proposals: Sequence[Mapping[str, Any]],
     iou_type: str,
     thresholds: np.ndarray = IOU_THRESHOLDS,
-    limit: int = MAX_PROPOSALS,
 ) -> ImageRanks:
     """Match the proposals of one image.
 
@@ -113,18 +59,17 @@ def image_ranks(
         annotations: COCO annotations with ``bbox`` (x, y, w, h), ``area``, ``iscrowd`` and, for
             segments, ``segmentation`` as RLE.
         proposals: Dicts with ``score`` and ``segmentation`` (RLE) or ``bbox``; without ``bbox``
-            the mask's tight box counts.
+            the mask's tight box counts. The best 1000 are considered.
         iou_type: ``segm`` or ``bbox``.
-        thresholds: IoU thresholds.
-        limit: Proposals considered.
+        thresholds: T IoU thresholds.
     """
     crowd = np.array([bool(a.get('iscrowd', 0)) for a in annotations], bool)
     ignored = crowd | np.array([bool(a.get('ignore', 0)) for a in annotations], bool)
     area = np.array([float(a['area']) for a in annotations])
     counted = np.stack(
-        [(area >= low) & (area <= high) & ~ignored for low, high in AREA_RANGES.values()]
-    )
-    order = np.argsort([-p['score'] for p in proposals], kind='mergesort')[:limit]
+        [(area >= low) & (area <= high) & ~ignored for low, high in COCO_AREAS.values()]
+    )  # (A, G)
+    order = np.argsort([-p['score'] for p in proposals], kind='stable')[:MAX_PROPOSALS]
     chosen: Any = [_shape(proposals[i], iou_type) for i in order]
     truth: Any = [_shape(a, iou_type) for a in annotations]
     ious = np.zeros((len(chosen), len(truth)))
@@ -132,7 +77,11 @@ def image_ranks(
         if iou_type == 'bbox':
             chosen, truth = np.array(chosen, float), np.array(truth, float)
         ious = np.asarray(coco_mask.iou(chosen, truth, crowd.astype(np.uint8)))
-    return ImageRanks(match_ranks(ious, crowd, counted, thresholds), counted)
+    partners = match_greedily(ious, crowd, counted, thresholds)  # (A, T, D)
+    ranks = np.full((*partners.shape[:2], len(truth)), -1, np.int16)
+    a, t, d = np.nonzero(partners >= 0)
+    ranks[a, t, partners[a, t, d]] = d  # only crowds, which never count, are found several times
+    return ImageRanks(ranks, counted)
 
 
 def _shape(item: Mapping[str, Any], iou_type: str) -> Any:
@@ -141,11 +90,13 @@ def _shape(item: Mapping[str, Any], iou_type: str) -> Any:
     return item['bbox'] if 'bbox' in item else coco_mask.toBbox(item['segmentation'])
 
 
-def average_recall(state: ARState, numbers: Sequence[int]) -> dict[str, dict[int | str, float]]:
+def average_recall(
+    images: Sequence[ImageRanks], numbers: Sequence[int]
+) -> dict[str, dict[int | str, float]]:
     """Average recall by area range and number of proposals.
 
     Args:
-        state: Ranks of all images.
+        images: Ranks of all images.
         numbers: Numbers of proposals.
 
     Returns:
@@ -153,16 +104,17 @@ def average_recall(state: ARState, numbers: Sequence[int]) -> dict[str, dict[int
         normalised area under recall against log10 of the number of proposals, by the trapezoids
         between 1, 10, 100 and 1000. -1 for a range without objects.
     """
-    nodes = (1, 10, 100, 1000)
     result: dict[str, dict[int | str, float]] = {}
-    for a, name in enumerate(AREA_RANGES):
-        found = [image.ranks[a][:, image.counted[a]] for image in state.images]
-        ranks = np.concatenate(found, axis=1) if found else np.zeros((1, 0))
+    for a, name in enumerate(COCO_AREAS):
+        found = [image.ranks[a][:, image.counted[a]] for image in images]
+        ranks = np.concatenate(found, axis=1) if found else np.zeros((1, 0))  # (T, objects)
         if ranks.shape[1] == 0:
             result[name] = dict.fromkeys(numbers, -1.0) | {'auc': -1.0}
             continue
-        recall = {n: float(((ranks >= 0) & (ranks < n)).mean(1).mean()) for n in {*numbers, *nodes}}
-        heights = np.array([recall[n] for n in nodes])
+        recall = {
+            n: float(((ranks >= 0) & (ranks < n)).mean(1).mean()) for n in {*numbers, *AUC_NUMBERS}
+        }
+        heights = np.array([recall[n] for n in AUC_NUMBERS])
         area = float(((heights[1:] + heights[:-1]) / 2).mean())
         result[name] = {n: recall[n] for n in numbers} | {'auc': area}
     return result
@@ -189,7 +141,8 @@ class ProposalARMetric(BaseMetric):
         prefix: As in mmengine.
 
     Raises:
-        ValueError: Bad option.
+        ValueError: Bad option, a damaged annotation file, or samples without annotations.
+        KeyError: Predictions without masks.
     """
 
     default_prefix = 'proposals'
@@ -217,68 +170,55 @@ class ProposalARMetric(BaseMetric):
             raise ValueError(f'proposal numbers must lie in 1..{MAX_PROPOSALS}, got {numbers}')
         self.proposal_nums, self.size_num = tuple(proposal_nums), size_num
         self.auc, self.boxes_from_masks = auc, boxes_from_masks
-        self.coco, self.allowed = None, None
+        if max_images is not None and ann_file is None:
+            raise ValueError('max_images needs ann_file, which lists all image ids')
+        self.allowed: set[Id] | None = None
+        self.truth: dict[Id, list[dict]] | None = None
         if ann_file is not None:
             with get_local_path(ann_file, backend_args=backend_args) as path:
-                self.coco = COCO(path)
-        if max_images is not None:
-            if self.coco is None:
-                raise ValueError('max_images needs ann_file, which lists all image ids')
-            self.allowed = set(sorted(self.coco.getImgIds())[:max_images])
+                gt = GroundTruth.from_dict(load_json(path), name=ann_file)
+            if max_images is not None:
+                self.allowed = set(list(gt.sizes)[:max_images])  # sizes are in the order of the ids
+                gt.annotations = [a for a in gt.annotations if a['image_id'] in self.allowed]
+            self.truth = defaultdict(list)
+            for annotation in self._complete(gt):
+                self.truth[annotation['image_id']].append(annotation)
+
+    def _complete(self, gt: GroundTruth) -> list[dict]:
+        gt.require(boxes='bbox' in self.iou_types, masks='segm' in self.iou_types)
+        return gt.annotations
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Match the proposals of a batch."""
+        """Match the proposals of a batch.
+
+        Args:
+            data_batch: Not used.
+            data_samples: Dicts with ``img_id``, ``ori_shape`` and ``pred_instances``.
+        """
         for sample in data_samples:
-            if self.allowed is not None and sample['img_id'] not in self.allowed:
+            image, size = sample['img_id'], tuple(sample['ori_shape'][:2])
+            if self.allowed is not None and image not in self.allowed:
                 continue
-            size = tuple(sample['ori_shape'][:2])
-            annotations = self._annotations(sample, size)
+            if self.truth is None:
+                annotations = self._sample_truth(sample, size)
+            else:
+                annotations = self.truth[image]
             proposals = self._proposals(sample, size)
             self.results.append(
-                {kind: image_ranks(annotations, proposals[kind], kind) for kind in self.iou_types}
+                {kind: image_ranks(annotations, proposals, kind) for kind in self.iou_types}
             )
 
-    def _annotations(self, sample: Mapping[str, Any], size: tuple[int, int]) -> list[dict]:
-        if self.coco is not None:
-            found = self.coco.loadAnns(self.coco.getAnnIds(imgIds=[sample['img_id']]))
-            return [self._with_rle(a, size) for a in found]
-        if 'instances' not in sample:
-            raise KeyError(
-                "the data samples hold no 'instances': set ann_file of ProposalARMetric, or add "
-                "'instances' to the meta_keys of the packing transform"
-            )
-        annotations = []
-        for instance in sample['instances']:
-            x1, y1, x2, y2 = instance['bbox']
-            annotation = dict(
-                bbox=[x1, y1, x2 - x1, y2 - y1], iscrowd=int(instance.get('ignore_flag', 0))
-            )
-            annotation['area'] = (x2 - x1) * (y2 - y1)
-            if 'mask' in instance:
-                annotation = self._with_rle(annotation | dict(segmentation=instance['mask']), size)
-                annotation['area'] = float(coco_mask.area(annotation['segmentation']))
-            annotations.append(annotation)
-        return annotations
+    def _sample_truth(self, sample: Mapping[str, Any], size: tuple[int, int]) -> list[dict]:
+        found = image_truth(sample, size)
+        objects = [{**one, 'label': 0} for one in found['objects']]  # categories do not matter
+        return self._complete(truth_of_images({0: {**found, 'objects': objects}}, ('object',)))
 
-    def _with_rle(self, annotation: dict, size: tuple[int, int]) -> dict:
-        if 'segm' not in self.iou_types and 'area' in annotation:
-            return annotation
-        segmentation = annotation['segmentation']
-        if isinstance(segmentation, list):
-            rle = coco_mask.merge(coco_mask.frPyObjects(segmentation, *size))
-        elif isinstance(segmentation['counts'], list):
-            rle = coco_mask.frPyObjects(segmentation, *size)
-        else:
-            rle = segmentation
-        return annotation | dict(segmentation=rle)
-
-    def _proposals(self, sample: Mapping[str, Any], size: tuple[int, int]) -> dict[str, list[dict]]:
+    def _proposals(self, sample: Mapping[str, Any], size: tuple[int, int]) -> list[dict[str, Any]]:
+        """The best proposals, best first; only they can count, so only their masks are encoded."""
         predictions = sample['pred_instances']
         scores = to_numpy(predictions['scores'])
-        # only the best can count, so only those are encoded
-        best = np.argsort(-scores, kind='mergesort')[:MAX_PROPOSALS]
-        found: dict[str, list[dict]] = {}
-        rles: list[dict] = []
+        best = np.argsort(-scores, kind='stable')[:MAX_PROPOSALS]
+        proposals: list[dict[str, Any]] = [{'score': score} for score in scores[best]]
         if 'segm' in self.iou_types or self.boxes_from_masks:
             if 'masks' not in predictions:
                 raise KeyError(
@@ -286,36 +226,36 @@ class ProposalARMetric(BaseMetric):
                     "for box proposals set iou_types='bbox'"
                 )
             masks = predictions['masks']
+            # A copy, since torch takes no index array with negative strides.
             chosen = (
-                [masks[i] for i in best] if isinstance(masks, (list, tuple)) else masks[best.copy()]
+                [masks[i] for i in best] if isinstance(masks, list | tuple) else masks[best.copy()]
             )
             counts = mask_counts(chosen, size, f'image {sample.get("img_id")}')
-            rles = [dict(size=list(size), counts=c) for c in counts]
-        if 'segm' in self.iou_types:
-            found['segm'] = [dict(score=scores[i], segmentation=r) for i, r in zip(best, rles)]
-        if 'bbox' in self.iou_types and self.boxes_from_masks:
-            found['bbox'] = [dict(score=scores[i], segmentation=r) for i, r in zip(best, rles)]
-        elif 'bbox' in self.iou_types:
-            boxes = to_numpy(predictions['bboxes']).reshape(-1, 4)
-            found['bbox'] = [
-                dict(score=scores[i], bbox=[x1, y1, x2 - x1, y2 - y1])
-                for i, (x1, y1, x2, y2) in zip(best, boxes[best])
-            ]
-        return found
+            for proposal, one in zip(proposals, counts):
+                proposal['segmentation'] = {'size': list(size), 'counts': one}
+        if 'bbox' in self.iou_types and not self.boxes_from_masks:
+            boxes = to_numpy(predictions['bboxes']).reshape(-1, 4)[best]
+            for proposal, (x1, y1, x2, y2) in zip(proposals, boxes):
+                proposal['bbox'] = [x1, y1, x2 - x1, y2 - y1]
+        return proposals
 
     def compute_metrics(self, results: list[dict[str, ImageRanks]]) -> dict[str, float]:
-        """Recall over all images."""
-        logger = MMLogger.get_current_instance()
+        """Recall over all images.
+
+        Args:
+            results: What ``process`` stored, of all ranks.
+        """
         metrics: dict[str, float] = {}
         for kind in self.iou_types:
-            recall = average_recall(
-                ARState([r[kind] for r in results]), (*self.proposal_nums, self.size_num)
-            )
+            numbers = (*self.proposal_nums, self.size_num)
+            recall = average_recall([ranks[kind] for ranks in results], numbers)
             metrics.update({f'{kind}_AR@{n}': recall['all'][n] for n in self.proposal_nums})
             metrics.update(
                 {f'{kind}_AR_{a}@{self.size_num}': recall[a][self.size_num] for a in 'sml'}
             )
             if self.auc:
                 metrics[f'{kind}_AUC'] = recall['all']['auc']
-        logger.info('  '.join(f'{key} {value:.4f}' for key, value in metrics.items()))
+        MMLogger.get_current_instance().info(
+            '  '.join(f'{key} {value:.4f}' for key, value in metrics.items())
+        )
         return metrics

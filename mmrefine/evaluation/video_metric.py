@@ -1,28 +1,32 @@
 """YouTube-VIS average precision and recall of tracks."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from mmdet.evaluation import BaseVideoMetric
 from mmdet.registry import METRICS
-from mmengine.dist import is_main_process
 from mmengine.fileio import get_local_path
-from mmengine.logging import MMLogger
 
 from mmrefine.results.ground_truth import Id
 from mmrefine.results.predictions import read_instances, to_numpy
 from mmrefine.results.tracks import VideoTruth, load_tracks
 from mmrefine.submission.formats import write_video_results
 
-from .evaluate import BACKENDS, evaluate
-from .rules import VIDEO_AREAS, Rules
-from .tables import log_table
+from .protocols import video_rules
+from .scoring_metric import ScoringMetric, log_written
+
+
+def iterate_frames(data_samples: Sequence[dict]) -> Iterator[dict]:
+    """Frames of track samples, as dicts."""
+    for track_sample in data_samples:
+        for frame in track_sample['video_data_samples']:
+            yield frame if isinstance(frame, dict) else frame.to_dict()
 
 
 @METRICS.register_module()
-class VideoMaskAPMetric(BaseVideoMetric):
+class VideoMaskAPMetric(ScoringMetric, BaseVideoMetric):
     """Average precision and recall of tracked masks, as YouTube-VIS counts them.
 
     Takes the place of ``YouTubeVISMetric``; predicted masks may be dense or RLE. Frames may come
@@ -65,20 +69,19 @@ class VideoMaskAPMetric(BaseVideoMetric):
         collect_device: str = 'cpu',
         prefix: str | None = None,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
         if metric not in ('youtube_vis_ap', 'segm'):
             raise ValueError(
                 f"metric must be 'segm' (or stock configs' 'youtube_vis_ap'), got {metric!r}"
             )
-        if backend not in BACKENDS:
-            raise ValueError(f'backend must be one of {", ".join(BACKENDS)}; got {backend!r}')
-        if format_only and outfile_prefix is None:
-            raise ValueError('format_only=True needs outfile_prefix, the path the results go to')
-        self.rules = Rules(tuple(sorted(max_dets)), dict(VIDEO_AREAS), crowd_overlap=False)
-        self.backend = backend
-        self.format_only = format_only
-        self.outfile_prefix = outfile_prefix
-        self.show_progress = show_progress
+        super().__init__(
+            video_rules(max_dets),
+            backend,
+            format_only,
+            outfile_prefix,
+            show_progress,
+            collect_device,
+            prefix,
+        )
         self.truth: VideoTruth | None = None
         if ann_file is not None:
             with get_local_path(ann_file, backend_args=backend_args) as path:
@@ -91,11 +94,7 @@ class VideoMaskAPMetric(BaseVideoMetric):
             data_batch: Not used.
             data_samples: Track samples whose ``video_data_samples`` hold ``pred_track_instances``.
         """
-        for track_sample in data_samples:
-            for frame in track_sample['video_data_samples']:
-                self.results.append(
-                    self._frame(frame if isinstance(frame, dict) else frame.to_dict())
-                )
+        self.results += [self._frame(frame) for frame in iterate_frames(data_samples)]
 
     def _frame(self, frame: dict) -> dict:
         video, number = frame['video_id'], int(frame['frame_id'])
@@ -113,19 +112,13 @@ class VideoMaskAPMetric(BaseVideoMetric):
         if len(set(ids)) != len(ids):
             double = next(i for i, n in Counter(ids).items() if n > 1)
             raise ValueError(f'{label}: track id {double} is given to more than one instance')
+        columns = result['labels'].tolist(), result['scores'].tolist(), result['counts'] or ()
         return {
             'video': video,
             'frame': number,
             'length': int(frame['ori_video_length']),
             'size': size,
-            'tracks': list(
-                zip(
-                    ids,
-                    result['labels'].tolist(),
-                    result['scores'].tolist(),
-                    result['counts'] or (),
-                )
-            ),
+            'tracks': list(zip(ids, *columns)),
             'truth': None if self.truth is not None else _frame_truth(frame, label),
         }
 
@@ -141,21 +134,10 @@ class VideoMaskAPMetric(BaseVideoMetric):
         truth = self.truth or VideoTruth(self._truth_of(videos), 'the data set')
         tracks = list(self._tracks(videos, list(truth.strips.categories)))
         if self.outfile_prefix is not None:
-            files = write_video_results(tracks, self.outfile_prefix)
-            MMLogger.get_current_instance().info(f'results written: {", ".join(files)}')
+            log_written(write_video_results(tracks, self.outfile_prefix))
         if self.format_only:
             return {}
-        progress = self.show_progress and is_main_process()
-        found = evaluate(
-            truth.strips,
-            load_tracks(tracks, truth),
-            ['segm'],
-            self.rules,
-            self.backend,
-            show_progress=progress,
-        )
-        log_table(found, truth.strips, classwise=False)
-        return found.numbers
+        return self.score(truth.strips, load_tracks(tracks, truth), ['segm'])
 
     def _tracks(self, videos: dict, categories: list[Id]) -> Any:
         for video in sorted(videos):

@@ -7,8 +7,9 @@ Shapes: N instances, H x W image, S side of a grid over a box.
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
+
+from mmrefine.evaluation.boundary import crop_of, inner_band
 
 
 def confidence_colours(confidences: np.ndarray, lowest: float = 0.5) -> np.ndarray:
@@ -60,23 +61,14 @@ def draw_boundary_confidence(
         raise ValueError(f'masks, confidences, boxes and maps differ in number: {sorted(counts)}')
     canvas = image.copy()
     for index, mask in enumerate(masks):
-        ys, xs = np.nonzero(inner_band(mask, width))
+        band = inner_band(crop_of(mask), width)
+        ys, xs = np.nonzero(band.pixels)
+        ys, xs = ys + band.y, xs + band.x
         values = np.full(len(ys), confidences[index], np.float32)
         if maps is not None and boxes is not None:
             values = sample_map(maps[index], boxes[index], xs, ys)
         canvas[ys, xs] = confidence_colours(values)
     return canvas
-
-
-def inner_band(mask: np.ndarray, width: int) -> np.ndarray:
-    """Pixels of a mask within ``width`` pixels of its outside: bool[H, W] -> bool[H, W].
-
-    Beyond the edge of the image is outside.
-    """
-    square = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
-    framed = np.pad(mask.astype(np.uint8), width)
-    eroded = cv2.erode(framed, square)[width:-width, width:-width]
-    return mask.astype(bool) & (eroded == 0)
 
 
 def sample_map(values: np.ndarray, box: np.ndarray, xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
@@ -92,6 +84,6 @@ def sample_map(values: np.ndarray, box: np.ndarray, xs: np.ndarray, ys: np.ndarr
     """
     cells = []
     for pixels, low, high, size in ((ys, box[1], box[3], 0), (xs, box[0], box[2], 1)):
-        place = (pixels + 0.5 - low) / max(high - low, 1e-6) * values.shape[size]
-        cells.append(np.clip(np.floor(place), 0, values.shape[size] - 1).astype(int))
+        cell = (pixels + 0.5 - low) / max(high - low, 1e-6) * values.shape[size]
+        cells.append(np.clip(np.floor(cell), 0, values.shape[size] - 1).astype(int))
     return values[cells[0], cells[1]]

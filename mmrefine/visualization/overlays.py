@@ -1,90 +1,94 @@
-"""Pictures of ground truth beside prediction."""
+"""Instances drawn over a picture."""
 
 import colorsys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
+from pycocotools import mask as coco_mask
 
-_GREY = (190, 190, 190)
+from .instances import Instances, match
 
-
-@dataclass(frozen=True)
-class Instances:
-    """What is drawn over one picture.
-
-    Args:
-        masks: bool[N, H, W].
-        names: N short texts, e.g. 'star 0.93'.
-    """
-
-    masks: np.ndarray
-    names: Sequence[str]
-
-    def __post_init__(self) -> None:
-        if len(self.masks) != len(self.names):
-            raise ValueError(f'{len(self.masks)} masks but {len(self.names)} names')
-
-
-def truth_beside_prediction(
-    image: np.ndarray, truth: Instances, prediction: Instances, scale: int = 2
-) -> np.ndarray:
-    """Draw two panels: ground truth left, prediction right.
-
-    A prediction takes the colour of the object it covers best; grey ones cover none by half.
-
-    Args:
-        image: uint8[H, W, 3] RGB.
-        scale: Enlargement, so that thin parts and names can be seen.
-
-    Returns:
-        uint8[H * scale + title, 2 * W * scale + gap, 3] RGB.
-    """
-    colours = distinct_colours(len(truth.masks))
-    overlaps = mask_ious(prediction.masks, truth.masks)
-    matched = [
-        colours[row.argmax()] if len(row) and row.max() >= 0.5 else _GREY for row in overlaps
-    ]
-    left = _titled(draw_instances(image, truth, colours, scale), 'ground truth')
-    right = _titled(draw_instances(image, prediction, matched, scale), 'prediction')
-    gap = np.full((left.shape[0], 4, 3), 255, np.uint8)
-    return np.concatenate([left, gap, right], 1)
+Colour = tuple[int, int, int]
+GOLDEN_RATIO = 0.618034
+UNMATCHED_GREY = (190, 190, 190)
 
 
 def draw_instances(
     image: np.ndarray,
-    instances: Instances,
-    colours: Sequence[tuple[int, int, int]],
+    masks: np.ndarray | Sequence[Mapping],
+    texts: Sequence[str],
+    colours: Sequence[Colour],
     scale: int = 1,
 ) -> np.ndarray:
-    """Tint masks, trace their outlines and write their names.
+    """Tint masks, trace their outlines and write a text on each; later masks cover earlier ones.
 
     Args:
-        image: uint8[H, W, 3] RGB.
-        colours: One RGB colour per mask.
-        scale: Enlargement.
+        image: uint8[H, W, 3]; not changed.
+        masks: bool[N, H, W], or N RLEs, of which one is decoded at a time.
+        texts: N short texts, e.g. ``'star 0.93'``; empty ones are not written.
+        colours: N colours, in the channel order of the image.
+        scale: Enlargement, so that thin parts and texts can be seen.
 
     Returns:
-        uint8[H * scale, W * scale, 3] RGB.
+        uint8[H * scale, W * scale, 3].
+
+    Raises:
+        ValueError: Masks of another size than the image, or another number of texts or colours.
     """
+    if not len(masks) == len(texts) == len(colours):
+        raise ValueError(f'{len(masks)} masks, {len(texts)} texts and {len(colours)} colours')
     height, width = image.shape[:2]
-    if instances.masks.shape[1:] != (height, width):
-        raise ValueError(f'masks of {instances.masks.shape[1:]} on a picture of {(height, width)}')
     size = (width * scale, height * scale)
     canvas = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
-    for mask, colour in zip(instances.masks, colours, strict=True):
+    centres = []
+    for mask, colour in zip(masks, colours):
+        if isinstance(mask, Mapping):
+            mask = coco_mask.decode(mask)
+        if mask.shape != (height, width):
+            raise ValueError(f'a mask of {mask.shape} on a picture of {(height, width)}')
         large = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
         inside = large > 0
         canvas[inside] = (canvas[inside] * 0.5 + np.array(colour) * 0.5).astype(np.uint8)
         outlines, _ = cv2.findContours(large, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(canvas, outlines, -1, colour, 1, cv2.LINE_8)
-    # Names come last, or the next mask would cover them.
-    for mask, name in zip(instances.masks, instances.names, strict=True):
         ys, xs = np.nonzero(mask)
-        if len(ys) and name:
-            _write(canvas, name, int(xs.mean() * scale), int(ys.mean() * scale))
+        centres.append((int(xs.mean() * scale), int(ys.mean() * scale)) if len(ys) else None)
+    # Texts come last, or the next mask would cover them.
+    for centre, text in zip(centres, texts):
+        if centre is not None and text:
+            _write(canvas, text, *centre)
     return canvas
+
+
+def truth_beside_prediction(
+    image: np.ndarray,
+    truth: Instances,
+    prediction: Instances,
+    names: Mapping[Any, str] | Sequence[str],
+    scale: int = 2,
+) -> np.ndarray:
+    """Draw two panels: ground truth left, prediction right.
+
+    A prediction takes the colour of the object it is matched to, whatever its category; grey ones
+    cover none by half, or one that a better prediction has found.
+
+    Args:
+        image: uint8[H, W, 3] RGB.
+        names: Name of every category.
+        scale: Enlargement.
+
+    Returns:
+        uint8[H * scale + title, 2 * W * scale + gap, 3] RGB.
+    """
+    colours = [instance_colour(i) for i in range(len(truth))]
+    matched, _ = match(truth, prediction, by_category=False)
+    shades = [colours[j] if j >= 0 else UNMATCHED_GREY for j in matched]
+    left = draw_instances(image, truth.rles, truth.texts(names), colours, scale)
+    right = draw_instances(image, prediction.rles, prediction.texts(names), shades, scale)
+    gap = np.full((left.shape[0] + 18, 4, 3), 255, np.uint8)
+    return np.concatenate([_titled(left, 'ground truth'), gap, _titled(right, 'prediction')], 1)
 
 
 def contact_sheet(panels: Sequence[np.ndarray], columns: int = 2) -> np.ndarray:
@@ -105,23 +109,11 @@ def contact_sheet(panels: Sequence[np.ndarray], columns: int = 2) -> np.ndarray:
     return sheet
 
 
-def distinct_colours(count: int) -> list[tuple[int, int, int]]:
-    """List RGB colours whose neighbours in the list differ strongly in hue."""
-    golden = 0.618034
-    hues = [(0.02 + index * golden) % 1 for index in range(count)]
-    colours = [colorsys.hsv_to_rgb(hue, 0.85, 1.0) for hue in hues]
-    return [(int(r * 255), int(g * 255), int(b * 255)) for r, g, b in colours]
-
-
-def mask_ious(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the IoU of every pair of masks bool[N, H, W] and bool[M, H, W] as float[N, M]."""
-    a = first.reshape(len(first), first[0].size if len(first) else 0).astype(np.float32)
-    b = second.reshape(len(second), second[0].size if len(second) else 0).astype(np.float32)
-    if not len(a) or not len(b):
-        return np.zeros((len(a), len(b)), np.float32)
-    shared = a @ b.T
-    total = a.sum(1)[:, None] + b.sum(1) - shared
-    return shared / np.maximum(total, 1)
+def instance_colour(index: int) -> Colour:
+    """RGB colour of an instance or a track; those of close indices differ strongly in hue."""
+    hue = (0.02 + index * GOLDEN_RATIO) % 1
+    red, green, blue = colorsys.hsv_to_rgb(hue, 0.85, 1.0)
+    return int(red * 255), int(green * 255), int(blue * 255)
 
 
 def _write(canvas: np.ndarray, text: str, x: int, y: int) -> None:

@@ -1,22 +1,59 @@
-"""One static page about one or several result files: numbers, worst images, boundary errors."""
+"""One static page about one or several result files: numbers, worst images, wrong pixels."""
 
+from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from mmrefine.evaluation import GroundTruth, cocofy, load_results, make_rules
+from mmrefine.evaluation import Detections, Evaluation, GroundTruth, Rules, evaluate
+from mmrefine.evaluation.protocols import IOU_TYPES, make_rules, read_truth, require_choice
+from mmrefine.results.detections import load_results
 from mmrefine.results.files import atomic_file
 from mmrefine.results.ground_truth import load_json
 from mmrefine.results.image_files import image_file
+from mmrefine.results.progress import progress_bar
 
-from .boundary_errors import Objects
+from .instances import Instances
 from .report_page import Card, render
-from .report_panels import make_panels
-from .report_scores import Ranked, Results, rank, score
+from .report_pictures import make_panels
 
 FORMATS = ('coco', 'lvis', 'coco-on-lvis')
+MOST_DRAWN = 100  # predictions of an image
+
+
+@dataclass
+class Results:
+    """One result file, scored.
+
+    Attributes:
+        name: What the reader calls it.
+        detections: Its contents.
+        evaluation: Numbers over all images.
+        per_image: Image id -> (mask AP, boundary AP); images without ground truth are left out.
+    """
+
+    name: str
+    detections: Detections
+    evaluation: Evaluation
+    per_image: dict[Hashable, tuple[float, float]]
+
+
+@dataclass
+class Ranked:
+    """One image and how much its boundaries cost.
+
+    Attributes:
+        image: Image id.
+        drop: Largest mask AP minus boundary AP of any result file.
+        behind: Boundary AP of the first file minus the lowest of the others; 0 with one file.
+    """
+
+    image: Hashable
+    drop: float
+    behind: float
 
 
 def write_report(
@@ -51,8 +88,7 @@ def write_report(
     Raises:
         ValueError: No result file, wrong files or values.
     """
-    if format not in FORMATS:
-        raise ValueError(f'format must be one of {", ".join(FORMATS)}; got {format!r}')
+    require_choice('format', format, FORMATS)
     if not results:
         raise ValueError('no result file to report on')
     if worst < 1:
@@ -61,17 +97,15 @@ def write_report(
         raise ValueError(f'{images} is no folder of pictures')
     rules = make_rules(format, max_dets)
     data = load_json(gt)
-    if format == 'coco-on-lvis':
-        data = cocofy(data, str(gt))
-    truth = GroundTruth.from_dict(data, rules.federated, name=str(gt))
+    truth = read_truth(data, format, str(gt))
     truth.require(masks=True)
     unknown = 'drop' if format == 'coco-on-lvis' else 'error'
-    scored = [
-        score(name, truth, load_results(path, truth, unknown), rules, backend)
-        for name, path in results.items()
-    ]
-    chosen = rank(scored)
-    shown = _worst_of_each_order(chosen, worst, len(scored) > 1)
+    scored = []
+    for name, path in results.items():
+        dt = load_results(path, truth, unknown)
+        whole = evaluate(truth, dt, IOU_TYPES, rules, backend, show_progress=True)
+        scored.append(Results(name, dt, whole, _score_images(truth, dt, rules)))
+    shown = _choose(scored, worst)
     files = {image['id']: _file_name(image) for image in data['images']}
     cards = [_card(r, truth, scored, files[r.image], images, score_thr) for r in shown]
     facts = [
@@ -90,13 +124,46 @@ def write_report(
     return Path(out)
 
 
-def _worst_of_each_order(ranked: list[Ranked], count: int, several: bool) -> list[Ranked]:
+def _score_images(
+    gt: GroundTruth, dt: Detections, rules: Rules
+) -> dict[Hashable, tuple[float, float]]:
+    """Mask and boundary AP of every image with an object that counts, over its categories."""
+    annotations, rows = defaultdict(list), defaultdict(list)
+    for annotation in gt.annotations:
+        annotations[annotation['image_id']].append(annotation)
+    for i, image in enumerate(dt.image_ids):
+        rows[image].append(i)
+    scores = {}
+    with progress_bar('images', len(annotations), True) as step:
+        for image, objects in annotations.items():
+            step()
+            if all(a['iscrowd'] or a['ignore'] for a in objects):
+                continue
+            if not rows[image]:
+                scores[image] = (0.0, 0.0)
+                continue
+            present = {a['category_id'] for a in objects}
+            categories = {c: name for c, name in gt.categories.items() if c in present}
+            one = GroundTruth({image: gt.sizes[image]}, categories, objects, gt.federation, gt.name)
+            chosen = dt.select(np.array(rows[image], np.int64))
+            numbers = evaluate(one, chosen, ('segm', 'boundary'), rules).numbers
+            scores[image] = (numbers['segm_AP'], numbers['boundary_AP'])
+    return scores
+
+
+def _choose(scored: Sequence[Results], count: int) -> list[Ranked]:
+    """The images with the largest drop, then those where the first file is furthest ahead."""
+    ranked = []
+    for image in scored[0].per_image:
+        masks, boundaries = zip(*(r.per_image[image] for r in scored))
+        drop = max(m - b for m, b in zip(masks, boundaries))
+        behind = boundaries[0] - min(boundaries[1:], default=boundaries[0])
+        ranked.append(Ranked(image, drop, behind))
+    ranked.sort(key=lambda r: -r.drop)  # images with equal drops stay in the order of the file
     chosen = ranked[:count]
-    if several:
-        known = {r.image for r in chosen}
-        by_file = sorted(ranked, key=lambda r: -r.behind)[:count]
-        chosen = chosen + [r for r in by_file if r.image not in known and r.behind > 0]
-    return chosen
+    known = {r.image for r in chosen}
+    ahead = sorted(ranked, key=lambda r: -r.behind)[:count]
+    return chosen + [r for r in ahead if r.image not in known and r.behind > 0]
 
 
 def _file_name(image: Mapping) -> str:
@@ -112,17 +179,37 @@ def _card(
     images: str | Path | None,
     score_thr: float,
 ) -> Card:
-    size = truth.sizes[ranked.image]
-    picture, note = _read(images, file_name, size)
-    found = [(r.name, _predictions(r, truth, ranked.image, score_thr)) for r in scored]
+    image = ranked.image
+    picture, note = _read(images, file_name, truth.sizes[image])
+    inside = [a for a in truth.annotations if a['image_id'] == image]
+    objects = Instances(
+        [a['segmentation'] for a in inside],
+        [a['category_id'] for a in inside],
+        crowd=np.array([bool(a['iscrowd']) for a in inside], bool),
+    )
+    found = {
+        r.name: _predictions(r.detections, image, truth.sizes[image], score_thr) for r in scored
+    }
     return Card(
         title=file_name,
         drop=ranked.drop,
         behind=ranked.behind,
-        scores=[(r.name, *r.per_image[ranked.image]) for r in scored],
-        rows=make_panels(picture, _objects(truth, ranked.image), found, truth.categories),
+        scores=[(r.name, *r.per_image[image]) for r in scored],
+        rows=make_panels(picture, objects, found, truth.categories),
         note=note,
     )
+
+
+def _predictions(
+    dt: Detections, image: Hashable, size: tuple[int, int], score_thr: float
+) -> Instances:
+    """The best predictions of an image that are drawn, best first."""
+    rows = [
+        i for i, other in enumerate(dt.image_ids) if other == image and dt.scores[i] >= score_thr
+    ]
+    rows = sorted(rows, key=lambda i: -dt.scores[i])[:MOST_DRAWN]
+    rles = [{'size': list(size), 'counts': dt.counts[i]} for i in rows]
+    return Instances(rles, [dt.category_ids[i] for i in rows], dt.scores[rows])
 
 
 def _read(
@@ -138,38 +225,7 @@ def _read(
     picture = cv2.imread(str(path)) if path.is_file() else None
     if picture is None:
         return grey, f'The picture {file_name} was not found or cannot be read.'
-    if picture.shape[:2] != tuple(size):
-        height, width = picture.shape[:2]
-        return (
-            grey,
-            f'The picture is {width} x {height}, the annotations say {size[1]} x {size[0]}.',
-        )
+    h, w = picture.shape[:2]
+    if (h, w) != tuple(size):
+        return grey, f'The picture is {w} x {h}, the annotations say {size[1]} x {size[0]}.'
     return np.ascontiguousarray(picture[..., ::-1]), ''
-
-
-def _objects(truth: GroundTruth, image: Hashable) -> Objects:
-    mine = [a for a in truth.annotations if a['image_id'] == image]
-    return Objects(
-        [a['segmentation'] for a in mine],
-        [a['category_id'] for a in mine],
-        np.ones(len(mine)),
-        np.array([bool(a['iscrowd']) for a in mine], bool),
-    )
-
-
-def _predictions(
-    results: Results, truth: GroundTruth, image: Hashable, score_thr: float
-) -> Objects:
-    found = results.detections
-    rows = [
-        i
-        for i, owner in enumerate(found.image_ids)
-        if owner == image and found.scores[i] >= score_thr
-    ]
-    rows = sorted(rows, key=lambda i: -found.scores[i])[:100]
-    return Objects(
-        [{'size': list(truth.sizes[image]), 'counts': found.counts[i]} for i in rows],
-        [found.category_ids[i] for i in rows],
-        found.scores[rows],
-        np.zeros(len(rows), bool),
-    )

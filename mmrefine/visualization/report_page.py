@@ -1,29 +1,22 @@
 """HTML of a report: one file, nothing to download, readable without JavaScript."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from .boundary_errors import COLOURS, NAMES
-from .report_panels import Panel
+from .report_pictures import COLOURS, EXTRA, FALSE_OBJECT, LOST_OBJECT, MISSED, Panel
 
-MAIN = [
+LEGEND = {
+    MISSED: 'missed: inside the object, not in its mask',
+    EXTRA: 'extra: in the mask, outside the object',
+    LOST_OBJECT: 'object without a prediction',
+    FALSE_OBJECT: 'prediction without an object',
+}
+SHOWN = [  # columns of the table of all result files
     'bbox_AP',
-    'segm_AP',
-    'segm_AP50',
-    'segm_AP75',
-    'boundary_AP',
-    'boundary_AP50',
-    'boundary_AP75',
-    'boundary_AP_s',
-    'boundary_AP_m',
-    'boundary_AP_l',
-    'segm_APr',
-    'segm_APc',
-    'segm_APf',
-    'boundary_APr',
-    'boundary_APc',
-    'boundary_APf',
+    *(f'segm_{name}' for name in ('AP', 'AP50', 'AP75')),
+    *(f'boundary_{name}' for name in ('AP', 'AP50', 'AP75', 'AP_s', 'AP_m', 'AP_l')),
+    *(f'{kind}_AP{letter}' for kind in ('segm', 'boundary') for letter in 'rcf'),
 ]
 # The browser itself then refuses to fetch anything.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -62,7 +55,7 @@ class Card:
 
     Attributes:
         title: File name or id.
-        drop, behind: See ``report_scores.Ranked``.
+        drop, behind: See ``report.Ranked``.
         scores: Per result file its name, mask AP and boundary AP, 0-1.
         rows: Rows of panels.
         note: Said above the panels, e.g. that the picture is missing.
@@ -103,11 +96,11 @@ def render(
         '<h2>Average precision (%)</h2>',
         _ap_table(numbers),
         '<details><summary>Boundary AP of every category</summary>',
-        _table(['category', *names], [[n, *map(_percent, v)] for n, v in categories]),
+        _table(['category', *names], [(name, _cells(v)) for name, v in categories]),
         '</details>',
         '<h2>Images whose boundaries cost most</h2>',
         '<p class="note">Drop: mask AP minus boundary AP of an image, largest of all files.</p>',
-        '<p>' + ''.join(_key(kind) for kind in COLOURS) + '</p>',
+        f'<p>{"".join(_key(kind) for kind in LEGEND)}</p>',
         _order(names) if several else '',
         '<section id="images">',
         *(_card(card, several) for card in cards),
@@ -125,39 +118,42 @@ def render(
 
 
 def _ap_table(numbers: Sequence[tuple[str, dict[str, float]]]) -> str:
-    shown = [key for key in MAIN if any(key in values for _, values in numbers)]
+    shown = [key for key in SHOWN if any(key in values for _, values in numbers)]
     best = {key: max(values.get(key, -1.0) for _, values in numbers) for key in shown}
-    head = ''.join(f'<th scope="col">{key.replace("_", " ", 1)}</th>' for key in shown)
-    head += '<th scope="col">segm &minus; boundary</th>'
     rows = []
     for name, values in numbers:
-        cells = ''
+        cells = []
         for key in shown:
             value = values.get(key, -1.0)
             mark = ' class="best"' if len(numbers) > 1 and value == best[key] > 0 else ''
-            cells += f'<td{mark}>{_percent(value)}</td>'
-        cells += f'<td>{_percent(values["segm_AP"] - values["boundary_AP"])}</td>'
-        rows.append(f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>')
+            cells.append(f'<td{mark}>{_percent(value)}</td>')
+        difference = values['segm_AP'] - values['boundary_AP']
+        rows.append((name, [*cells, f'<td>{_percent(difference)}</td>']))
+    head = ['results', *(key.replace('_', ' ', 1) for key in shown), 'segm \N{MINUS SIGN} boundary']
+    return _table(head, rows, ' id="ap"')
+
+
+def _table(
+    head: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], attributes: str = ''
+) -> str:
+    """A table; each row is its heading and its ``<td>`` elements."""
+    top = ''.join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
+    body = ''.join(
+        f'<tr><th scope="row">{escape(name)}</th>{"".join(cells)}</tr>' for name, cells in rows
+    )
     return (
-        '<div class="wide"><table id="ap"><thead><tr><th scope="col">results</th>'
-        f'{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+        f'<div class="wide"><table{attributes}><thead><tr>{top}</tr></thead>'
+        f'<tbody>{body}</tbody></table></div>'
     )
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    top = ''.join(f'<th scope="col">{escape(str(cell))}</th>' for cell in head)
-    body = ''
-    for first, *rest in rows:
-        cells = ''.join(f'<td>{cell}</td>' for cell in rest)
-        body += f'<tr><th scope="row">{escape(str(first))}</th>{cells}</tr>'
-    return (
-        f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
-    )
+def _cells(values: Iterable[float]) -> list[str]:
+    return [f'<td>{_percent(value)}</td>' for value in values]
 
 
 def _key(kind: int) -> str:
     colour = '#{:02x}{:02x}{:02x}'.format(*COLOURS[kind])
-    return f'<span class="key"><i style="background:{colour}"></i>{NAMES[kind]}</span>'
+    return f'<span class="key"><i style="background:{colour}"></i>{LEGEND[kind]}</span>'
 
 
 def _order(names: Sequence[str]) -> str:
@@ -179,7 +175,7 @@ def _card(card: Card, several: bool) -> str:
         )
         rows += f'<div class="row">{figures}</div>'
     head = ['', 'mask AP', 'boundary AP', 'drop']
-    scores = [[n, _percent(m), _percent(b), _percent(m - b)] for n, m, b in card.scores]
+    scores = [(name, _cells((m, b, m - b))) for name, m, b in card.scores]
     behind = f' data-behind="{card.behind:.6f}"' if several else ''
     note = f'<p class="note">{escape(card.note)}</p>' if card.note else ''
     return (
@@ -189,4 +185,5 @@ def _card(card: Card, several: bool) -> str:
 
 
 def _percent(value: float) -> str:
-    return '&ndash;' if value < 0 and value <= -1 else f'{100 * value:.1f}'
+    # Differences may be negative; -1 stands for no ground truth.
+    return '&ndash;' if value <= -1 else f'{100 * value:.1f}'

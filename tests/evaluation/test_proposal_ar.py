@@ -14,13 +14,8 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from mmrefine.evaluation.proposal_ar import (
-    AREA_RANGES,
-    ARState,
-    ProposalARMetric,
-    average_recall,
-    image_ranks,
-)
+from mmrefine.evaluation.proposal_ar import ProposalARMetric, average_recall, image_ranks
+from mmrefine.evaluation.protocols import COCO_AREAS
 
 SIZE = (130, 150)
 
@@ -82,14 +77,14 @@ def reference(truth, proposals, kind, numbers, images=3):
         run = COCOeval(coco, found, kind)
         run.params.useCats = 0
         run.params.maxDets = list(numbers)
-        run.params.areaRng = [list(r) for r in AREA_RANGES.values()]
-        run.params.areaRngLbl = list(AREA_RANGES)
+        run.params.areaRng = [list(r) for r in COCO_AREAS.values()]
+        run.params.areaRngLbl = list(COCO_AREAS)
         run.evaluate()
         run.accumulate()
     recall = run.eval['recall'][:, 0]  # thresholds x ranges x numbers
     return {
         name: {n: recall[:, a, i].mean() for i, n in enumerate(numbers)}
-        for a, name in enumerate(AREA_RANGES)
+        for a, name in enumerate(COCO_AREAS)
     }
 
 
@@ -98,12 +93,12 @@ def reference(truth, proposals, kind, numbers, images=3):
 def test_recall_equals_pycocotools(seed, kind):
     truth, proposals = scene(seed)
     numbers = (1, 3, 10, 100)
-    state = ARState()
-    for image in (1, 2, 3):
-        annotations = [a for a in truth if a['image_id'] == image]
-        state.add(image_ranks(annotations, [p for p in proposals if p['image_id'] == image], kind))
-    ours, theirs = average_recall(state, numbers), reference(truth, proposals, kind, numbers)
-    for name in AREA_RANGES:
+    images = [
+        image_ranks(*([e for e in part if e['image_id'] == i] for part in (truth, proposals)), kind)
+        for i in (1, 2, 3)
+    ]
+    ours, theirs = average_recall(images, numbers), reference(truth, proposals, kind, numbers)
+    for name in COCO_AREAS:
         for n in numbers:
             assert ours[name][n] == pytest.approx(theirs[name][n], abs=1e-9), (name, n)
 
@@ -138,8 +133,11 @@ def sample(truth, proposals, form, tmp=None, with_instances=True):
         for a in truth:
             x, y, w, h = a['bbox']
             data['instances'].append(
-                dict(bbox=[x, y, x + w, y + h], mask=a['segmentation'], ignore_flag=a['iscrowd'])
-            )
+                dict(
+                    bbox=[x, y, x + w, y + h], bbox_label=a['category_id'],
+                    mask=a['segmentation'], ignore_flag=a['iscrowd'],
+                )
+            )  # fmt: skip
     return data
 
 
@@ -197,15 +195,13 @@ def test_ranges_without_objects_say_minus_one():
 
 def test_images_without_proposals_or_objects_count_as_they_should():
     truth, proposals = scene(0, images=1)
-    state = ARState()
-    state.add(image_ranks(truth, [], 'segm'))
-    state.add(image_ranks([], proposals, 'segm'))
-    assert average_recall(state, (10,))['all'][10] == 0
+    images = [image_ranks(truth, [], 'segm'), image_ranks([], proposals, 'segm')]
+    assert average_recall(images, (10,))['all'][10] == 0
 
 
 def test_missing_truth_is_explained():
     truth, proposals = scene(0, images=1)
-    with pytest.raises(KeyError, match='ann_file'):
+    with pytest.raises(ValueError, match='ann_file'):
         ProposalARMetric().process({}, [sample(truth, proposals, 'rle', with_instances=False)])
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from mmrefine.evaluation.proposal_ar import ARState, average_recall, image_ranks
+from mmrefine.evaluation.proposal_ar import average_recall, image_ranks
 
 from .golden import Golden
 from .report import Report
@@ -14,16 +14,16 @@ def check_recall(golden: Golden, report: Report, device: torch.device) -> None:
     thresholds = np.array(golden['iou_thrs'])
     names = ('all', *golden['area_ranges'])
     for kind in ('bbox', 'segm'):
-        state = ARState()
         truth: dict[int, list] = {image['id']: [] for image in golden['gt']['images']}
         for annotation in golden['gt']['annotations']:
             truth[annotation['image_id']].append(annotation)
         proposals: dict[int, list] = {key: [] for key in truth}
         for proposal in golden['proposals']:
             proposals[proposal['image_id']].append(proposal)
-        for key, annotations in truth.items():
-            state.add(image_ranks(annotations, proposals[key], kind, thresholds))
-        recall = average_recall(state, (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000))
+        ranks = [
+            image_ranks(found, proposals[key], kind, thresholds) for key, found in truth.items()
+        ]
+        recall = average_recall(ranks, (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000))
         for name in names:
             for limit, value in golden['expected'][f'{kind}_{name}'].items():
                 key = 'auc' if limit.startswith('auc') else int(limit)

@@ -12,7 +12,7 @@ from mmdet.registry import METRICS
 from mmengine.structures import InstanceData
 
 from mmrefine.evaluation import GroundTruth, evaluate, load_results, make_rules
-from mmrefine.evaluation.rules import Rules
+from mmrefine.evaluation.protocols import Rules
 from mmrefine.results.dumps import read_dump, sample_entries
 from mmrefine.results.json_stream import iterate_json_list
 

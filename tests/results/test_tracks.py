@@ -17,7 +17,7 @@ from mmengine.structures import InstanceData
 from pycocotools import mask as coco_mask
 
 from mmrefine.evaluation import evaluate
-from mmrefine.evaluation.rules import VIDEO_AREAS, Rules
+from mmrefine.evaluation.protocols import VIDEO_AREAS, Rules
 from mmrefine.evaluation.score_file import score_file
 from mmrefine.results.tracks import VideoTruth, join_frames, load_tracks
 

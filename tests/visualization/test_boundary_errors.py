@@ -4,16 +4,15 @@ import numpy as np
 import torch
 
 from mmrefine.masks import encode
-from mmrefine.visualization.boundary_errors import (
+from mmrefine.visualization.instances import Instances, match
+from mmrefine.visualization.report_pictures import (
     COLOURS,
     EXTRA,
     FALSE_OBJECT,
     LOST_OBJECT,
     MISSED,
-    Objects,
     draw_errors,
     error_map,
-    match,
 )
 
 SIZE = (40, 60)
@@ -24,13 +23,13 @@ def objects(
     scores: tuple[float, ...] = (),
     categories: tuple[int, ...] = (),
     crowd: tuple[bool, ...] = (),
-) -> Objects:
+) -> Instances:
     """Rectangles (x1, y1, x2, y2)."""
     masks = torch.zeros(len(boxes), *SIZE, dtype=torch.bool)
     for mask, (x1, y1, x2, y2) in zip(masks, boxes):
         mask[y1:y2, x1:x2] = True
     n = len(boxes)
-    return Objects(
+    return Instances(
         encode(masks),
         list(categories or (1,) * n),
         np.array(scores or (1.0,) * n, float),
@@ -90,6 +89,6 @@ def test_thin_errors_stay_visible_in_a_small_drawing() -> None:
     errors = np.zeros(size, np.uint8)
     errors[100:300, 200] = MISSED
     image = np.full((*size, 3), 90, np.uint8)
-    drawn = draw_errors(image, errors, objects(), (100, 150))
+    drawn = draw_errors(image, errors, [], (100, 150))
     assert drawn.shape == (100, 150, 3)
     assert (drawn == COLOURS[MISSED]).all(-1).sum() == 50

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from evaluation.scenes import reference_band
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
@@ -10,7 +11,6 @@ from mmrefine.masks import encode
 from mmrefine.visualization.confidence import (
     confidence_colours,
     draw_boundary_confidence,
-    inner_band,
     sample_map,
 )
 from mmrefine.visualization.rle_visualizer import RLELocalVisualizer
@@ -30,22 +30,15 @@ def test_red_over_yellow_to_green() -> None:
     assert confidence_colours(np.zeros(0)).shape == (0, 3)
 
 
-def test_the_band_is_the_rim_of_the_mask() -> None:
-    band = inner_band(square(10, 5, 12), 2)
-    assert band.sum() == 12 * 12 - 8 * 8
-    assert band[5, 10] and band[6, 11] and not band[7, 12] and not band[4, 10]
-
-
-def test_the_edge_of_the_image_bounds_a_mask() -> None:
-    band = inner_band(np.ones((9, 9), bool), 1)
-    assert band[0].all() and band[:, 8].all() and not band[1:-1, 1:-1].any()
-    assert not inner_band(np.zeros((9, 9), bool), 1).any()
+def rim(mask: np.ndarray) -> np.ndarray:
+    """The pixels of a mask within two of its outside: bool[H, W]."""
+    return reference_band(mask.astype(np.uint8), 2).astype(bool)
 
 
 def test_one_colour_an_instance() -> None:
     masks = np.stack([square(3, 3, 10), square(25, 20, 12)])
     drawn = draw_boundary_confidence(IMAGE, masks, np.array([1.0, 0.2]))
-    first, second = (inner_band(mask, 2) for mask in masks)
+    first, second = (rim(mask) for mask in masks)
     assert (drawn[first] == [0, 255, 0]).all() and (drawn[second] == [255, 0, 0]).all()
     assert (drawn[~(first | second)] == 100).all()
     assert (IMAGE == 100).all()
@@ -56,7 +49,7 @@ def test_maps_colour_single_pixels() -> None:
     values = np.ones((28, 28), np.float32)
     values[:, :14] = 0.0
     drawn = draw_boundary_confidence(IMAGE, mask[None], np.array([0.5]), box[None], [values])
-    band = inner_band(mask, 2)
+    band = rim(mask)
     left = band & (np.arange(50) < 20)
     assert (drawn[left] == [255, 0, 0]).all() and (drawn[band & ~left] == [0, 255, 0]).all()
 

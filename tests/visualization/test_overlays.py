@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
+from mmrefine.masks import encode
+from mmrefine.visualization.instances import Instances
 from mmrefine.visualization.overlays import (
-    Instances,
     contact_sheet,
-    distinct_colours,
     draw_instances,
-    mask_ious,
+    instance_colour,
     truth_beside_prediction,
 )
 
@@ -22,7 +22,7 @@ def squares(*corners: int) -> np.ndarray:
 
 def test_only_masked_pixels_are_tinted() -> None:
     image = np.full((24, 32, 3), 100, np.uint8)
-    drawn = draw_instances(image, Instances(squares(4), ['']), [(255, 0, 0)])
+    drawn = draw_instances(image, squares(4), [''], [(255, 0, 0)])
     inside = squares(4)[0]
     assert (drawn[~inside] == 100).all()
     assert (drawn[inside][:, 0] > 150).all()
@@ -33,23 +33,23 @@ def test_only_masked_pixels_are_tinted() -> None:
 def test_holes_stay_open() -> None:
     mask = squares(4)
     mask[0, 7:9, 7:9] = False
-    drawn = draw_instances(np.zeros((24, 32, 3), np.uint8), Instances(mask, ['']), [(0, 255, 0)])
+    drawn = draw_instances(np.zeros((24, 32, 3), np.uint8), mask, [''], [(0, 255, 0)])
     assert not drawn[7:9, 7:9].any()
 
 
 def test_names_are_written_inside_the_picture() -> None:
     image = np.full((24, 32, 3), 100, np.uint8)
-    plain = draw_instances(image, Instances(squares(16), ['']), [(0, 0, 0)], 3)
-    named = draw_instances(image, Instances(squares(16), ['star']), [(0, 0, 0)], 3)
+    plain = draw_instances(image, squares(16), [''], [(0, 0, 0)], 3)
+    named = draw_instances(image, squares(16), ['star'], [(0, 0, 0)], 3)
     assert named.shape == (72, 96, 3)
     assert (named != plain).any()
 
 
 def test_predictions_take_the_colour_of_the_object_they_cover() -> None:
     image = np.zeros((24, 32, 3), np.uint8)
-    truth = Instances(squares(0, 12), ['', ''])
-    prediction = Instances(np.concatenate([squares(12), squares(6)]), ['', ''])
-    drawn = truth_beside_prediction(image, truth, prediction, scale=1)
+    truth = Instances(encode(squares(0, 12)), [0, 0])
+    prediction = Instances(encode(np.concatenate([squares(12), squares(6)])), [0, 1])
+    drawn = truth_beside_prediction(image, truth, prediction, ['', ''], scale=1)
     assert drawn.shape == (18 + 24, 2 * 32 + 4, 3)
     left, right = drawn[18:, :32], drawn[18:, 36:]
     assert (right[16, 16] == left[16, 16]).all()
@@ -60,23 +60,14 @@ def test_predictions_take_the_colour_of_the_object_they_cover() -> None:
 
 def test_pictures_without_objects_or_predictions_can_be_drawn() -> None:
     image = np.zeros((24, 32, 3), np.uint8)
-    nothing, one = Instances(squares(), []), Instances(squares(3), ['a'])
+    nothing, one = Instances([], []), Instances(encode(squares(3)), [0])
     for truth, prediction in ((nothing, nothing), (nothing, one), (one, nothing)):
-        drawn = truth_beside_prediction(image, truth, prediction, scale=2)
+        drawn = truth_beside_prediction(image, truth, prediction, ['a'], scale=2)
         assert drawn.shape == (18 + 48, 2 * 64 + 4, 3)
 
 
-def test_overlap_of_masks() -> None:
-    ious = mask_ious(squares(0, 4), squares(4, 16))
-    np.testing.assert_allclose(ious, [[16 / 112, 0], [1, 0]], rtol=1e-6)
-    assert mask_ious(squares(), squares(1)).shape == (0, 1)
-    assert mask_ious(squares(1), squares()).shape == (1, 0)
-
-
 def test_colours_are_distinct() -> None:
-    colours = distinct_colours(12)
-    assert len(set(colours)) == 12
-    assert distinct_colours(0) == []
+    assert len({instance_colour(index) for index in range(100)}) == 100
 
 
 def test_sheets_pad_panels_of_different_sizes() -> None:
@@ -90,7 +81,15 @@ def test_sheets_pad_panels_of_different_sizes() -> None:
 
 
 def test_mismatches_are_refused() -> None:
-    with pytest.raises(ValueError, match='2 masks but 1 names'):
-        Instances(squares(0, 1), ['a'])
+    image, masks = np.zeros((24, 32, 3), np.uint8), squares(0, 1)
+    with pytest.raises(ValueError, match='2 masks, 1 texts'):
+        draw_instances(image, masks, ['a'], [(0, 0, 0)] * 2)
     with pytest.raises(ValueError, match='picture'):
-        draw_instances(np.zeros((9, 9, 3), np.uint8), Instances(squares(0), ['a']), [(0, 0, 0)])
+        draw_instances(image[:9, :9], masks, ['a', 'b'], [(0, 0, 0)] * 2)
+
+
+def test_rles_are_drawn_as_masks_are() -> None:
+    image, masks = np.full((24, 32, 3), 100, np.uint8), squares(2, 9)
+    colours = [instance_colour(0), instance_colour(1)]
+    drawn = [draw_instances(image, m, ['a', 'b'], colours, 2) for m in (masks, encode(masks))]
+    np.testing.assert_array_equal(*drawn)

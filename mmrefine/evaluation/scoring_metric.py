@@ -1,0 +1,75 @@
+"""What the AP metrics share: the engine, the result files, the log."""
+
+from collections.abc import Sequence
+
+from mmengine.dist import is_main_process
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import MMLogger
+
+from mmrefine.results.detections import Detections
+from mmrefine.results.ground_truth import GroundTruth
+
+from .evaluate import BACKENDS, evaluate
+from .protocols import Rules, require_choice
+from .tables import log_table
+
+
+class ScoringMetric(BaseMetric):
+    """A metric that scores detections by a protocol, and writes them if asked to.
+
+    Args:
+        rules: The protocol.
+        backend: ``'pycocotools'`` or ``'vernier'``.
+        format_only: Write the result files and compute nothing.
+        outfile_prefix: Where they go; None writes none.
+        show_progress: Draw a progress bar.
+        collect_device: ``'cpu'`` or ``'gpu'``.
+        prefix: Of the names of the results.
+
+    Raises:
+        ValueError: An unknown back end, or ``format_only`` without a place for the files.
+    """
+
+    def __init__(
+        self,
+        rules: Rules,
+        backend: str,
+        format_only: bool,
+        outfile_prefix: str | None,
+        show_progress: bool,
+        collect_device: str,
+        prefix: str | None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        require_choice('backend', backend, BACKENDS)
+        require_outfile(format_only, outfile_prefix)
+        self.rules = rules
+        self.backend = backend
+        self.format_only = format_only
+        self.outfile_prefix = outfile_prefix
+        self.show_progress = show_progress
+
+    def score(
+        self,
+        gt: GroundTruth,
+        dt: Detections,
+        iou_types: Sequence[str],
+        classwise: bool = False,
+        box_areas: bool = False,
+    ) -> dict[str, float]:
+        """Evaluate, log a table and name the numbers, with ``classwise`` also of each category."""
+        progress = self.show_progress and is_main_process()
+        found = evaluate(gt, dt, iou_types, self.rules, self.backend, box_areas, progress)
+        log_table(found, gt, classwise)
+        return {**found.numbers, **(found.named_categories(gt) if classwise else {})}
+
+
+def require_outfile(format_only: bool, outfile_prefix: str | None) -> None:
+    """Raise ValueError if results shall be written, but it is not said where."""
+    if format_only and outfile_prefix is None:
+        raise ValueError('format_only=True needs outfile_prefix, the path the results go to')
+
+
+def log_written(files: Sequence[object]) -> None:
+    """Log the paths of written result files."""
+    MMLogger.get_current_instance().info(f'results written: {", ".join(map(str, files))}')

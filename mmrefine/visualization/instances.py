@@ -1,0 +1,80 @@
+"""Objects and predictions of one image, and which belong together.
+
+Shapes:   G objects, D predictions.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from mmrefine.evaluation.greedy import UNMATCHED, match_greedily
+
+IN_CROWD = -2
+
+
+@dataclass(frozen=True)
+class Instances:
+    """Masks of one image.
+
+    Attributes:
+        rles: N compressed RLEs of the size of the image.
+        categories: N category ids or labels.
+        scores: float array[N]; None for ground truth.
+        crowd: BoolArray[N], objects that cannot be missed; None: there are none.
+    """
+
+    rles: list[dict]
+    categories: Sequence[Any]
+    scores: np.ndarray | None = None
+    crowd: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.rles)
+
+    @property
+    def is_crowd(self) -> np.ndarray:
+        """BoolArray[N]."""
+        return np.zeros(len(self), bool) if self.crowd is None else self.crowd
+
+    def texts(self, names: Mapping[Any, str] | Sequence[str]) -> list[str]:
+        """Category names, with the score where there is one: ``'star 0.93'``.
+
+        Args:
+            names: Name of every category.
+        """
+        if self.scores is None:
+            return [str(names[c]) for c in self.categories]
+        return [f'{names[c]} {s:.2f}' for c, s in zip(self.categories, self.scores)]
+
+
+def match(
+    truth: Instances, found: Instances, threshold: float = 0.5, by_category: bool = True
+) -> tuple[list[int], np.ndarray]:
+    """Give every prediction, best score first, the free object that it overlaps most.
+
+    Args:
+        truth: Objects.
+        found: Predictions.
+        threshold: Least mask IoU of a pair.
+        by_category: Only objects of the category of the prediction can be taken.
+
+    Returns:
+        For each prediction the index of its object, or -1 (without one), or -2 (mostly inside a
+        crowd); and the mask IoUs, float array[D, G].
+    """
+    ious, crowd = np.zeros((len(found), len(truth))), truth.is_crowd
+    if ious.size:
+        ious[:] = coco_mask.iou(found.rles, truth.rles, crowd.astype(np.uint8).tolist())
+    usable = ious
+    if by_category and ious.size:
+        same = np.array([[a == b for b in truth.categories] for a in found.categories])
+        usable = np.where(same, ious, 0.0)
+    scores = np.ones(len(found)) if found.scores is None else found.scores
+    order = np.argsort(-scores, kind='stable')
+    partner = np.full(len(found), UNMATCHED)
+    partner[order] = match_greedily(usable[order], crowd, ~crowd[None], np.array([threshold]))[0, 0]
+    partner[(partner >= 0) & np.append(crowd, False)[partner]] = IN_CROWD
+    return partner.tolist(), ious
