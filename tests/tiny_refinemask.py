@@ -12,6 +12,8 @@ from mmengine.config import Config, ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from mmrefine.refinemask.inference import FusedMasks, InferenceSettings
+
 NARROW = dict(
     num_convs_instance=1,
     num_convs_semantic=1,
@@ -52,6 +54,22 @@ def tiny_detector(kind: str = 'RefineMaskHead', classes: int = 3, **test_cfg: An
     detector = MODELS.build(model)
     detector.init_weights()
     return detector
+
+
+def fused_masks(
+    roi_head: nn.Module, x: tuple[Tensor, ...], rois: Tensor, labels: Tensor
+) -> list[FusedMasks]:
+    """Fused masks of any RoIs under the settings of the RoI head's ``test_cfg``."""
+    settings = InferenceSettings.of_config(roi_head.test_cfg, roi_head.mask_head.stage_sizes)
+    inputs = roi_head.mask_inputs(x, rois)
+    return roi_head.mask_head.fused_masks(*inputs, rois, labels, settings)
+
+
+def probabilities(
+    roi_head: nn.Module, x: tuple[Tensor, ...], rois: Tensor, labels: Tensor
+) -> Tensor:
+    """Probabilities of the only group of ``fused_masks``."""
+    return fused_masks(roi_head, x, rois, labels)[0].logits.sigmoid()
 
 
 def square_polygons(boxes: np.ndarray, height: int, width: int) -> PolygonMasks:

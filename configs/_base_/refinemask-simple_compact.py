@@ -5,9 +5,6 @@ model = dict(
         mask_head=dict(
             type='SimpleRefineMaskHead',
             stage_num_classes=[None, None, None, 1],
-            loss_cfg=dict(
-                type='BARCrossEntropyLoss', stage_instance_loss_weight=[0.5, 0.75, 0.75, 1.0]
-            ),
         )
     )
 )

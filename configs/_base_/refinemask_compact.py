@@ -12,9 +12,6 @@ model = dict(
             conv_in_channels_semantic=64,
             conv_out_channels_instance=64,
             conv_out_channels_semantic=64,
-            loss_cfg=dict(
-                type='RefineCrossEntropyLoss', stage_instance_loss_weight=[0.25, 0.5, 0.75, 1.0]
-            ),
         ),
     )
 )

@@ -9,9 +9,6 @@ model = dict(
             _delete_=True,
             type='RefineMaskHead',
             logit_std=None,  # Parity: initialisation of the published training
-            loss_cfg=dict(
-                type='RefineCrossEntropyLoss', stage_instance_loss_weight=[0.25, 0.5, 0.75, 1.0]
-            ),
         ),
     ),
     # Parity: the original keeps proposals without area; drop them with min_bbox_size=0

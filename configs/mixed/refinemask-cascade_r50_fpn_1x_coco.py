@@ -1,14 +1,5 @@
 _base_ = 'mmdet::cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco.py'
 custom_imports = dict(imports=['mmrefine'], allow_failed_imports=False)
 model = dict(
-    roi_head=dict(
-        type='CascadeRefineRoIHead',
-        mask_head=dict(
-            _delete_=True,
-            type='RefineMaskHead',
-            loss_cfg=dict(
-                type='RefineCrossEntropyLoss', stage_instance_loss_weight=[0.25, 0.5, 0.75, 1.0]
-            ),
-        ),
-    )
+    roi_head=dict(type='CascadeRefineRoIHead', mask_head=dict(_delete_=True, type='RefineMaskHead'))
 )

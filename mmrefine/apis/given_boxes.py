@@ -94,7 +94,7 @@ class BoxSegmenter:
             raise ValueError(f'chunk must be at least 1 box, got {chunk}')
         self.model = model
         self.roi_head = _with_rle_masks(head)
-        self.chunk = chunk or (OWN_CHUNK if hasattr(head, 'mask_probabilities') else CHUNK)
+        self.chunk = chunk or (OWN_CHUNK if hasattr(head, 'fine_level') else CHUNK)
         self.device = next(model.parameters()).device
         self.classes = class_count(head) or 1
         self._pipelines: dict[bool, Compose] = {}
@@ -275,7 +275,7 @@ def _mask_roi_head(model: nn.Module) -> nn.Module:
         raise TypeError(f'{name} has no RoI head that could run on given boxes; {choose}')
     if not head.with_mask:
         raise TypeError(f'{name} of this config predicts boxes only; {choose}')
-    if isinstance(head, SparseRoIHead) and not hasattr(head, 'mask_probabilities'):
+    if isinstance(head, SparseRoIHead) and not hasattr(head, 'fine_level'):
         raise TypeError(f'the masks of {name} come from its own queries, not from boxes; {choose}')
     return head
 

@@ -14,8 +14,8 @@ from mmrefine.embedmask.detector import EmbedMask
 from mmrefine.embedmask.kernel import box_regions, mask_exponent
 from mmrefine.embedmask.mask_head import EmbedMaskHead
 from mmrefine.embedmask.output import LOG_OUTSIDE
-from mmrefine.refinemask.base_head import MultiStageMaskHead
-from mmrefine.refinemask.refinement import refined_logits
+from mmrefine.refinemask.inference import refined_logits
+from mmrefine.refinemask.mask_head import MultiStageMaskHead
 from mmrefine.sharpmask.detector import DeepMask
 from mmrefine.sharpmask.roi_mask_head import SharpMaskHead
 from mmrefine.sipmask.cells import cell_index

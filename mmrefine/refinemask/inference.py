@@ -1,47 +1,149 @@
-"""From RoIs to fused masks: in chunks, in any precision, on a grid that fits the size of the box.
+"""Masks at test time: coarse to fine replacement, grids by size of the box, boundary confidence.
 
-A box of 20 pixels gains nothing from a 112 grid. With ``GridPlan`` every RoI stops at the first
-stage whose grid is fine enough for it, and boxes larger than the finest grid may get one grid more,
-of twice the size. That one needs no weights of its own: the last stage is applied again, to its own
-input on a doubled grid. A stage is convolutional and pools its semantic features at the grid it
-is given, so it then sees a large object as it saw, in training, one of half the size.
+Paper: RefineMask (CVPR 2021), section 3.3; training shares ``binarise`` and ``refine``.
 
-Shapes: N RoIs, S side of a grid, B images.
+Shapes: N RoIs, n of a group, S side of a grid.
 """
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from .confidence import boundary_confidence, stage_agreement
-from .refinement import FIRST_FUSED, refined_logits
+from mmrefine.layers import boundary_map, resize_band
 
+FIRST_FUSED = 1  # the paper's fusion starts at the second stage
+FUSION_WIDTH = 1  # half size of the window, in cells of the coarser stage, for replacing logits
+# Half size of the confidence band over the side of the grid: one cell of the published first stage.
+# Bands of the training loss's width rank masks half as well (nuclei, training pictures).
+BAND_SHARE = 1 / 14
 PRECISIONS = ('float32', 'bfloat16', 'float16')
+CPU_CHUNK, CHUNK = 16, 100  # RoIs at once; 16 stay in a CPU's caches, 1.4 times as fast as 100
+
+
+def binarise(logits: Tensor) -> Tensor:
+    """Mask of logits: probability at least one half."""
+    # in fp32: in half precision the sigmoid of small negative logits rounds to one half
+    return logits.float().sigmoid() >= 0.5
+
+
+def refine(coarse: Tensor, fine: Tensor, kept: Tensor | None = None) -> Tensor:
+    """Take the finer logits on the boundary of the coarser mask, the upsampled coarser logits
+    elsewhere: ``M'_k = up(B_{k-1}) M_k + (1 - up(B_{k-1})) up(M'_{k-1})``.
+
+    Args:
+        coarse: Tensor[N, 1, S, S], refined logits of the stage before (M'_{k-1}).
+        fine: Tensor[N, 1, S', S'], logits of this stage (M_k).
+        kept: Tensor[N, 1, S, S], what to upsample instead of ``coarse``.
+
+    Returns:
+        Tensor[N, 1, S', S'] in fp32.
+    """
+    size = fine.shape[-1]
+    boundary = boundary_map(binarise(coarse), FUSION_WIDTH)  # (N, 1, S, S)
+    boundary = resize_band(boundary, size)  # (N, 1, S', S')
+    kept = (coarse if kept is None else kept).float()
+    kept = F.interpolate(kept, size=(size, size), mode='bilinear', align_corners=True)
+    return torch.where(boundary, fine.float(), kept)
+
+
+def refined_logits(stage_logits: Sequence[Tensor]) -> Tensor:
+    """Fuse the logits of all stages: Tensor[N, 1, S_i, S_i] each, coarse to fine -> fp32
+    Tensor[N, 1, S, S] on the finest grid. The first stage only feeds features."""
+    fused = stage_logits[FIRST_FUSED].float()
+    for logits in stage_logits[FIRST_FUSED + 1 :]:
+        fused = refine(fused, logits)
+    return fused
+
+
+def stage_agreement(stage_logits: Sequence[Tensor]) -> Tensor:
+    """Compute pixel by pixel the probability that the last two stages say the same.
+
+    The plain difference of their probabilities ranks masks the wrong way round: on objects that the
+    model sees clearly the finer stage is sharp where the coarser is still blurred, so they differ
+    more than on objects about which neither stage is sure.
+
+    Args:
+        stage_logits: Tensor[N, 1, S_i, S_i] per stage before fusion, coarse to fine; at least two.
+
+    Returns:
+        Tensor[N, 1, S, S] on the last grid, in [0, 1]: ``p q + (1 - p) (1 - q)``, with the last
+        stage's probability p and that of the stage before, q, resized with aligned corners. 1: both
+        are sure and agree; 0: both are sure and contradict each other; one half where either is
+        undecided.
+    """
+    if len(stage_logits) < 2:
+        raise ValueError(f'agreement needs two stages, got {len(stage_logits)}')
+    q, p = (logits.float().sigmoid() for logits in stage_logits[-2:])
+    q = F.interpolate(q, size=tuple(p.shape[-2:]), mode='bilinear', align_corners=True)
+    return p * q + (1 - p) * (1 - q)
+
+
+def boundary_confidence(fused: Tensor, agreement: Tensor) -> Tensor:
+    """Average the agreement over the boundary band of the masks.
+
+    The band is ``boundary_map`` of the final mask, of half width ``S / 14`` on its own grid: one
+    cell of the published first stage, as far as stages can differ about the place of an edge. It is
+    the same part of the box on every grid.
+
+    Args:
+        fused: Tensor[N, 1, S, S], final logits.
+        agreement: Tensor[N, 1, S, S], from ``stage_agreement``.
+
+    Returns:
+        Tensor[N] in [0, 1]; 0 for a mask without any pixel, hence without boundary.
+    """
+    width = max(1, round(fused.shape[-1] * BAND_SHARE))
+    band = boundary_map(binarise(fused), width)
+    total = torch.where(band, agreement, 0).sum((1, 2, 3))
+    return total / band.sum((1, 2, 3)).clamp(min=1)
 
 
 class FusedMasks(NamedTuple):
     """Masks of the RoIs that share a grid.
 
     Attributes:
-        places: LongTensor[n], which RoIs, ascending.
+        indices: LongTensor[n], which RoIs, ascending.
         logits: Tensor[n, 1, S, S] in fp32.
         agreement: Tensor[n, 1, S, S], see ``stage_agreement``; None unless asked for.
         confidences: Tensor[n], see ``boundary_confidence``; None unless asked for.
     """
 
-    places: Tensor
+    indices: Tensor
     logits: Tensor
     agreement: Tensor | None = None
     confidences: Tensor | None = None
+
+    @classmethod
+    def of_stages(
+        cls, indices: Tensor, stage_logits: Sequence[Tensor], confidence: bool
+    ) -> 'FusedMasks':
+        """Fuse Tensor[n, 1, S_i, S_i] per stage; ``confidence`` fills the last two fields."""
+        logits = refined_logits(stage_logits)
+        if not confidence:
+            return cls(indices, logits)
+        agreement = stage_agreement(stage_logits)
+        return cls(indices, logits, agreement, boundary_confidence(logits, agreement))
+
+    @classmethod
+    def join(cls, chunks: Sequence['FusedMasks']) -> 'FusedMasks':
+        """Concatenate the masks of chunks of RoIs."""
+        return cls(*(None if f[0] is None else torch.cat(f) for f in zip(*chunks)))
 
 
 @dataclass(frozen=True)
 class GridPlan:
     """Which grid a RoI gets: the first of ``sizes`` with enough cells for its longer side.
+
+    A box of 20 pixels gains nothing from a 112 grid: it stops at an earlier stage. Boxes larger
+    than the finest grid may get one grid more, of twice the size and without weights of its own:
+    the last stage is applied again, to its own input on a doubled grid. A stage is convolutional
+    and pools its semantic features at the grid it is given, so it then sees a large object as it
+    saw, in training, one of half the size.
 
     Attributes:
         sizes: Sides of the grids, ascending: the stages from the second on, and perhaps one more.
@@ -92,14 +194,14 @@ class GridPlan:
 
 
 @dataclass(frozen=True)
-class MaskOptions:
-    """How to run a mask head for inference.
+class InferenceSettings:
+    """How to run a mask head at test time.
 
     Attributes:
-        chunk: RoIs processed at once, which bounds the memory; by default 16 on a CPU, where few
-            RoIs stay in its caches (1.4 times as fast as 100 at once), and 100 elsewhere.
-        dtype: 'float32', or 'bfloat16' or 'float16' to run the convolutions in that precision,
-            channels last. Poolings, thresholds and the fusion stay in fp32.
+        chunk: RoIs processed at once, which bounds the memory; by default 16 on a CPU, 100
+            elsewhere.
+        dtype: 'float32', or 'bfloat16' or 'float16' to run the convolutions in that precision.
+            Poolings, thresholds and the fusion stay in fp32.
         plan: Grids by size of the box; None gives every RoI all stages.
         confidence: Also compute agreement and confidences.
     """
@@ -109,95 +211,40 @@ class MaskOptions:
     plan: GridPlan | None = None
     confidence: bool = False
 
-    def __post_init__(self) -> None:
-        if self.dtype not in PRECISIONS:
-            raise ValueError(f'mask_dtype must be one of {PRECISIONS}, got {self.dtype!r}')
-        if self.chunk is not None and (type(self.chunk) is not int or self.chunk < 1):
-            raise ValueError(f'mask_chunk must be a number of RoIs, got {self.chunk!r}')
+    @classmethod
+    def of_config(cls, test_cfg: Mapping, stage_sizes: Sequence[int]) -> 'InferenceSettings':
+        """Read ``mask_chunk``, ``mask_dtype``, ``mask_grids``, ``boundary_confidence`` and
+        ``boundary_maps`` of ``test_cfg.rcnn``.
 
+        Raises:
+            ValueError: Unknown precision, or an impossible value.
+        """
+        chunk, dtype = test_cfg.get('mask_chunk'), test_cfg.get('mask_dtype', 'float32')
+        if dtype not in PRECISIONS:
+            raise ValueError(f'mask_dtype must be one of {PRECISIONS}, got {dtype!r}')
+        if chunk is not None and (type(chunk) is not int or chunk < 1):
+            raise ValueError(f'mask_chunk must be a number of RoIs, got {chunk!r}')
+        grids = test_cfg.get('mask_grids')
+        plan = None if grids is None else GridPlan.of_config(grids, stage_sizes)
+        confidence = test_cfg.get('boundary_confidence') or test_cfg.get('boundary_maps')
+        return cls(chunk, dtype, plan, bool(confidence))
 
-class MaskHead(Protocol):
-    """What is needed of a head; see ``MultiStageMaskHead``."""
+    def chunk_on(self, device: torch.device) -> int:
+        """Number of RoIs to process at once."""
+        return self.chunk or (CPU_CHUNK if device.type == 'cpu' else CHUNK)
 
-    stage_sizes: tuple[int, ...]
+    def autocast(self, device: torch.device) -> AbstractContextManager:
+        """Context of the convolutions; fp32 leaves an outer autocast as it is."""
+        if self.dtype == 'float32':
+            return nullcontext()
+        return torch.autocast(device.type, dtype=getattr(torch, self.dtype))
 
-    def semantic_path(self, fine_feat: Tensor, stages: int | None = None) -> NamedTuple: ...
-
-    def refine(
-        self,
-        roi_feats: Tensor,
-        semantic: NamedTuple,
-        rois: Tensor,
-        labels: Tensor,
-        predictions: int | None = None,
-    ) -> list[Tensor]: ...
-
-
-def fuse_masks(
-    head: MaskHead,
-    roi_feats: Tensor,
-    fine_feat: Tensor,
-    rois: Tensor,
-    labels: Tensor,
-    options: MaskOptions,
-) -> list[FusedMasks]:
-    """Predict and fuse all stages that each RoI needs; the semantic path runs once.
-
-    Args:
-        head: A RefineMask head.
-        roi_feats, fine_feat, rois, labels: As in ``MultiStageMaskHead.forward``.
-        options: See there.
-
-    Returns:
-        One group per grid in use; together they hold every RoI once.
-    """
-    precision: AbstractContextManager = nullcontext()
-    form: dict = {}
-    if rois.device.type == 'cpu':
-        # the dilated convolutions of the stages are 1.14 times as fast as channels first, the large
-        # ones of the semantic path up to 1.18 times
-        form = dict(memory_format=torch.channels_last)
-    if options.dtype != 'float32':
-        form = dict(dtype=getattr(torch, options.dtype), memory_format=torch.channels_last)
-        precision = torch.autocast(rois.device.type, dtype=form['dtype'])
-    if form:  # precision and order of the large map change in one copy
-        fine_feat = fine_feat.to(**form)
-    chunk = options.chunk or (16 if rois.device.type == 'cpu' else 100)
-    stages = len(head.stage_sizes)
-    groups = _groups(rois, options.plan, stages)
-    needed = min(max(predictions for _, predictions in groups), stages) - 1
-    fused = []
-    with precision:
-        semantic = head.semantic_path(fine_feat, needed)
-        for places, predictions in groups:
-            whole = len(places) == len(rois)
-            own = [x if whole else x[places] for x in (roi_feats, rois, labels)]
-            own[0] = own[0].to(**form) if form else own[0]
-            parts = []
-            for place, feats, boxes, classes in zip(*(x.split(chunk) for x in (places, *own))):
-                stage_logits = head.refine(feats, semantic, boxes, classes, predictions)
-                parts.append(_fuse(place, stage_logits, options.confidence))
-            fused.append(_join(parts))
-    return fused
-
-
-def _groups(rois: Tensor, plan: GridPlan | None, stages: int) -> list[tuple[Tensor, int]]:
-    """Places of the RoIs of each grid, and how many predictions they take."""
-    if plan is None or len(rois) == 0:
-        return [(torch.arange(len(rois), device=rois.device), stages)]
-    choice = plan.choose(rois)
-    counts = torch.bincount(choice, minlength=len(plan.sizes)).tolist()
-    places = choice.argsort(stable=True).split(counts)
-    return [(p, i + FIRST_FUSED + 1) for i, p in enumerate(places) if len(p)]
-
-
-def _fuse(places: Tensor, stage_logits: list[Tensor], confidence: bool) -> FusedMasks:
-    logits = refined_logits(stage_logits)
-    if not confidence:
-        return FusedMasks(places, logits)
-    agreement = stage_agreement(stage_logits)
-    return FusedMasks(places, logits, agreement, boundary_confidence(logits, agreement))
-
-
-def _join(parts: list[FusedMasks]) -> FusedMasks:
-    return FusedMasks(*(None if f[0] is None else torch.cat(f) for f in zip(*parts)))
+    def groups(self, rois: Tensor, stages: int) -> list[tuple[Tensor, int]]:
+        """Group RoIs by grid: Tensor[N, 5] -> indices LongTensor[n] and number of predictions of
+        each grid in use."""
+        if self.plan is None:
+            return [(torch.arange(len(rois), device=rois.device), stages)]
+        choice = self.plan.choose(rois)
+        counts = torch.bincount(choice, minlength=len(self.plan.sizes)).tolist()
+        indices = choice.argsort(stable=True).split(counts)
+        return [(group, i + FIRST_FUSED + 1) for i, group in enumerate(indices) if len(group)]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mmrefine.layers import boundary_map, resize_band
 
-from .refinement import binarise, refine
+from .inference import binarise, refine
 
 
 def training_regions(
@@ -50,9 +50,10 @@ def training_regions(
             regions.append(None)
             refined = logits
             continue
-        predicted = boundary_map(binarise(refined), boundary_width)
+        # R_k = up(B_P or B_G), boundaries of prediction and ground truth of the stage before
+        predicted = boundary_map(binarise(refined), boundary_width)  # (N, 1, S_{i-1}, S_{i-1})
         wanted = boundary_map(stage_targets[i - 1], boundary_width)
-        regions.append(resize_band(predicted | wanted, logits.shape[-1]))
+        regions.append(resize_band(predicted | wanted, logits.shape[-1]))  # (N, 1, S_i, S_i)
         # Parity: the original carries the unrefined logits of the stage before into the state
         kept = stage_logits[i - 1].detach() if upsample_raw else refined
         refined = refine(refined, logits, kept)
@@ -69,6 +70,7 @@ def region_loss(logits: Tensor, target: Tensor, region: Tensor | None) -> Tensor
         region: BoolTensor[N, 1, S, S], or None for every pixel.
     """
     error = F.binary_cross_entropy_with_logits(logits.float(), target.float(), reduction='none')
+    # sums, not means and boolean indices: defined, differentiable and of one shape without pixels
     if region is None:
         return error.sum() / max(error.numel(), 1)
     return torch.where(region, error, 0.0).sum() / region.sum().clamp(min=1)
@@ -79,7 +81,7 @@ class BARCrossEntropyLoss(nn.Module):
     """Binary cross entropy per stage, near boundaries only in the stages after ``start_stage``.
 
     Args:
-        stage_instance_loss_weight: Weight of each stage, coarse to fine.
+        stage_instance_loss_weight: Weight of each stage, coarse to fine; the published ones.
         boundary_width: Half size of the band's window, in pixels of the stage before.
         start_stage: Last stage supervised everywhere.
         loss_weight: Factor on the sum over the stages.
@@ -90,13 +92,14 @@ class BARCrossEntropyLoss(nn.Module):
 
     def __init__(
         self,
-        stage_instance_loss_weight: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
+        stage_instance_loss_weight: Sequence[float] = (0.25, 0.5, 0.75, 1.0),
         boundary_width: int = 2,
         start_stage: int = 1,
         loss_weight: float = 1.0,
         upsample_raw: bool = False,
     ) -> None:
         super().__init__()
+        # the band of the first stage would need a stage before it
         if boundary_width < 1 or start_stage < 0:
             raise ValueError(
                 f'boundary_width must be >= 1 and start_stage >= 0, got {boundary_width} and '
@@ -118,13 +121,8 @@ class BARCrossEntropyLoss(nn.Module):
                 f'stage_instance_loss_weight has {len(self.stage_weights)} entries: give one '
                 'weight per stage'
             )
-        regions = training_regions(
-            stage_logits,
-            stage_targets,
-            self.boundary_width,
-            self.start_stage,
-            self.upsample_raw,
-        )
+        rule = self.boundary_width, self.start_stage, self.upsample_raw
+        regions = training_regions(stage_logits, stage_targets, *rule)
         return [region_loss(*terms) for terms in zip(stage_logits, stage_targets, regions)]
 
     def forward(self, stage_logits: Sequence[Tensor], stage_targets: Sequence[Tensor]) -> Tensor:

@@ -17,18 +17,17 @@ from mmdet.utils import ConfigType, InstanceList
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
-from mmrefine.masks import GridGroup, MaskGrids, roi_masks
-
-from .base_head import MultiStageMaskHead
-from .fitting import (
-    fine_map,
-    fit_to_pyramid,
-    pool_single,
-    require_kind,
-    require_single,
-    unscaled,
+from mmrefine.masks import (
+    GridGroup,
+    MaskGrids,
+    check_format,
+    output_size,
+    roi_masks,
+    scale_factors,
 )
-from .inference import FusedMasks, GridPlan, MaskOptions
+
+from .inference import FusedMasks, InferenceSettings
+from .mask_head import MultiStageMaskHead
 
 
 class FineMaskMixin:
@@ -47,7 +46,6 @@ class FineMaskMixin:
 
     with_bbox: bool
     bbox_head: nn.Module
-    bbox_roi_extractor: nn.Module
     test_cfg: ConfigDict
 
     def __init__(self, *args: Any, fine_level: int = 0, **kwargs: Any) -> None:
@@ -61,67 +59,125 @@ class FineMaskMixin:
             ValueError: The mask head is configured for other ones or is none of RefineMask's, there
                 are several, there is no extractor of its own, or a bad value in ``test_cfg``.
         """
+        owner = type(self).__name__
         if mask_roi_extractor is None:
             raise ValueError(
-                f'{type(self).__name__} needs a mask_roi_extractor: its grid differs from the box '
-                "head's"
+                f"{owner} needs a mask_roi_extractor: its grid differs from the box head's"
             )
-        owner = type(self).__name__
-        require_single(owner, mask_roi_extractor=mask_roi_extractor, mask_head=mask_head)
-        require_kind(owner, mask_head, MultiStageMaskHead)
-        if self.with_bbox:
-            last = (
-                self.bbox_head[-1] if isinstance(self.bbox_head, nn.ModuleList) else self.bbox_head
-            )
-            classes = last.num_classes
-            if mask_head.get('num_classes', classes) not in (None, classes):
+        configs = dict(mask_roi_extractor=mask_roi_extractor, mask_head=mask_head)
+        for name, config in configs.items():
+            if isinstance(config, (list, tuple)):
                 raise ValueError(
-                    f'mask_head.num_classes={mask_head["num_classes"]} but '
-                    f'bbox_head.num_classes={classes}: omit the former, it follows the box head'
+                    f'{name} is a list of {len(config)}, but {owner} has one mask head, for the '
+                    f'final boxes: write {name}=dict(_delete_=True, type=...)'
                 )
-            mask_head = dict(mask_head, num_classes=classes)
+        kind = mask_head['type']
+        found = MODELS.get(kind) if isinstance(kind, str) else kind
+        # the registry reports unknown names when it builds them
+        if found is not None and not issubclass(found, MultiStageMaskHead):
+            raise ValueError(
+                f'{owner} feeds RefineMaskHead or SimpleRefineMaskHead, not {kind}: name one of '
+                'them with _delete_=True, or keep the stock RoI head'
+            )
         self.share_roi_extractor = False
         self.mask_roi_extractor = MODELS.build(mask_roi_extractor)
-        self.mask_head = MODELS.build(
-            fit_to_pyramid(mask_head, self.mask_roi_extractor, self.fine_level)
+        self.mask_head = MODELS.build(self._complete(mask_head))
+        if self.test_cfg is not None:  # report bad values now, not after the training
+            check_format(self.test_cfg.get('mask_format', 'dense'))
+            InferenceSettings.of_config(self.test_cfg, self.mask_head.stage_sizes)
+
+    def _complete(self, mask_head: ConfigType) -> dict[str, Any]:
+        """Add what box head and extractor say to the mask head's config.
+
+        Raises:
+            ValueError: The config contradicts them.
+        """
+        extractor = self.mask_roi_extractor
+        width, strides = extractor.out_channels, list(extractor.featmap_strides)
+        known: dict[str, int] = dict(conv_in_channels_instance=width)
+        if self.fine_level < len(strides):
+            known.update(
+                conv_in_channels_semantic=width, semantic_out_stride=strides[self.fine_level]
+            )
+        source = (
+            f'mask_roi_extractor (out_channels={width}, featmap_strides={strides}) with '
+            f'fine_level={self.fine_level} gives '
         )
-        if self.test_cfg is not None:
-            self._mask_options(by_size=True)  # tell of bad values now, not after the training
+        sources = {key: source + str(value) for key, value in known.items()}
+        if self.with_bbox:
+            # a cascade has one box head per stage, all of the same classes
+            last = self.bbox_head
+            last = last[-1] if isinstance(last, nn.ModuleList) else last
+            known['num_classes'] = last.num_classes
+            sources['num_classes'] = f'bbox_head.num_classes={last.num_classes}'
+        for key, value in known.items():
+            if mask_head.get(key) not in (None, value):
+                raise ValueError(
+                    f'mask_head.{key}={mask_head[key]} but {sources[key]}: omit the former, it '
+                    'follows the latter'
+                )
+        return {**mask_head, **known}
 
-    def _mask_features(self, x: tuple[Tensor, ...], rois: Tensor) -> Tensor:
-        return pool_single(self.mask_roi_extractor, x, rois)
-
-    def fine_mask_forward(
-        self, x: tuple[Tensor, ...], rois: Tensor, labels: Tensor | None = None
-    ) -> dict:
-        """Logits of all stages.
+    def mask_inputs(self, x: tuple[Tensor, ...], rois: Tensor) -> tuple[Tensor, Tensor]:
+        """Pool the RoIs and pick the fine map.
 
         Args:
-            x: Feature pyramid.
+            x: Feature pyramid, Tensor[B, C, h_i, w_i], finest first.
             rois: Tensor[N, 5] of (image index, x1, y1, x2, y2) in pixels of the network input.
-            labels: LongTensor[N]; class 0 if omitted (tracing, counting operations).
 
         Returns:
-            ``stage_logits`` (list), ``semantic_logits`` (Tensor or None) and ``mask_preds`` (finest
-            logits).
-        """
-        if labels is None:
-            labels = rois.new_zeros(len(rois), dtype=torch.long)
-        stage_logits, semantic_logits = self.mask_head(
-            self._mask_features(x, rois), fine_map(x, self.fine_level), rois, labels
-        )
-        return dict(
-            stage_logits=stage_logits, semantic_logits=semantic_logits, mask_preds=stage_logits[-1]
-        )
+            RoI features Tensor[N, C, S_0, S_0] in fp32 and the fine map Tensor[B, C, H, W].
 
-    def fine_mask_loss(
+        Raises:
+            ValueError: The pyramid has fewer levels or another width than the extractor expects, or
+                the extractor pools several maps per RoI.
+        """
+        extractor = self.mask_roi_extractor
+        if len(x) < max(extractor.num_inputs, self.fine_level + 1):
+            raise ValueError(
+                f'fine_level={self.fine_level} counts from 0, the finest, but the neck gives '
+                f'{len(x)} levels and mask_roi_extractor.featmap_strides names '
+                f'{extractor.num_inputs}: raise num_outs of the neck, or name fewer'
+            )
+        if x[0].shape[1] != extractor.out_channels:
+            raise ValueError(
+                f'the neck gives {x[0].shape[1]} channels, but mask_roi_extractor.out_channels is '
+                f'{extractor.out_channels}: set it to the former'
+            )
+        # half precision resolves RoI coordinates no better than a pixel; the CPU kernel has no bf16
+        pooled = extractor([level.float() for level in x[: extractor.num_inputs]], rois)
+        if not torch.is_tensor(pooled):
+            raise ValueError(
+                f'{type(extractor).__name__} pools several maps per RoI, RefineMask heads take '
+                'one: use SingleRoIExtractor or GenericRoIExtractor'
+            )
+        return pooled, x[self.fine_level]
+
+    def _mask_forward(self, x: tuple[Tensor, ...], rois: Tensor) -> dict:
+        """Finest logits ``mask_preds`` of class 0, for tracing and counting operations."""
+        labels = rois.new_zeros(len(rois), dtype=torch.long)
+        stage_logits, _ = self.mask_head(*self.mask_inputs(x, rois), rois, labels)
+        return dict(mask_preds=stage_logits[-1])
+
+    def mask_loss(
         self,
         x: tuple[Tensor, ...],
         sampling_results: list[SamplingResult],
+        bbox_feats: Tensor | None,
         batch_gt_instances: InstanceList,
     ) -> dict:
         """Losses of the positive RoIs, predicted with their ground-truth classes; no positives give
         zero losses.
+
+        Args:
+            x: Feature pyramid.
+            sampling_results: Per image.
+            bbox_feats: Not used.
+            batch_gt_instances: Per image, with ``masks``.
+
+        Returns:
+            ``loss_mask`` and ``mask_targets`` (see ``loss_and_target`` of the mask head) and the
+            finest logits ``mask_preds``.
 
         Raises:
             ValueError: The ground truth has no masks.
@@ -131,18 +187,11 @@ class FineMaskMixin:
                 'ground truth without masks: set with_mask=True in LoadAnnotations of the '
                 'training pipeline'
             )
-        rois = bbox2roi([result.pos_priors for result in sampling_results])
+        rois = bbox2roi([result.pos_priors for result in sampling_results])  # (N, 5)
         labels = torch.cat([result.pos_gt_labels for result in sampling_results])
-        results = self.fine_mask_forward(x, rois, labels)
-        results.update(
-            self.mask_head.loss_and_target(
-                results['stage_logits'],
-                results['semantic_logits'],
-                sampling_results,
-                batch_gt_instances,
-            )
-        )
-        return results
+        outputs = self.mask_head(*self.mask_inputs(x, rois), rois, labels)
+        results = self.mask_head.loss_and_target(*outputs, sampling_results, batch_gt_instances)
+        return dict(results, mask_preds=outputs[0][-1])
 
     def predict_mask(
         self,
@@ -162,104 +211,60 @@ class FineMaskMixin:
         Returns:
             Detections with ``masks``: BoolTensor[n, h, w], or a list of n RLEs with
             ``mask_format='rle'``. With ``boundary_confidence``: ``boundary_confidences`` Tensor[n]
-            in [0, 1], see ``confidence.boundary_confidence``. With ``boundary_maps``: also
+            in [0, 1], see ``inference.boundary_confidence``. With ``boundary_maps``: also
             ``boundary_maps``, a list of n Tensor[S, S] over the boxes, ``stage_agreement`` pixel by
             pixel.
 
         Raises:
             FloatingPointError: The logits are not finite.
         """
-        rois = bbox2roi([results.bboxes for results in results_list])
+        settings = InferenceSettings.of_config(self.test_cfg, self.mask_head.stage_sizes)
+        rois = bbox2roi([results.bboxes for results in results_list])  # (N, 5)
         labels = torch.cat([results.labels for results in results_list])
-        counts = [len(results) for results in results_list]
-        groups = self.fused_masks(x, rois, labels)
-        probabilities = _grids(groups, [group.logits.sigmoid() for group in groups])
-        for results, grids, meta in zip(results_list, probabilities.split(counts), batch_img_metas):
-            height, width = meta['ori_shape'] if rescale else meta['img_shape'][:2]
-            if rescale:
-                results.bboxes = results.bboxes / results.bboxes.new_tensor(
-                    meta['scale_factor'] * 2
-                )
-            results.masks = roi_masks(
-                grids,
-                results.bboxes,
-                (height, width),
-                threshold=self.test_cfg.mask_thr_binary,
-                mask_format=self.test_cfg.get('mask_format', 'dense'),
-            )
-        if self._wants_confidence():
-            self._add_confidences(groups, results_list)
-        return results_list
-
-    def _wants_confidence(self) -> bool:
-        return bool(self.test_cfg.get('boundary_confidence') or self.test_cfg.get('boundary_maps'))
-
-    def _add_confidences(self, groups: list[FusedMasks], results_list: InstanceList) -> None:
-        counts = [len(results) for results in results_list]
-        confidences = groups[0].logits.new_zeros(sum(counts))
-        for group in groups:
-            confidences[group.places] = group.confidences
-        for results, mine in zip(results_list, confidences.split(counts)):
-            results.boundary_confidences = mine
-        if self.test_cfg.get('boundary_maps'):
-            maps = _grids(groups, [group.agreement for group in groups])
-            for results, grids in zip(results_list, maps.split(counts)):
-                results.boundary_maps = grids.as_list()
-
-    def fused_masks(
-        self, x: tuple[Tensor, ...], rois: Tensor, labels: Tensor, by_size: bool = True
-    ) -> list[FusedMasks]:
-        """Fused masks of any RoIs under the options of ``test_cfg``; the semantic path runs once.
-
-        Args:
-            x: Feature pyramid.
-            rois: Tensor[N, 5], pixels of the network input.
-            labels: LongTensor[N].
-            by_size: Follow ``mask_grids``; otherwise all RoIs get the finest stage.
-
-        Returns:
-            One group per grid in use, in fp32; at least one, empty without RoIs.
-
-        Raises:
-            FloatingPointError: The logits are not finite (NaN in features or weights).
-        """
-        options = self._mask_options(by_size)
-        if len(rois) == 0:
-            size = self.mask_head.stage_sizes[-1]
-            nothing = rois.new_zeros((0, 1, size, size))
-            return [FusedMasks(labels, nothing, nothing, rois.new_zeros(0))]
-        feats = self._mask_features(x, rois)
-        groups = self.mask_head.fused_masks(feats, x[self.fine_level], rois, labels, options)
+        groups = self.mask_head.fused_masks(*self.mask_inputs(x, rois), rois, labels, settings)
         if not all(torch.isfinite(group.logits).all() for group in groups):
             raise FloatingPointError(
                 'mask logits are not finite: look for NaN in the checkpoint or in the input image'
             )
-        return groups
+        counts = [len(results) for results in results_list]
+        masks = _as_grids(groups, [group.logits.sigmoid() for group in groups]).split(counts)
+        for results, grids, meta in zip(results_list, masks, batch_img_metas):
+            if rescale:
+                scale = results.bboxes.new_tensor(scale_factors(meta) * 2)
+                results.bboxes = results.bboxes / scale
+            results.masks = roi_masks(
+                grids,
+                results.bboxes,
+                output_size(meta, rescale),
+                threshold=self.test_cfg.mask_thr_binary,
+                mask_format=self.test_cfg.get('mask_format', 'dense'),
+            )
+        if settings.confidence:
+            self._add_confidences(groups, results_list, counts)
+        return results_list
 
-    def _mask_options(self, by_size: bool) -> MaskOptions:
-        grids = self.test_cfg.get('mask_grids') if by_size else None
-        return MaskOptions(
-            chunk=self.test_cfg.get('mask_chunk'),
-            dtype=self.test_cfg.get('mask_dtype', 'float32'),
-            plan=None if grids is None else GridPlan.of_config(grids, self.mask_head.stage_sizes),
-            confidence=self._wants_confidence(),
-        )
-
-    def mask_probabilities(self, x: tuple[Tensor, ...], rois: Tensor, labels: Tensor) -> Tensor:
-        """Fused mask probabilities of any RoIs, all on the finest stage's grid.
-
-        Args:
-            x, rois, labels: As in ``fused_masks``.
-
-        Returns:
-            Tensor[N, 1, S, S] in fp32.
-        """
-        return self.fused_masks(x, rois, labels, by_size=False)[0].logits.sigmoid()
+    def _add_confidences(
+        self, groups: list[FusedMasks], results_list: InstanceList, counts: list[int]
+    ) -> None:
+        confidences = groups[0].logits.new_zeros(sum(counts))  # (N,), in the order of the RoIs
+        for group in groups:
+            confidences[group.indices] = group.confidences
+        for results, part in zip(results_list, confidences.split(counts)):
+            results.boundary_confidences = part
+        if self.test_cfg.get('boundary_maps'):
+            maps = _as_grids(groups, [group.agreement for group in groups]).split(counts)
+            for results, grids in zip(results_list, maps):
+                results.boundary_maps = grids.as_list()
 
 
-def _grids(groups: list[FusedMasks], maps: list[Tensor]) -> MaskGrids:
-    """One-channel maps of the groups, Tensor[n, 1, S, S] each, in the form that masks leave in."""
-    return MaskGrids([GridGroup(group.places, m[:, 0]) for group, m in zip(groups, maps)])
+def _as_grids(groups: list[FusedMasks], maps: list[Tensor]) -> MaskGrids:
+    """Gather one-channel maps of the groups, Tensor[n, 1, S, S] each."""
+    return MaskGrids([GridGroup(group.indices, m[:, 0]) for group, m in zip(groups, maps)])
+
+
+def in_fp32(x: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Cast a pyramid, Tensor[B, C, h_i, w_i] per level: mmcv's RoIAlign has no bf16 on a CPU."""
+    return tuple(level.float() for level in x)
 
 
 @MODELS.register_module(name=['RefineRoIHead', 'SimpleRefineRoIHead'])
@@ -267,20 +272,7 @@ class RefineRoIHead(FineMaskMixin, StandardRoIHead):
     """``StandardRoIHead`` with a RefineMask head; arguments as in both bases."""
 
     def _bbox_forward(self, x: tuple[Tensor, ...], rois: Tensor) -> dict:
-        return super()._bbox_forward(tuple(level.float() for level in x), rois)
-
-    def _mask_forward(self, x: tuple[Tensor, ...], rois: Tensor) -> dict:
-        return self.fine_mask_forward(x, rois)
-
-    def mask_loss(
-        self,
-        x: tuple[Tensor, ...],
-        sampling_results: list[SamplingResult],
-        bbox_feats: Tensor,
-        batch_gt_instances: InstanceList,
-    ) -> dict:
-        """Losses of the mask branch; box features are not used."""
-        return self.fine_mask_loss(x, sampling_results, batch_gt_instances)
+        return super()._bbox_forward(in_fp32(x), rois)
 
 
 @MODELS.register_module()
@@ -290,13 +282,19 @@ class CascadeRefineRoIHead(FineMaskMixin, CascadeRoIHead):
     ``mask_head`` and ``mask_roi_extractor`` are single configs, not one per stage.
     """
 
-    def _bbox_forward(self, stage: int, x: tuple[Tensor, ...], rois: Tensor) -> dict:
-        return super()._bbox_forward(stage, tuple(level.float() for level in x), rois)
+    # stock cascades hand the stage to every method, other RoI heads do not
 
-    def _mask_forward(self, stage: int, x: tuple[Tensor, ...], rois: Tensor) -> dict:
-        return self.fine_mask_forward(x, rois)
+    def _bbox_forward(
+        self, stage: int, x: tuple[Tensor, ...], rois: Tensor, *args: Any, **kwargs: Any
+    ) -> dict:
+        return super()._bbox_forward(stage, in_fp32(x), rois, *args, **kwargs)
 
-    def mask_loss(
+    def _mask_forward(  # type: ignore[override]
+        self, stage: int, x: tuple[Tensor, ...], rois: Tensor, *args: Any, **kwargs: Any
+    ) -> dict:
+        return super()._mask_forward(x, rois)
+
+    def mask_loss(  # type: ignore[override]
         self,
         stage: int,
         x: tuple[Tensor, ...],
@@ -306,5 +304,7 @@ class CascadeRefineRoIHead(FineMaskMixin, CascadeRoIHead):
         """Losses of the mask branch at the last stage, nothing before."""
         if stage < self.num_stages - 1:
             return dict(loss_mask={})
-        results = self.fine_mask_loss(x, sampling_results, batch_gt_instances)
-        return unscaled(results, self.stage_loss_weights[stage])
+        results = super().mask_loss(x, sampling_results, None, batch_gt_instances)
+        # the caller scales all losses of a stage by its weight; the only mask head keeps its own
+        weight = self.stage_loss_weights[stage]
+        return dict(results, loss_mask={k: v / weight for k, v in results['loss_mask'].items()})

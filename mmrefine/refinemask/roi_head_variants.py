@@ -11,8 +11,7 @@ from mmdet.registry import MODELS
 from mmdet.utils import ConfigType, InstanceList
 from torch import Tensor
 
-from .fitting import unscaled
-from .roi_head import CascadeRefineRoIHead, FineMaskMixin, RefineRoIHead
+from .roi_head import CascadeRefineRoIHead, RefineRoIHead
 
 
 @MODELS.register_module()
@@ -33,11 +32,10 @@ class HTCRefineRoIHead(CascadeRefineRoIHead, HybridTaskCascadeRoIHead):
     def _bbox_forward(
         self, stage: int, x: tuple[Tensor, ...], rois: Tensor, semantic_feat: Tensor | None = None
     ) -> dict:
-        feats = tuple(level.float() for level in x)
         semantic = None if semantic_feat is None else semantic_feat.float()
-        return HybridTaskCascadeRoIHead._bbox_forward(self, stage, feats, rois, semantic)
+        return super()._bbox_forward(stage, x, rois, semantic)
 
-    def _mask_forward(
+    def _mask_forward(  # type: ignore[override]
         self,
         stage: int,
         x: tuple[Tensor, ...],
@@ -45,11 +43,11 @@ class HTCRefineRoIHead(CascadeRefineRoIHead, HybridTaskCascadeRoIHead):
         semantic_feat: Tensor | None = None,
         training: bool = True,
     ) -> dict:
-        results = self.fine_mask_forward(x, rois)
-        # the caller averages a list of predictions
+        results = super()._mask_forward(stage, x, rois)
+        # outside of training the caller averages a list of predictions
         return results if training else dict(results, mask_preds=[results['mask_preds']])
 
-    def mask_loss(
+    def mask_loss(  # type: ignore[override]
         self,
         stage: int,
         x: tuple[Tensor, ...],
@@ -73,19 +71,14 @@ class HTCRefineRoIHead(CascadeRefineRoIHead, HybridTaskCascadeRoIHead):
 
 
 @MODELS.register_module()
-class SparseRefineRoIHead(FineMaskMixin, SparseRoIHead):
+class SparseRefineRoIHead(CascadeRefineRoIHead, SparseRoIHead):
     """``SparseRoIHead`` (Sparse R-CNN, QueryInst) with one RefineMask head on the final boxes.
 
     QueryInst's own mask heads, whose filters come from the queries, are replaced: the class of a
     box, not its query, tells the RefineMask head what to segment.
     """
 
-    def _mask_forward(
-        self, stage: int, x: tuple[Tensor, ...], rois: Tensor, attn_feats: Tensor | None = None
-    ) -> dict:
-        return self.fine_mask_forward(x, rois)
-
-    def mask_loss(
+    def mask_loss(  # type: ignore[override]
         self,
         stage: int,
         x: tuple[Tensor, ...],
@@ -94,10 +87,8 @@ class SparseRefineRoIHead(FineMaskMixin, SparseRoIHead):
         rcnn_train_cfg: ConfigType,
     ) -> dict:
         """Losses of the boxes that the last stage matched, nothing before."""
-        if stage < self.num_stages - 1:
-            return dict(loss_mask={})
-        results = self.fine_mask_loss(x, bbox_results['sampling_results'], batch_gt_instances)
-        return unscaled(results, self.stage_loss_weights[stage])
+        sampling_results = bbox_results['sampling_results']
+        return super().mask_loss(stage, x, sampling_results, batch_gt_instances)
 
     def predict_mask(
         self,

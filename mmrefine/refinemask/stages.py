@@ -1,24 +1,110 @@
 """Semantic fusion stages: double the grid, halve the width, mix in fine-grained features.
 
-Paper: RefineMask (CVPR 2021), section 3.2. Origin: ``SFMStage`` and ``SimpleSFMStage`` of the
-authors' repository; parameter names are theirs, so that their weights load by identity.
+Paper: RefineMask (CVPR 2021), section 3.2. Origin: ``SFMStage``, ``SimpleSFMStage`` and the fusion
+blocks of the authors' ``refine_mask_head.py``; parameter names are theirs, so that their weights
+load by identity.
 
-Shapes: B images, N RoIs, C channels of the stage, S side of its grid, K classes, H, W of the
-stride-4 map.
+Shapes: B images, N RoIs, C channels of the stage, S side of its grid, D channels and H, W size of
+the semantic map.
 """
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from mmcv.cnn import build_upsample_layer
+from mmcv.cnn import ConvModule, build_upsample_layer
 from mmdet.registry import MODELS
 from mmengine.model import BaseModule, kaiming_init
 from torch import Tensor, nn
 
-from mmrefine.layers import (
-    ClassLogits,
-    point_roi_align,
-    roi_align,
-)
+from mmrefine.layers import ClassLogits, point_roi_align, roi_align
+
+
+def plan_classes(
+    stage_num_classes: int | Sequence[int | None] | None, num_classes: int | None, stages: int
+) -> tuple[list[int], int]:
+    """Number of classes of each stage, and of the detector.
+
+    Args:
+        stage_num_classes: One number for all stages or one per stage; 1 is class-agnostic, None
+            follows ``num_classes``.
+        num_classes: Classes of the detector; by default the largest entry of ``stage_num_classes``.
+        stages: Number of predictions.
+
+    Raises:
+        ValueError: A stage has neither 1 nor ``num_classes`` classes.
+    """
+    if stage_num_classes is None or isinstance(stage_num_classes, int):
+        stage_num_classes = [stage_num_classes] * stages
+    if len(stage_num_classes) != stages:
+        raise ValueError(
+            f'stage_num_classes has {len(stage_num_classes)} entries for {stages} stages: give '
+            'one per stage, or one number'
+        )
+    if num_classes is None:
+        num_classes = max((k for k in stage_num_classes if k is not None), default=80)
+    plan = [num_classes if k is None else k for k in stage_num_classes]
+    if not set(plan) <= {1, num_classes}:
+        raise ValueError(
+            f'stage_num_classes {list(stage_num_classes)} does not fit num_classes={num_classes} '
+            'of the box head: '
+            f'each entry must be {num_classes} (or None) or 1 (class-agnostic)'
+        )
+    return plan, num_classes
+
+
+@MODELS.register_module()
+class MultiBranchFusion(BaseModule):
+    """Sum 3x3 convolutions of several dilations and merge them by a 1x1 convolution without
+    activation.
+
+    Args:
+        channels: Width of input and output.
+        dilations: One branch per entry.
+        conv_cfg: Convolution layer, as in mmcv; None is ``Conv2d``.
+        norm_cfg: Normalisation after every convolution; None (the published weights) uses a bias
+            instead.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        dilations: Sequence[int] = (1, 3, 5),
+        conv_cfg: dict | None = None,
+        norm_cfg: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if not dilations:
+            raise ValueError('dilations must name at least one branch, e.g. (1, 3, 5)')
+        layers = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg)
+        self.branches = [f'dilation_conv_{i + 1}' for i in range(len(dilations))]
+        for name, dilation in zip(self.branches, dilations):
+            conv = ConvModule(channels, channels, 3, padding=dilation, dilation=dilation, **layers)
+            self.add_module(name, conv)
+        self.merge_conv = ConvModule(channels, channels, 1, act_cfg=None, **layers)
+
+    def summed_branches(self, x: Tensor) -> Tensor:
+        """Tensor[N, C, S, S] -> Tensor[N, C, S, S]."""
+        # one after the other: only one branch and the sum are held at a time
+        total = getattr(self, self.branches[0])(x)
+        for name in self.branches[1:]:
+            total = total + getattr(self, name)(x)
+        return total
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tensor[N, C, S, S] -> Tensor[N, C, S, S]."""
+        return self.merge_conv(self.summed_branches(x))
+
+
+@MODELS.register_module()
+class MultiBranchFusionAvg(MultiBranchFusion):
+    """``MultiBranchFusion`` with the spatial mean of the input as one more branch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tensor[N, C, S, S] -> Tensor[N, C, S, S]."""
+        mean = x.mean((2, 3), keepdim=True)  # (N, C, 1, 1), added everywhere
+        return self.merge_conv(self.summed_branches(x) + mean)
 
 
 def build_upsampler(cfg: dict, channels: int) -> nn.Module:
@@ -39,18 +125,18 @@ def build_upsampler(cfg: dict, channels: int) -> nn.Module:
             f'upsample_cfg.scale_factor must be 2 (stages double the grid), got {factor}'
         )
     kind = cfg['type']
-    if kind == 'bilinear':
-        cfg.update(scale_factor=factor, align_corners=cfg.get('align_corners', False))
-    elif kind == 'nearest':
-        cfg.update(scale_factor=factor)
-    elif kind == 'deconv':
+    if kind == 'deconv':
+        # kernel equal to the stride: every output cell is written once
         cfg.update(in_channels=channels, out_channels=channels, kernel_size=factor, stride=factor)
+        return build_upsample_layer(cfg)
+    if kind == 'bilinear':
+        cfg.setdefault('align_corners', False)
     elif kind == 'pixel_shuffle':
         cfg.setdefault('upsample_kernel', 3)
-        cfg.update(in_channels=channels, out_channels=channels, scale_factor=factor)
-    else:
-        cfg.update(channels=channels, scale_factor=factor)
-    return build_upsample_layer(cfg)
+        cfg.update(in_channels=channels, out_channels=channels)
+    elif kind != 'nearest':
+        cfg.update(channels=channels)
+    return build_upsample_layer(dict(cfg, scale_factor=factor))
 
 
 def resize_aligned(x: Tensor, size: int) -> Tensor:
@@ -65,11 +151,11 @@ def double_features(x: Tensor) -> Tensor:
 
 
 class FusionStage(BaseModule):
-    """What both generations of the stage share: its layers and the fusion itself.
+    """Layers and fusion that both generations of the stage share.
 
     Args:
         channels: C, width of the instance features.
-        semantic_channels: Width of the semantic features of the whole image.
+        semantic_channels: D, width of the semantic features of the whole image.
         mask_channels: Mask maps that join the fusion input.
         out_channels: Width of the fused features that leave, masks not counted.
         fusion_cfg: Fusion block, without ``channels``.
@@ -109,25 +195,25 @@ class FusionStage(BaseModule):
 
     def semantic_map(self, semantic: Tensor) -> Tensor:
         """Adapt the semantic features: Tensor[B, D, H, W] -> fp32 Tensor[B, C, H, W]."""
+        # fp32 once for the whole image rather than before the pooling of every chunk of RoIs
         return F.relu(self.semantic_transform_in(semantic), inplace=True).float()
 
     def fuse(self, parts: list[Tensor]) -> Tensor:
         """Fuse maps of one grid: each Tensor[N, *, S, S] -> Tensor[N, out_channels, S, S]."""
-        fused = F.relu(self.fuse_conv[0](torch.cat(parts, dim=1)), inplace=True)
+        fused = torch.cat(parts, dim=1)  # (N, 2C + masks, S, S); the order is that of the weights
+        fused = F.relu(self.fuse_conv[0](fused), inplace=True)  # (N, C, S, S)
         fused = F.relu(self.fuse_conv[1](fused), inplace=True)
         return F.relu(self.fuse_transform_out(fused), inplace=True)
 
 
 class SFMStage(FusionStage):
-    """Stage of the published head: predicts, then fuses features with the instance and the semantic
-    mask.
+    """Stage of the published head: fuses features with the instance and the semantic mask.
 
     Args:
         channels, semantic_channels, fusion_cfg, stride: As in ``FusionStage``.
-        num_classes: K of the prediction; 1 is class-agnostic.
+        num_classes: Classes of ``instance_logits``, the layer of the stage's prediction.
         next_channels: Width of what leaves, both masks included.
         upsample_cfg: See ``build_upsampler``.
-        mask_use_sigmoid: Feed probabilities rather than logits of both masks.
     """
 
     def __init__(
@@ -139,40 +225,41 @@ class SFMStage(FusionStage):
         fusion_cfg: dict,
         upsample_cfg: dict,
         stride: int,
-        mask_use_sigmoid: bool,
     ) -> None:
         super().__init__(channels, semantic_channels, 2, next_channels - 2, fusion_cfg, stride)
-        self.mask_use_sigmoid = mask_use_sigmoid
         self.semantic_transform_out = nn.Conv2d(channels, channels, 1)
         self.instance_logits = ClassLogits(channels, num_classes)
         self.upsample = build_upsampler(upsample_cfg, next_channels - 2)
 
     def forward(
-        self, x: Tensor, semantic_map: Tensor, semantic_mask: Tensor, rois: Tensor, labels: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Predict at S, hand features on at 2S.
+        self,
+        x: Tensor,
+        mask: Tensor,
+        semantic_map: Tensor,
+        semantic_mask: Tensor | None,
+        rois: Tensor,
+    ) -> Tensor:
+        """Fuse at S and hand on at 2S.
 
         Args:
             x: Tensor[N, C, S, S].
+            mask: Tensor[N, 1, S, S], this stage's prediction (probabilities or logits).
             semantic_map: Tensor[B, C, H, W], from ``semantic_map``.
-            semantic_mask: Tensor[B, 1, H, W], foreground map of the images (probabilities or
-                logits).
+            semantic_mask: Tensor[B, 1, H, W], foreground of the images (probabilities or logits).
             rois: Tensor[N, 5], pixels of the network input.
-            labels: LongTensor[N].
 
         Returns:
-            Logits Tensor[N, 1, S, S] and features Tensor[N, next_channels, 2S, 2S].
+            Tensor[N, next_channels, 2S, 2S].
         """
         size, scale = x.shape[-1], 1 / self.stride
-        pooled = roi_align(semantic_map, rois, size, scale).to(x.dtype)
+        pooled = roi_align(semantic_map, rois, size, scale).to(x.dtype)  # (N, C, S, S)
         semantic = F.relu(self.semantic_transform_out(pooled), inplace=True)
-        logits = self.instance_logits(x, labels)
-        mask = logits.sigmoid() if self.mask_use_sigmoid else logits
-        context = roi_align(semantic_mask, rois, size, scale).to(x.dtype)
-        fused = self.fuse([x, semantic, mask, context])
-        fused = F.relu(self.upsample(fused), inplace=True)
-        masks = resize_aligned(torch.cat([mask, context], dim=1), 2 * size)
-        return logits, torch.cat([fused, masks], dim=1)
+        context = roi_align(semantic_mask, rois, size, scale).to(x.dtype)  # (N, 1, S, S)
+        fused = self.fuse([x, semantic, mask, context])  # (N, next - 2, S, S)
+        fused = F.relu(self.upsample(fused), inplace=True)  # (N, next - 2, 2S, 2S)
+        # Parity: masks are resized with aligned corners, features without
+        masks = resize_aligned(torch.cat([mask, context], dim=1), 2 * size)  # (N, 2, 2S, 2S)
+        return torch.cat([fused, masks], dim=1)
 
 
 class SimpleSFMStage(FusionStage):
@@ -199,19 +286,15 @@ class SimpleSFMStage(FusionStage):
             nn.Identity() if upsample_cfg is None else build_upsampler(upsample_cfg, next_channels)
         )
 
-    def forward(self, x: Tensor, logits: Tensor, semantic_map: Tensor, rois: Tensor) -> Tensor:
-        """Hand features on.
-
-        Args:
-            x: Tensor[N, C, S, S].
-            logits: Tensor[N, 1, S, S], prediction of this stage.
-            semantic_map: Tensor[B, C, H, W], from ``semantic_map``.
-            rois: Tensor[N, 5], pixels of the network input.
-
-        Returns:
-            Tensor[N, next_channels, 2S, 2S], or at S without upsampling.
-        """
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor,
+        semantic_map: Tensor,
+        semantic_mask: Tensor | None,
+        rois: Tensor,
+    ) -> Tensor:
+        """As in ``SFMStage`` without ``semantic_mask``; at S if there is no upsampling."""
         semantic = point_roi_align(semantic_map, rois, x.shape[-1], self.stride).to(x.dtype)
-        mask = logits.sigmoid()
-        fused = self.fuse([x, semantic, mask])
-        return self.upsample(torch.cat([fused, mask], dim=1))
+        fused = self.fuse([x, semantic, mask])  # (N, next - 1, S, S)
+        return self.upsample(torch.cat([fused, mask], dim=1))  # (N, next, 2S, 2S)

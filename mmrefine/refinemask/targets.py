@@ -45,39 +45,41 @@ def multi_size_targets(
 def _bitmap_targets(
     boxes: Tensor, gt_inds: Tensor, masks: BitmapMasks, sizes: Sequence[int]
 ) -> list[Tensor]:
-    # the RoI's "image" is its mask: no copy of a mask per RoI
-    planes = torch.from_numpy(masks.masks).to(boxes.device).float()[:, None]
-    rois = torch.cat([gt_inds[:, None].to(boxes.dtype), boxes], dim=1)
+    # every mask is an "image" to pool from, so that none is copied per RoI
+    planes = torch.from_numpy(masks.masks).to(boxes.device).float()[:, None]  # (G, 1, h, w)
+    rois = torch.cat([gt_inds[:, None].to(boxes.dtype), boxes], dim=1)  # (P, 5)
     return [roi_align(planes, rois, size, spatial_scale=1.0) >= 0.5 for size in sizes]
 
 
 def _polygon_targets(
     boxes: np.ndarray, gt_inds: np.ndarray, masks: PolygonMasks, sizes: Sequence[int]
 ) -> list[np.ndarray]:
-    owners = [(n, polygon) for n, g in enumerate(gt_inds) for polygon in masks.masks[g]]
-    if not owners:
+    """Bool array (P, S, S) per size; points of all polygons are moved and scaled at once."""
+    parts = [(n, polygon) for n, g in enumerate(gt_inds) for polygon in masks.masks[g]]
+    if not parts:
         return [np.zeros((len(boxes), s, s), dtype=bool) for s in sizes]
-    roi_of_polygon = np.array([n for n, _ in owners])
-    lengths = np.array([len(polygon) // 2 for _, polygon in owners])
+    roi_of_polygon = np.array([n for n, _ in parts])
+    lengths = np.array([len(polygon) // 2 for _, polygon in parts])
     ends = 2 * np.cumsum(lengths)
     spans = list(zip(ends - 2 * lengths, ends))
-    points = np.concatenate([polygon for _, polygon in owners]).reshape(-1, 2)
+    points = np.concatenate([polygon for _, polygon in parts]).reshape(-1, 2)  # (points, xy)
     roi_of_point = np.repeat(roi_of_polygon, lengths)
     points = points - boxes[roi_of_point, :2].astype(points.dtype)
+    # Parity: mmdet widens boxes to one pixel, and multiplies in the type of the boxes
     sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 1)
     targets = []
     for size in sizes:
-        scale = (size / sides).astype(boxes.dtype)[roi_of_point]
+        scale = (size / sides).astype(boxes.dtype)[roi_of_point]  # (points, xy)
         flat = (points * scale).astype(np.float64).ravel()
         rles = coco_mask.frPyObjects([flat[a:b] for a, b in spans], size, size)
         crops = coco_mask.decode(_merge(rles, roi_of_polygon, len(boxes), size))
-        targets.append(crops.view(bool).transpose(2, 0, 1))  # a view: the decoder's order is kept
+        targets.append(crops.view(bool).transpose(2, 0, 1))  # (S, S, P) -> (P, S, S), a view
     return targets
 
 
-def _merge(rles: list[dict], owner: np.ndarray, count: int, size: int) -> list[dict]:
-    """One RLE per owner: the union of its parts; empty for owners without any."""
-    first = np.searchsorted(owner, np.arange(count + 1))
+def _merge(rles: list[dict], roi: np.ndarray, count: int, size: int) -> list[dict]:
+    """One RLE per RoI: the union of its parts; empty for RoIs without any."""
+    first = np.searchsorted(roi, np.arange(count + 1))
     empty = coco_mask.frPyObjects([np.zeros(6)], size, size)[0]
     merged = []
     for begin, end in zip(first[:-1], first[1:]):
@@ -89,9 +91,7 @@ def _merge(rles: list[dict], owner: np.ndarray, count: int, size: int) -> list[d
 def foreground_union(masks: BitmapMasks | PolygonMasks) -> np.ndarray:
     """Union of all masks of an image: bool array (height, width)."""
     if isinstance(masks, BitmapMasks):
-        return (
-            masks.masks.any(axis=0) if len(masks) else np.zeros((masks.height, masks.width), bool)
-        )
+        return masks.masks.any(axis=0)  # (G, h, w) -> (h, w), false without masks
     polygons = [np.asarray(p, dtype=np.float64) for parts in masks.masks for p in parts]
     if not polygons:
         return np.zeros((masks.height, masks.width), bool)
@@ -120,8 +120,9 @@ def semantic_targets(
     """
     height = max(size[0] * stride, *(masks.height for masks in batch_masks))
     width = max(size[1] * stride, *(masks.width for masks in batch_masks))
-    canvas = np.zeros((len(batch_masks), 1, height, width), dtype=np.uint8)
+    canvas = np.zeros((len(batch_masks), 1, height, width), dtype=np.uint8)  # stride x logits
     for plane, masks in zip(canvas, batch_masks):
         plane[0, : masks.height, : masks.width] = foreground_union(masks)
     planes = torch.from_numpy(canvas).to(device).float()
+    # (B, 1, height, width) -> (B, 1, H, W)
     return F.interpolate(planes, size=size, mode='bilinear', align_corners=False) >= 0.5

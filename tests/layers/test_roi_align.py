@@ -1,12 +1,10 @@
 """RoI pooling against mmcv's operators, its gradients, and what a compiler sees of it."""
 
-import pytest
 import torch
-from mmcv.ops import RoIAlign, SimpleRoIAlign
+from mmcv.ops import SimpleRoIAlign
 from mmcv.ops import roi_align as mmcv_roi_align
-from torch import nn
 
-from mmrefine.layers import RowRoIAlign, point_roi_align, roi_align
+from mmrefine.layers import point_roi_align, roi_align
 
 # inside, partly outside, far outside, without area, one pixel
 ROIS = torch.tensor(
@@ -60,58 +58,3 @@ def test_operator_rules_are_complete() -> None:
         (feats, ROIS, 7, 0.25, 0),
         test_utils=['test_schema', 'test_autograd_registration', 'test_faketensor'],
     )
-
-
-@pytest.mark.parametrize('channels', [3, 40])
-@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
-@pytest.mark.parametrize('samples', [0, 2])
-@pytest.mark.parametrize('count', [0, 5])
-def test_the_layer_stands_in_for_mmcvs(channels, dtype, samples, count) -> None:
-    torch.manual_seed(0)
-    feats = torch.randn(2, channels, 16, 24, dtype=dtype, requires_grad=True)
-    rois = ROIS[:count].to(dtype)
-    ours = RowRoIAlign(7, 0.25, samples)(feats, rois)
-    theirs = RoIAlign(7, 0.25, samples)(feats, rois)
-    assert ours.dtype == dtype
-    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=2e-6)
-    weight = torch.randn_like(ours)
-    torch.testing.assert_close(
-        *(torch.autograd.grad((out * weight).sum(), feats)[0] for out in (ours, theirs))
-    )
-
-
-def test_only_layers_with_the_same_rule_are_replaced() -> None:
-    layers = nn.ModuleList(
-        [
-            RoIAlign(7, 0.25, 2),
-            RoIAlign(7, 0.25, pool_mode='max'),
-            RoIAlign((7, 5), 0.25),
-            RoIAlign(7, 0.25, aligned=False),
-            SimpleRoIAlign(7, 0.25),
-        ]
-    )
-    RowRoIAlign.substitute(layers)
-    assert [type(layer) is RowRoIAlign for layer in layers] == [True, False, False, False, False]
-    assert (layers[0].output_size, layers[0].spatial_scale, layers[0].sampling_ratio) == (
-        (7, 7),
-        0.25,
-        2,
-    )
-
-
-def test_the_layer_keeps_reduced_precision() -> None:
-    torch.manual_seed(0)
-    feats = torch.randn(2, 40, 16, 24).bfloat16()
-    pooled = RowRoIAlign(7, 0.25)(feats, ROIS)
-    assert pooled.dtype == torch.bfloat16
-    exact = mmcv_roi_align(feats.float(), ROIS, 7, 0.25, 0, 'avg', True)
-    torch.testing.assert_close(pooled.float(), exact, rtol=2**-8, atol=1e-5)
-
-
-@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
-@pytest.mark.parametrize('channels', [8, 64])
-def test_layer_takes_either_memory_format(channels: int, dtype: torch.dtype) -> None:
-    feats, rois = torch.randn(2, channels, 20, 26, dtype=dtype), ROIS.to(dtype)
-    layer = RowRoIAlign(7, 0.25)
-    last = feats.to(memory_format=torch.channels_last)
-    torch.testing.assert_close(layer(last, rois), layer(feats, rois))

@@ -10,7 +10,7 @@ from mmengine.structures import InstanceData
 from tiny_refinemask import BOXES, images, sample, tiny_detector
 
 from mmrefine.layers import boundary_map
-from mmrefine.refinemask.confidence import boundary_confidence, stage_agreement
+from mmrefine.refinemask.inference import boundary_confidence, stage_agreement
 
 SURE, NO = 40.0, -40.0
 

@@ -9,7 +9,7 @@ from mmdet.models.data_preprocessors import DetDataPreprocessor
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
-from tiny_refinemask import BOXES, NARROW, images, sample, tiny_detector
+from tiny_refinemask import BOXES, NARROW, images, probabilities, sample, tiny_detector
 
 from mmrefine.masks import to_dense
 
@@ -87,9 +87,9 @@ def test_chunks_change_nothing(chunk: int) -> None:
     x = detector.extract_feat(images(2))
     rois = torch.cat([torch.tensor([[0.0], [1.0], [0.0]]), torch.tensor(BOXES)], 1)
     labels = torch.arange(3)
-    expected = detector.roi_head.mask_probabilities(x, rois, labels)
+    expected = probabilities(detector.roi_head, x, rois, labels)
     detector.roi_head.test_cfg.mask_chunk = chunk
-    actual = detector.roi_head.mask_probabilities(x, rois, labels)
+    actual = probabilities(detector.roi_head, x, rois, labels)
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -97,9 +97,9 @@ def test_reduced_precision_option_nearly_agrees() -> None:
     detector = tiny_detector().eval()
     x = detector.extract_feat(images(2))
     rois = torch.cat([torch.zeros(3, 1), torch.tensor(BOXES)], 1)
-    full = detector.roi_head.mask_probabilities(x, rois, torch.arange(3))
+    full = probabilities(detector.roi_head, x, rois, torch.arange(3))
     detector.roi_head.test_cfg.mask_dtype = 'bfloat16'
-    low = detector.roi_head.mask_probabilities(x, rois, torch.arange(3))
+    low = probabilities(detector.roi_head, x, rois, torch.arange(3))
     assert low.dtype == torch.float32
     assert ((low - full).abs() > 0.1).float().mean() < 0.02
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from mmrefine.refinemask.inference import refine, refined_logits
 from mmrefine.refinemask.losses import BARCrossEntropyLoss, RefineCrossEntropyLoss, training_regions
-from mmrefine.refinemask.refinement import refine, refined_logits
 
 SIZES = (14, 28, 56, 112)
 

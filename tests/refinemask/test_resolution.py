@@ -3,12 +3,11 @@
 import pytest
 import torch
 from mmengine.structures import InstanceData
-from tiny_refinemask import images, sample, tiny_detector, tiny_head
+from tiny_refinemask import fused_masks, images, sample, tiny_detector, tiny_head
 from torch import Tensor
 
 from mmrefine.masks import to_dense
-from mmrefine.refinemask.inference import GridPlan, MaskOptions
-from mmrefine.refinemask.refinement import refined_logits
+from mmrefine.refinemask.inference import GridPlan, InferenceSettings, refined_logits
 
 KINDS = ['RefineMaskHead', 'SimpleRefineMaskHead']
 STAGES = (14, 28, 56, 112)
@@ -79,10 +78,10 @@ def test_impossible_settings_are_refused_before_the_training(options: dict, mess
 
 
 def by_size(head: torch.nn.Module, config: dict, arguments: tuple) -> dict[int, tuple]:
-    """Side of a grid -> places and logits."""
-    options = MaskOptions(chunk=2, plan=GridPlan.of_config(config, head.stage_sizes))
-    groups = head.fused_masks(*arguments, options)
-    return {group.logits.shape[-1]: (group.places, group.logits) for group in groups}
+    """Side of a grid -> indices and logits."""
+    settings = InferenceSettings(chunk=2, plan=GridPlan.of_config(config, head.stage_sizes))
+    groups = head.fused_masks(*arguments, settings)
+    return {group.logits.shape[-1]: (group.indices, group.logits) for group in groups}
 
 
 def sized_inputs() -> tuple[Tensor, ...]:
@@ -103,11 +102,11 @@ def test_a_group_holds_what_the_full_run_has_at_its_stage(kind: str) -> None:
     with torch.no_grad():
         stage_logits, _ = head(*arguments)
         found = by_size(head, {}, arguments)
-    assert {size: places.tolist() for size, (places, _) in found.items()} == {
+    assert {size: indices.tolist() for size, (indices, _) in found.items()} == {
         28: [0, 3], 56: [2, 5], 112: [1, 4, 6],
     }  # fmt: skip
-    for size, (places, logits) in found.items():
-        expected = refined_logits(stage_logits[: STAGES.index(size) + 1])[places]
+    for size, (indices, logits) in found.items():
+        expected = refined_logits(stage_logits[: STAGES.index(size) + 1])[indices]
         torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -134,7 +133,7 @@ def test_a_head_of_two_stages_has_one_grid_and_the_extra_one(kind: str) -> None:
     head = tiny_head(kind, stage_sup_size=[14, 28]).eval()
     with torch.no_grad():
         found = by_size(head, dict(finest=56), sized_inputs())
-    assert {size: places.tolist() for size, (places, _) in found.items()} == {
+    assert {size: indices.tolist() for size, (indices, _) in found.items()} == {
         28: [0, 3], 56: [1, 2, 4, 5, 6],
     }  # fmt: skip
 
@@ -171,10 +170,10 @@ def test_a_fine_enough_plan_changes_nothing() -> None:
     labels = torch.arange(4) % 3
     with torch.no_grad():
         x = detector.extract_feat(images(1))
-        plain = detector.roi_head.fused_masks(x, rois, labels)[0].logits
+        plain = fused_masks(detector.roi_head, x, rois, labels)[0].logits
         detector.roi_head.test_cfg.mask_grids = dict(cells_per_pixel=1e6)
-        (group,) = detector.roi_head.fused_masks(x, rois, labels)
-    assert group.places.tolist() == [0, 1, 2, 3]
+        (group,) = fused_masks(detector.roi_head, x, rois, labels)
+    assert group.indices.tolist() == [0, 1, 2, 3]
     assert torch.equal(group.logits, plain)
 
 
@@ -183,6 +182,6 @@ def test_reduced_precision_goes_with_it() -> None:
     rois = torch.cat([torch.zeros(4, 1), torch.tensor(BOXES)], 1)
     with torch.no_grad():
         x = detector.extract_feat(images(1))
-        groups = detector.roi_head.fused_masks(x, rois, torch.arange(4) % 3)
-    assert [group.places.tolist() for group in groups] == [[0], [3], [1, 2]]
+        groups = fused_masks(detector.roi_head, x, rois, torch.arange(4) % 3)
+    assert [group.indices.tolist() for group in groups] == [[0], [3], [1, 2]]
     assert all(group.logits.dtype == torch.float32 for group in groups)

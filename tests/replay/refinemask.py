@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from mmrefine.layers import boundary_map, point_roi_align, resize_band, roi_align
 from mmrefine.masks import roi_masks, to_dense
+from mmrefine.refinemask.inference import binarise, refine
 from mmrefine.refinemask.losses import BARCrossEntropyLoss, training_regions
-from mmrefine.refinemask.refinement import binarise, refine
 from mmrefine.refinemask.stages import resize_aligned
 from mmrefine.refinemask.targets import multi_size_targets, semantic_targets
 

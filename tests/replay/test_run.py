@@ -10,7 +10,7 @@ import torch
 from locations import ROOT
 
 from mmrefine.layers import boundary
-from mmrefine.refinemask import mask_head, refinement, stages
+from mmrefine.refinemask import inference, mask_head, stages
 from replay import Report, load_golden, refinemask, run, run_directory, run_file
 
 RECORDED = ROOT / 'tests' / 'data' / 'golden'
@@ -121,7 +121,7 @@ def test_wrong_heads_are_detected(monkeypatch, mutation: str) -> None:
             stages, 'build_upsampler', lambda cfg, c: build(dict(cfg, align_corners=True), c)
         )
     elif mutation == 'fusion width':
-        monkeypatch.setattr(refinement, 'FUSION_WIDTH', 2)
+        monkeypatch.setattr(inference, 'FUSION_WIDTH', 2)
     else:
         monkeypatch.setattr(
             stages,

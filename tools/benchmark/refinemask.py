@@ -16,8 +16,8 @@ from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 from mmrefine.layers import ClassLogits, boundary_map, roi_align
+from mmrefine.refinemask.inference import InferenceSettings, binarise
 from mmrefine.refinemask.mask_head import RefineMaskHead
-from mmrefine.refinemask.refinement import binarise
 from mmrefine.refinemask.targets import multi_size_targets
 
 from .harness import Row, compare
@@ -108,11 +108,7 @@ def original_boundary(masks: Tensor, width: int) -> Tensor:
 def _head(classes: int, device: str) -> RefineMaskHead:
     init_default_scope('mmdet')
     torch.manual_seed(0)
-    head = RefineMaskHead(
-        num_classes=classes,
-        loss_cfg=dict(type='RefineCrossEntropyLoss', stage_instance_loss_weight=STAGE_WEIGHTS),
-    )
-    return head.eval().to(device)
+    return RefineMaskHead(num_classes=classes).eval().to(device)
 
 
 def _blobs(size: tuple[int, int]) -> Tensor:
@@ -185,7 +181,7 @@ def mask_head(device: str, quick: bool = False) -> Iterator[Row]:
         yield compare(
             'B1',
             f'mask head, {count} RoIs, {classes} classes, P2 {size[0]}x{size[1]}, fp32',
-            lambda: head.fused_logits(*inputs),
+            lambda: head.fused_masks(*inputs)[0].logits,
             lambda: _chunked_peer(head, inputs),
             device=device,
             tolerance=2e-3,
@@ -203,9 +199,10 @@ def _reduced_precision(device: str) -> Row:
     _fit_logits(head, inputs)
 
     def reduced() -> Tensor:
-        return head.fused_logits(*inputs, dtype='bfloat16')
+        settings = InferenceSettings(dtype='bfloat16')
+        return head.fused_masks(*inputs, settings)[0].logits
 
-    ours, reference = binarise(reduced()), binarise(head.fused_logits(*inputs))
+    ours, reference = binarise(reduced()), binarise(head.fused_masks(*inputs)[0].logits)
     union = (ours | reference).sum((1, 2, 3))
     overlap = (ours & reference).sum((1, 2, 3))
     iou = torch.where(union > 0, overlap / union.clamp(min=1), 1.0)

@@ -13,9 +13,8 @@ from mmengine.registry import init_default_scope
 from torch import Tensor
 
 from mmrefine.layers import roi_align
-from mmrefine.refinemask.inference import GridPlan, MaskOptions
+from mmrefine.refinemask.inference import FIRST_FUSED, GridPlan, InferenceSettings, refine
 from mmrefine.refinemask.mask_head import RefineMaskHead
-from mmrefine.refinemask.refinement import FIRST_FUSED, refine
 
 from .harness import Row, compare
 from .refinemask import FINE_MAP
@@ -68,8 +67,7 @@ def _scene(
 
 def by_size(head: RefineMaskHead, inputs: tuple[Tensor, ...], plan: GridPlan) -> list[Tensor]:
     """Fused logits of each grid in use, coarse to fine."""
-    feats, fine, rois, labels = inputs
-    groups = head.fused_masks(feats, fine, rois, labels, MaskOptions(CHUNK, plan=plan))
+    groups = head.fused_masks(*inputs, InferenceSettings(CHUNK, plan=plan))
     return [group.logits for group in groups]
 
 
@@ -81,7 +79,7 @@ def all_stages(head: RefineMaskHead, inputs: tuple[Tensor, ...], plan: GridPlan)
     fused: list[list[Tensor]] = [[] for _ in plan.sizes]
     chunks = zip(*(x.split(CHUNK) for x in (feats, rois, labels, choice)))
     for chunk_feats, chunk_rois, chunk_labels, chosen in chunks:
-        stage_logits = head.refine(chunk_feats, semantic, chunk_rois, chunk_labels)
+        stage_logits = head.instance_path(chunk_feats, *semantic, chunk_rois, chunk_labels)
         current = stage_logits[FIRST_FUSED].float()
         for index, logits in enumerate(stage_logits[FIRST_FUSED:]):
             current = refine(current, logits) if index else current

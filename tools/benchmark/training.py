@@ -177,10 +177,11 @@ def original_mask_loss(
     roi_head: nn.Module,
     x: tuple[Tensor, ...],
     sampling_results: list[SamplingResult],
+    bbox_feats: Tensor,
     batch_gt_instances: InstanceList,
 ) -> dict:
     """Losses of RefineMask's branch as the original computes them; arguments and result as in
-    ``RefineRoIHead.fine_mask_loss``."""
+    ``RefineRoIHead.mask_loss``."""
     head = roi_head.mask_head
     rois = bbox2roi([result.pos_priors for result in sampling_results])
     labels = torch.cat([result.pos_gt_labels for result in sampling_results])
@@ -240,9 +241,9 @@ def against_original(config: str, classes: int, batch: Batch, device: str) -> li
     roi_head = ours.model.roi_head
 
     def peer() -> dict[str, Tensor]:
-        roi_head.fine_mask_loss = partial(original_mask_loss, roi_head)
+        roi_head.mask_loss = partial(original_mask_loss, roi_head)
         found = ours()
-        del roi_head.fine_mask_loss
+        del roi_head.mask_loss
         return found
 
     case = f'RefineMask training step, {batch}, {classes} classes'
