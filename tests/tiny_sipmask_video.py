@@ -8,7 +8,7 @@ from mmdet.structures import TrackDataSample
 from tiny_sipmask import CHANNELS, NORM, sample, tiny_config
 
 from mmrefine.sipmask.video.detector import SipMaskVIS
-from mmrefine.sipmask.video.memory import Detections
+from mmrefine.sipmask.video.tracker import FrameObjects
 
 
 def tiny_video_config(tracker: dict | None = None, **options: Any) -> dict:
@@ -64,10 +64,12 @@ def pictures(count: int, size: tuple[int, int] = (128, 160), seed: int = 1) -> t
     return torch.randn(1, count, 3, *size, generator=generator)
 
 
-def found(boxes: list, embeds: list, labels: list | None = None, score: float = 0.9) -> Detections:
-    """Detections of one frame, best first."""
+def found(
+    boxes: list, embeds: list, labels: list | None = None, score: float = 0.9
+) -> FrameObjects:
+    """FrameObjects of one frame, best first."""
     count = len(boxes)
-    return Detections(
+    return FrameObjects(
         torch.tensor(boxes, dtype=torch.float32).view(count, 4),
         torch.linspace(score, score / 2, max(count, 1))[:count],
         torch.tensor(labels or [0] * count, dtype=torch.long),

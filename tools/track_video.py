@@ -14,11 +14,9 @@ from mmengine.structures import InstanceData
 from mmengine.utils import ProgressBar
 
 import mmrefine  # noqa: F401  (registers the components)
+from mmrefine.apis.video import Clip, FrameWriter, VideoSegmenter, draw_tracks, track_clip
 from mmrefine.results.files import refuse_overwriting
-from mmrefine.sipmask.video.drawing import draw_objects
-from mmrefine.sipmask.video.frames import Clip, FrameWriter
-from mmrefine.sipmask.video.inference import VideoSegmenter, track_clip
-from mmrefine.sipmask.video.results import TrackFile
+from mmrefine.results.track_file import TrackFile
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -74,9 +72,8 @@ def run(
             print(f'\nframe {number} cannot be read: left out', file=sys.stderr)
         else:
             seen.update(objects.instances_id.tolist())
-            writer.write(
-                number, draw_objects(image, objects[objects.scores > score], segmenter.classes)
-            )
+            shown = objects[objects.scores > score]
+            writer.write(number, draw_tracks(image, shown, segmenter.classes))
         bar.update()
 
     try:

@@ -18,7 +18,7 @@ from mmrefine.refinemask.inference import refined_logits
 from mmrefine.refinemask.mask_head import MultiStageMaskHead
 from mmrefine.sharpmask.detector import DeepMask
 from mmrefine.sharpmask.roi_mask_head import SharpMaskHead
-from mmrefine.sipmask.cells import cell_index
+from mmrefine.sipmask.assembly import cell_index
 from mmrefine.sipmask.detector import SipMask
 from mmrefine.sipmask.mask_head import SCORING_SIDE
 

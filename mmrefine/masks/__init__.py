@@ -7,7 +7,7 @@ from .crops import boxed_masks_to_rle
 from .formats import check_format, roi_masks
 from .geometry import output_size, scale_factors
 from .grids import GridGroup, MaskGrids
-from .maps import map_masks_to_rle
+from .maps import map_masks, map_masks_to_rle
 from .rle import encode, to_dense
 from .roi import roi_masks_to_rle
 
@@ -17,6 +17,7 @@ __all__ = [
     'boxed_masks_to_rle',
     'check_format',
     'encode',
+    'map_masks',
     'map_masks_to_rle',
     'output_size',
     'roi_masks',

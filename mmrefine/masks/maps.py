@@ -4,20 +4,53 @@ Shapes:   N instances, Hm x Wm cells of the map, h x w output image.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .formats import check_format
 from .resize import Resize
-from .rle import RLE, toggles_to_rle
+from .rle import RLE, to_dense, toggles_to_rle
 from .tiles import Tile, TileBatch
 from .trace import CHUNK, POINTS, Toggles, rounding_error
 
 
+def map_masks(
+    maps: Tensor | Sequence[Tensor],
+    resized_size: tuple[float, float],
+    image_size: tuple[int, int],
+    threshold: float,
+    mask_format: str = 'dense',
+    device: torch.device | None = None,
+    **crops: Any,
+) -> Tensor | list[RLE]:
+    """Resize soft masks of a whole image bilinearly and threshold them.
+
+    Args:
+        maps: Tensor[N, Hm, Wm], or crops of such maps.
+        resized_size: ``(h, w)`` of the whole map in pixels of the output image.
+        image_size: ``(h, w)`` of the output image.
+        threshold: A pixel belongs to the mask where its value is above this.
+        mask_format: ``'dense'`` or ``'rle'``.
+        device: Where dense masks go; default: the CPU.
+        crops: ``offsets``, ``map_size``, ``outside`` and the rest, see ``map_masks_to_rle``.
+
+    Returns:
+        BoolTensor[N, h, w] or N RLEs.
+
+    Raises:
+        ValueError: As ``map_masks_to_rle``, or an unknown format.
+    """
+    check_format(mask_format)
+    rles = map_masks_to_rle(maps, resized_size, image_size, threshold, **crops)
+    return rles if mask_format == 'rle' else to_dense(rles, image_size, device or 'cpu')
+
+
 def map_masks_to_rle(
     maps: Tensor | Sequence[Tensor],
-    resized_size: tuple[int, int],
+    resized_size: tuple[float, float],
     image_size: tuple[int, int],
     threshold: float,
     *,
@@ -32,13 +65,11 @@ def map_masks_to_rle(
 
     The map covers the padded network input. It is resized as a whole to ``resized_size``, then the
     top left ``image_size`` part is kept; where the resized map is smaller the mask is empty.
-    SipMask: ``resized_size`` is the floored size of its section on scales, threshold 0.4.
-    EmbedMask: ceiled size, threshold 0.5 on probabilities or ln 0.53 on logarithms with
-    ``outside=-10``.
 
     Args:
         maps: Tensor[N, Hm, Wm] of soft masks; or, to save memory, N crops Tensor[hc, wc] of it.
-        resized_size: ``(h, w)`` that the whole map is resized to, in pixels of the output image.
+        resized_size: ``(h, w)`` that the whole map is resized to, in pixels of the output image;
+            fractional for an exact scale, see ``Resize``.
         image_size: ``(h, w)`` of the output image.
         threshold: A pixel belongs to the mask where its value is above this.
         strict: Compare with ``>``; otherwise with ``>=``.

@@ -3,6 +3,10 @@
 Shapes:   Hm x Wm cells of the map, h x w resized map, Q pixels.
 """
 
+import math
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,7 +20,9 @@ class Resize:
 
     Args:
         map_size: ``(Hm, Wm)``.
-        resized_size: ``(h, w)`` in pixels.
+        resized_size: ``(h, w)`` of the whole map in pixels. A fractional size keeps the exact scale
+            and drops the pixel that the map covers in part, as ``interpolate`` with
+            ``scale_factor`` does; it excludes ``align_corners``.
         align_corners: As in ``torch.nn.functional.interpolate``.
         device: Where to compute.
     """
@@ -24,19 +30,22 @@ class Resize:
     def __init__(
         self,
         map_size: tuple[int, int],
-        resized_size: tuple[int, int],
+        resized_size: tuple[float, float],
         align_corners: bool,
         device: torch.device,
     ) -> None:
         self.map_size = map_size
-        self.resized_size = resized_size
+        self.exact_size = resized_size
+        # 76.999... pixels are 77 whose scale was rounded.
+        self.resized_size = tuple(math.floor(side * (1 + 1e-12)) for side in resized_size)
+        self.fractional = self.resized_size != tuple(resized_size)
         self.align_corners = align_corners
         self.places = [self._places(axis, device) for axis in (0, 1)]
         self.evens = [self._even_weights(axis, device) for axis in (0, 1)]
 
     def steps(self, axis: int) -> tuple[float, float]:
         """Pixels per map cell, and the (fractional) pixel at the centre of cell 0."""
-        cells, pixels = self.map_size[axis], self.resized_size[axis]
+        cells, pixels = self.map_size[axis], self.exact_size[axis]
         if self.align_corners:
             return (pixels - 1) / max(cells - 1, 1), 0.0
         step = pixels / cells
@@ -49,7 +58,7 @@ class Resize:
         if self.align_corners:
             place = index * ((cells - 1) / max(pixels - 1, 1))
         else:
-            place = (index + 0.5) * (cells / pixels) - 0.5
+            place = (index + 0.5) * (cells / self.exact_size[axis]) - 0.5
         return place.clamp(0, cells - 1).float()
 
     def _even_weights(self, axis: int, device: torch.device) -> Tensor:
@@ -57,20 +66,23 @@ class Resize:
         pattern = 1.0 - torch.arange(self.map_size[axis], device=device) % 2
         # Small outputs are resized by another kernel, so the probe must be small exactly then.
         other = 1 if sum(self.resized_size) <= 128 else 128
-        shape, size = [1, 1, 1, 1], [other, other]
-        shape[2 + axis], size[axis] = len(pattern), self.resized_size[axis]
-        probe = F.interpolate(
-            pattern.view(shape), size=size, mode='bilinear', align_corners=self.align_corners
-        )
-        return probe[0, 0].select(1 - axis, 0)
+        shape: list[int] = [1, 1]
+        size: list[float] = [other, other]
+        shape[axis], size[axis] = len(pattern), self.exact_size[axis]
+        return self._interpolate(pattern.view(shape), size).select(1 - axis, 0)
 
     def __call__(self, cells: Tensor) -> Tensor:
         """Resize one map: Tensor[Hm, Wm] -> Tensor[h, w]."""
+        return self._interpolate(cells, self.exact_size)
+
+    def _interpolate(self, cells: Tensor, size: Sequence[float]) -> Tensor:
+        """Resize Tensor[H, W] to a size in pixels, fractional or not, by the operator."""
+        target: dict[str, Any] = {'size': [int(side) for side in size]}
+        if self.fractional:
+            scale = [side / cell * (1 + 1e-12) for side, cell in zip(size, cells.shape)]
+            target = {'scale_factor': scale}
         return F.interpolate(
-            cells[None, None],
-            size=self.resized_size,
-            mode='bilinear',
-            align_corners=self.align_corners,
+            cells[None, None], mode='bilinear', align_corners=self.align_corners, **target
         )[0, 0]
 
     def neighbours(self, axis: int, pixel: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -64,7 +64,7 @@ class FeatureAlign(BaseModule):
         in float32 under autocast: half precision would round the sampling positions.
         """
         with torch.autocast(features.device.type, enabled=False):
-            offset = self.conv_offset(ltrb.detach().float())
+            offset = self.conv_offset(ltrb.detach().float())  # (B, 72, H, W)
             features = deform_conv(features.float(), offset, self.conv_adaption.weight)
             if self.adaption_bias is not None:
                 features = features + self.adaption_bias[:, None, None]
@@ -76,8 +76,9 @@ class FeatureAlign(BaseModule):
 def deform_conv(features: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
     """mmcv's deformable 3x3 convolution with padding 1, visible to ``torch.compile``.
 
-    ``mmcv.ops.DeformConv2d`` is opaque to a compiler; these are its kernels as one operator with
-    shape and gradient rules. Maps smaller than the kernel and any batch size are accepted.
+    ``mmcv.ops.DeformConv2d`` is opaque to compilers and tracers; these are its kernels as one
+    operator with shape and gradient rules. Maps smaller than the kernel and any batch size are
+    accepted.
 
     Args:
         features: Tensor[B, C, H, W], float32.
@@ -87,69 +88,36 @@ def deform_conv(features: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
     Returns:
         Tensor[B, C, H, W].
     """
-    if features.device.type == 'cpu' and len(features):
-        return _sampled_conv(features, offset, weight)
-    height, width = features.shape[-2:]
+    return _deform_conv(features, offset, weight)
+
+
+def _padded(*maps: Tensor) -> list[Tensor]:
+    """Pad maps Tensor[B, *, H, W] with zeros to the side of the kernel, which mmcv demands."""
+    height, width = maps[0].shape[2:]
     pad = (0, max(KERNEL - width, 0), 0, max(KERNEL - height, 0))
-    output = _deform_conv(F.pad(features, pad), F.pad(offset, pad), weight)
-    return output[..., :height, :width]
+    return [F.pad(one, pad).contiguous() for one in maps]
 
 
-def _sampled_conv(features: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
-    """The same convolution by ``grid_sample`` and one product, for learning on a CPU.
-
-    mmcv's CPU kernels walk pixel by pixel and took more than half of a training step. Values and
-    gradients are theirs: positions a full cell outside the map read 0 and give no gradient, and
-    sides padded to powers of two keep positions on cell centres exact, where the slope jumps.
-    """
-    images, _, height, width = features.shape
-    offset = offset.reshape(images, GROUPS, KERNEL**2, 2, height, width)
-    taps = torch.arange(KERNEL, device=features.device, dtype=features.dtype) - KERNEL // 2
-    ys = torch.arange(height, device=features.device, dtype=features.dtype)[:, None]
-    xs = torch.arange(width, device=features.device, dtype=features.dtype)
-    y = offset[:, :, :, 0] + taps.repeat_interleave(KERNEL)[:, None, None] + ys
-    x = offset[:, :, :, 1] + taps.repeat(KERNEL)[:, None, None] + xs
-    reached = (y > -1) & (y < height) & (x > -1) & (x < width)
-    full_height, full_width = (1 << (side - 1).bit_length() for side in (height, width))
-    grid = torch.stack(((2 * x + 1) / full_width - 1, (2 * y + 1) / full_height - 1), dim=-1)
-    grid = torch.where(reached[..., None], grid, -9.0)
-    padded = F.pad(features, (0, full_width - width, 0, full_height - height))
-    columns = F.grid_sample(
-        padded.reshape(images * GROUPS, -1, full_height, full_width),
-        grid.reshape(images * GROUPS, KERNEL**2 * height, width, 2),
-        align_corners=False,
-    )
-    columns = columns.reshape(images, weight[0].numel(), height * width)
-    return (weight.flatten(1) @ columns).view(images, len(weight), height, width)
-
-
-def _geometry(features: Tensor) -> dict[str, int]:
-    sides = {'kW': KERNEL, 'kH': KERNEL, 'dW': 1, 'dH': 1, 'padW': 1, 'padH': 1}
-    # The kernels take slices of equal length of the batch.
-    images_at_once = math.gcd(len(features), 32)
-    return sides | {
-        'dilationW': 1,
-        'dilationH': 1,
-        'group': 1,
-        'deformable_group': GROUPS,
-        'im2col_step': images_at_once,
-    }
+def _settings(features: Tensor) -> dict[str, int]:
+    """Arguments that all kernels share."""
+    return {
+        'kW': KERNEL, 'kH': KERNEL, 'dW': 1, 'dH': 1, 'padW': 1, 'padH': 1,
+        'dilationW': 1, 'dilationH': 1, 'group': 1, 'deformable_group': GROUPS,
+        # The kernels take slices of equal length of the batch.
+        'im2col_step': math.gcd(len(features), 32),
+    }  # fmt: skip
 
 
 @torch.library.custom_op('mmrefine::deform_conv3x3', mutates_args=())
 def _deform_conv(features: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
-    output = features.new_empty(len(features), len(weight), *features.shape[2:])
-    if len(features):
-        _kernels.deform_conv_forward(
-            features.contiguous(),
-            weight.contiguous(),
-            offset.contiguous(),
-            output,
-            features.new_empty(0),
-            features.new_empty(0),
-            **_geometry(features),
-        )
-    return output
+    height, width = features.shape[2:]
+    x, shifts = _padded(features, offset)
+    output = x.new_empty(len(x), len(weight), *x.shape[2:])
+    if len(x):
+        columns, ones = x.new_empty(0), x.new_empty(0)
+        weight = weight.contiguous()
+        _kernels.deform_conv_forward(x, weight, shifts, output, columns, ones, **_settings(x))
+    return output[..., :height, :width].contiguous()
 
 
 @_deform_conv.register_fake
@@ -161,27 +129,31 @@ def _(features: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
 def _deform_conv_backward(
     grad: Tensor, features: Tensor, offset: Tensor, weight: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    grad, features, offset, weight = (
-        tensor.contiguous() for tensor in (grad, features, offset, weight)
-    )
-    grads = tuple(torch.zeros_like(tensor) for tensor in (features, offset, weight))
-    if len(features):
-        geometry = _geometry(features)
-        columns, ones = features.new_empty(0), features.new_empty(0)
+    height, width = features.shape[2:]
+    grad, x, shifts = _padded(grad, features, offset)
+    weight = weight.contiguous()
+    grad_x, grad_shifts, grad_weight = (torch.zeros_like(one) for one in (x, shifts, weight))
+    if len(x):
+        columns, ones = x.new_empty(0), x.new_empty(0)
         _kernels.deform_conv_backward_input(
-            features, offset, grad, grads[0], grads[1], weight, columns, **geometry
+            x, shifts, grad, grad_x, grad_shifts, weight, columns, **_settings(x)
         )
         _kernels.deform_conv_backward_parameters(
-            features, offset, grad, grads[2], columns, ones, scale=1, **geometry
+            x, shifts, grad, grad_weight, columns, ones, scale=1, **_settings(x)
         )
-    return grads
+    grads = (one[..., :height, :width].contiguous() for one in (grad_x, grad_shifts))
+    return *grads, grad_weight
 
 
 @_deform_conv_backward.register_fake
 def _(
     grad: Tensor, features: Tensor, offset: Tensor, weight: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return tuple(tensor.new_empty(tensor.shape) for tensor in (features, offset, weight))
+    return (
+        features.new_empty(features.shape),
+        offset.new_empty(offset.shape),
+        weight.new_empty(weight.shape),
+    )
 
 
 def _save(ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output: Tensor) -> None:

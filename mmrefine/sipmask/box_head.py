@@ -34,7 +34,7 @@ from mmrefine.fcos import (
 from mmrefine.fcos.head import GROUP_NORM
 
 from .align import FeatureAlign
-from .scales import image_scale
+from .postprocess import image_scale
 
 
 class SipMaskOutputs(NamedTuple):
@@ -77,7 +77,7 @@ class SipMaskBBoxHead(FCOSHeadBase):
     another word for 'greedy', so that stock settings serve. For released
     weights: ``candidates='pairs'`` ranks (point, class) pairs and ``score_sqrt`` takes the root of
     the score (benchmark), ``clip_offset=1`` clips to the last pixel index, ``nms_in_original``
-    suppresses in original-image pixels, ``scale`` and ``scale_limits`` see ``scales.image_scale``.
+    suppresses in original-image pixels, ``scale`` and ``scale_limits`` see ``postprocess``.
     """
 
     def __init__(
@@ -257,7 +257,7 @@ def _select(
     nms, limit = cfg['nms'], cfg['max_per_img']
     kind = 'greedy' if nms['type'] == 'nms' else nms['type']
     if cfg.get('nms_in_original', False):
-        x, y = image_scale(meta, cfg.get('scale', 'exact'), cfg.get('scale_limits'))
+        x, y = image_scale(meta, cfg)
         boxes = boxes / boxes.new_tensor((x, y, x, y))
     if kind not in ('greedy', 'fast'):
         raise ValueError(f"unknown nms type {kind!r}: use 'greedy' (or 'nms') or 'fast'")

@@ -49,9 +49,17 @@ class SipMask(SingleStageInstanceSegmentor):
         data_preprocessor: OptConfigType = None,
         init_cfg: MultiConfig | None = None,
     ) -> None:
-        mask_head.setdefault('num_classes', bbox_head['num_classes'])
+        # The base class writes into the configs, which belong to the caller: it gets copies.
+        mask_head = {'num_classes': bbox_head['num_classes'], **mask_head}
         super().__init__(
-            backbone, neck, bbox_head, mask_head, train_cfg, test_cfg, data_preprocessor, init_cfg
+            backbone,
+            neck,
+            dict(bbox_head),
+            mask_head,
+            train_cfg,
+            test_cfg,
+            data_preprocessor,
+            init_cfg,
         )
         require_agreement(self.bbox_head, self.mask_head)
         # Authors' files load as they are, also through ``load_from``.

@@ -19,12 +19,15 @@ from mmengine.model import BaseModule
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from .assembly import region_logits, region_maps, region_values
-from .cells import Regions, split_boxes
-from .losses import mask_iou_loss, mask_iou_target, weighted_mask_loss
-from .predict import InstanceMasks
-from .samples import select_samples
-from .targets import half_masks
+from .assembly import BoxPixels, pixel_logits, pixel_values, split_boxes
+from .losses import (
+    half_masks,
+    mask_iou_loss,
+    mask_iou_target,
+    select_samples,
+    weighted_mask_loss,
+)
+from .postprocess import output_boxes, output_masks
 
 SCORING_WIDTHS = (1, 16, 16, 16, 32, 64, 128)
 SCORING_SIDE = 127
@@ -46,13 +49,13 @@ class SipMaskHead(BaseModule):
             box.
         image_masks: Parity: the benchmark generation halves masks of the unpadded image, whose last
             odd row and column then stretch the rest; by default they are padded first.
-        sampling: Options of ``samples.select_samples``.
+        sampling: Options of ``losses.select_samples``.
         halve_above: Parity: the benchmark generation halves a mask loss above 1; None does not.
         loss_weight: Factor of the mask loss.
         score_loss_weight: Factor of the mask-IoU loss.
         train_cfg: Unused; mmdet passes it.
         test_cfg: ``mask_thr`` (strictly above, 0.4), ``mask_format='dense' | 'rle'``, and
-            ``scale``, ``scale_limits``, ``box_export_offset``, see ``predict.InstanceMasks``.
+            ``scale``, ``scale_limits``, ``box_export_offset``, see ``postprocess``.
         init_cfg: Defaults to N(0, 0.01) for the basis branch.
 
     Raises:
@@ -118,13 +121,12 @@ class SipMaskHead(BaseModule):
             F.interpolate(level, size=size, mode='bilinear', align_corners=False)
             for level in features[1:]
         ]
-        fuse = self.conv_fuse
-        basis = F.relu(fuse(torch.cat(joined, dim=1)))
-        basis = F.relu(self.conv_basis(basis))
+        fused = F.relu(self.conv_fuse(torch.cat(joined, dim=1)))  # (B, mid, H, W)
+        basis = F.relu(self.conv_basis(fused))  # (B, S, H, W)
         return F.interpolate(basis, scale_factor=4, mode='bilinear', align_corners=False)
 
-    def regions(self, boxes: Tensor, coeffs: Tensor, size: tuple[int, int]) -> Regions:
-        """Cells of boxes Tensor[n, 4], input pixels, on a basis map of ``size`` = (Hb, Wb)."""
+    def pixels(self, boxes: Tensor, coeffs: Tensor, size: tuple[int, int]) -> BoxPixels:
+        """Pixels of boxes Tensor[n, 4], input pixels, on a basis map of ``size`` = (Hb, Wb)."""
         shift = 0.5 if self.center_pixels else 0.0
         return split_boxes(boxes.detach().float() / 2 - shift, size, round(coeffs.shape[1] ** 0.5))
 
@@ -157,17 +159,18 @@ class SipMaskHead(BaseModule):
         score_parts = []
         for one_basis, sample, gt, meta in zip(basis, samples, gt_instances, metas):
             shape = meta['img_shape'][:2] if self.image_masks else None
-            targets = half_masks(gt.masks, size, basis.device, shape)
-            regions = self.regions(sample.bboxes, sample.coeffs, size)
-            logits = region_logits(one_basis, sample.coeffs, regions)
-            inside = region_values(targets, sample.gt_inds, regions)
-            mask_loss = mask_loss + weighted_mask_loss(logits, inside, regions, sample)
+            targets = half_masks(gt.masks, size, basis.device, shape)  # (G, Hb, Wb)
+            pixels = self.pixels(sample.bboxes, sample.coeffs, size)
+            logits = pixel_logits(one_basis, sample.coeffs, pixels)  # (M)
+            inside = pixel_values(targets, sample.gt_inds, pixels)  # (M)
+            mask_loss = mask_loss + weighted_mask_loss(logits, inside, pixels, sample)
             if self.rescoring:
+                # The scores learn from the masks as they are; the masks do not learn from them.
                 probs = logits.detach().sigmoid()
-                truth = mask_iou_target(
-                    probs, inside, regions, targets.sum(dim=(1, 2))[sample.gt_inds]
-                )
-                score_parts.append((self.mask_scores(probs, regions, size, sample.labels), *truth))
+                cells = targets.sum(dim=(1, 2))[sample.gt_inds]  # (n)
+                truth = mask_iou_target(probs, inside, pixels, cells)
+                score_parts.append((self.mask_scores(probs, pixels, size, sample.labels), *truth))
+        # Images without samples count, as in the original.
         mask_loss = mask_loss / len(samples) * self.loss_weight
         if self.halve_above is not None:
             mask_loss = torch.where(mask_loss > self.halve_above, mask_loss / 2, mask_loss)
@@ -181,17 +184,17 @@ class SipMaskHead(BaseModule):
     # ---------------------------------------------------------------------------------- prediction
 
     def mask_scores(
-        self, probs: Tensor, regions: Regions, size: tuple[int, int], labels: Tensor
+        self, probs: Tensor, pixels: BoxPixels, size: tuple[int, int], labels: Tensor
     ) -> Tensor:
-        """Predicted mask IoU of every instance for its class: Tensor[M] of probabilities -> [n].
+        """Predicted mask IoU of every instance for its class: probabilities Tensor[M] -> Tensor[n].
 
         Maps narrower than 127 cells are padded with zeros; six unpadded convolutions of stride 2
         need that many.
         """
-        maps = region_maps(probs, regions, size)[:, None]
+        maps = pixels.maps(probs, size)[:, None]  # (n, 1, Hb, Wb)
         height, width = size
         pad = (0, max(SCORING_SIDE - width, 0), 0, max(SCORING_SIDE - height, 0))
-        features = self.scoring_convs(F.pad(maps, pad))
+        features = self.scoring_convs(F.pad(maps, pad))  # (n, 128, h, w)
         # Only the class's own row of the 1x1 convolution is needed.
         weight, bias = self.conv_scoring.weight.flatten(1)[labels], self.conv_scoring.bias[labels]
         scores = torch.einsum('nc,nchw->nhw', weight, features) + bias[:, None, None]
@@ -222,17 +225,16 @@ class SipMaskHead(BaseModule):
         size = tuple(basis.shape[-2:])
         output = []
         for one_basis, result, meta in zip(basis, results, metas):
-            regions = self.regions(result.bboxes, result.coeffs, size)
-            probs = region_logits(one_basis, result.coeffs, regions).sigmoid()
-            painter = InstanceMasks(size, meta, rescale, cfg)
+            pixels = self.pixels(result.bboxes, result.coeffs, size)
+            probs = pixel_logits(one_basis, result.coeffs, pixels).sigmoid()  # (M)
             instances = InstanceData(
-                bboxes=painter.boxes(result.bboxes),
+                bboxes=output_boxes(result.bboxes, meta, rescale, cfg),
                 scores=result.scores,
                 labels=result.labels,
-                masks=painter.masks(probs, regions),
+                masks=output_masks(probs, pixels, size, meta, rescale, cfg),
             )
             if self.rescoring:
-                scores = self.mask_scores(probs, regions, size, result.labels)
+                scores = self.mask_scores(probs, pixels, size, result.labels)
                 instances.mask_scores = scores * result.scores
             output.append(instances)
         return output

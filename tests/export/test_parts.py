@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmrefine.export.parts import double_aligned, part_of, random_boxes
 from mmrefine.export.pooling import check_extractor, fpn_levels, pool
-from mmrefine.sipmask.assembly import region_logits, region_maps
+from mmrefine.sipmask.assembly import pixel_logits
 
 SIZE = (256, 320)
 
@@ -63,14 +63,14 @@ def test_sipmask(options: dict) -> None:
     head = model.mask_head
     basis = head(maps)[0]
     size = tuple(basis.shape[1:])
-    regions = head.regions(boxes, coeffs, size)
-    probs = region_logits(basis, coeffs, regions).sigmoid()
+    pixels = head.pixels(boxes, coeffs, size)
+    probs = pixel_logits(basis, coeffs, pixels).sigmoid()
     found = part(*inputs)
     masks = found[0] if head.rescoring else found
-    torch.testing.assert_close(masks, region_maps(probs, regions, size), atol=1e-6, rtol=0)
+    torch.testing.assert_close(masks, pixels.maps(probs, size), atol=1e-6, rtol=0)
     assert probs.std() > 0.05
     if head.rescoring:
-        own = head.mask_scores(probs, regions, size, inputs[-1])
+        own = head.mask_scores(probs, pixels, size, inputs[-1])
         torch.testing.assert_close(found[1], own, atol=1e-6, rtol=0)
 
 

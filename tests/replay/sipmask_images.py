@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from benchmark.crop_split import crop_split, crop_split_gt
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmrefine.sipmask.assembly import region_logits, region_maps
+from mmrefine.sipmask.assembly import pixel_logits
 from mmrefine.sipmask.box_head import SipMaskBBoxHead, SipMaskOutputs
-from mmrefine.sipmask.crop_split import crop_split, crop_split_gt
 from mmrefine.sipmask.mask_head import SipMaskHead
-from mmrefine.sipmask.predict import InstanceMasks
+from mmrefine.sipmask.postprocess import resized_size
 
 from .golden import Golden
 from .report import Report
@@ -157,9 +158,9 @@ def check_samples(
 def composed(head: SipMaskHead, basis: Tensor, instances: InstanceData) -> Tensor:
     """Whole maps Tensor[Hb, Wb, n] of probabilities, 0 outside the boxes."""
     size = tuple(basis.shape[-2:])
-    regions = head.regions(instances.bboxes, instances.coeffs, size)
-    probs = region_logits(basis, instances.coeffs, regions).sigmoid()
-    return region_maps(probs, regions, size).permute(1, 2, 0)
+    pixels = head.pixels(instances.bboxes, instances.coeffs, size)
+    probs = pixel_logits(basis, instances.coeffs, pixels).sigmoid()
+    return pixels.maps(probs, size).permute(1, 2, 0)
 
 
 def check_gradients(
@@ -229,9 +230,8 @@ def check_detections(
             composed(replay.mask, basis[b], result),
             atol=1e-5,
         )
-        soft = soft_masks(
-            replay.mask, basis[b], result, metas[b], cfg, golden[f'out/det_soft_mask_shape{b}']
-        )
+        maps = composed(replay.mask, basis[b], result).permute(2, 0, 1)
+        soft = soft_masks(maps, metas[b], cfg, golden[f'out/det_soft_mask_shape{b}'])
         for key in golden:
             if key.startswith(f'out/det_soft_masks{b}@'):
                 index = parse_slice(key.split('@')[1])
@@ -243,19 +243,14 @@ def check_detections(
             report.close(f'det_mask_scores{b}', instances.mask_scores, mask_scores, rtol=1e-4)
 
 
-def soft_masks(
-    head: SipMaskHead, basis: Tensor, result: InstanceData, meta: dict, cfg: dict, shape: np.ndarray
-) -> Tensor:
-    """Resized maps before the threshold, whole: Tensor[n, h, w] of the recorded shape."""
-    size = tuple(basis.shape[-2:])
-    regions = head.regions(result.bboxes, result.coeffs, size)
-    probs = region_logits(basis, result.coeffs, regions).sigmoid()
-    painter = InstanceMasks(size, meta, True, cfg)
-    painter.image_size = tuple(shape.tolist()[1:])
-    whole = probs.new_zeros(len(result), *painter.image_size)
-    for mask, crop, (x, y) in zip(whole, *painter.soft(probs, regions)):
-        mask[y : y + crop.shape[0], x : x + crop.shape[1]] = crop
-    return whole
+def soft_masks(maps: Tensor, meta: dict, cfg: dict, shape: np.ndarray) -> Tensor:
+    """Resized maps before the threshold: Tensor[n, Hb, Wb] -> Tensor[n, h, w] of ``shape``."""
+    size = resized_size(tuple(maps.shape[1:]), meta, True, cfg)
+    large = F.interpolate(maps[None], size, mode='bilinear', align_corners=False)[0]
+    soft = maps.new_zeros(len(maps), *shape.tolist()[1:])
+    large = large[:, : soft.shape[1], : soft.shape[2]]
+    soft[:, : large.shape[1], : large.shape[2]] = large
+    return soft
 
 
 def check_crop_split(golden: Golden, report: Report, device: torch.device) -> None:

@@ -13,11 +13,16 @@ from torch import Tensor, nn
 
 from mmrefine.fcos import pairwise_iou
 from mmrefine.sipmask.checkpoint import convert_mmdet, rename
-from mmrefine.sipmask.scales import image_scale
+from mmrefine.sipmask.postprocess import output_boxes
 from mmrefine.sipmask.video.detector import last_of_each
-from mmrefine.sipmask.video.memory import Detections, MatchRule, TrackMemory, match_scores
 from mmrefine.sipmask.video.track_head import SipMaskTrackHead, box_centers, match_logits
-from mmrefine.sipmask.video.tracker import SipMaskTracker
+from mmrefine.sipmask.video.tracker import (
+    FrameObjects,
+    MatchRule,
+    SipMaskTracker,
+    TrackMemory,
+    match_scores,
+)
 
 from .golden import Golden
 from .report import Report
@@ -155,9 +160,8 @@ def check_clip(golden: Golden, report: Report, device: torch.device) -> None:
             result = replay.box.predict_by_feat(outputs, [meta], cfg)[0]
             towers = [level[0] for level in replay.track.towers(feats)]
             embeds = replay.track.embed_cells(towers, box_centers(result.bboxes))
-            x, y = image_scale(meta, cfg['scale'])
-            found = Detections(
-                result.bboxes / result.bboxes.new_tensor((x, y, x, y)),
+            found = FrameObjects(
+                output_boxes(result.bboxes, meta, True, cfg),
                 result.scores,
                 result.labels,
                 embeds,
@@ -182,7 +186,7 @@ def check_step(
     report: Report,
     tracker: SipMaskTracker,
     place: tuple[Hashable, int],
-    found: Detections,
+    found: FrameObjects,
     size: tuple[int, int],
     at: str,
 ) -> Tensor:
@@ -211,7 +215,12 @@ def check_step(
 
 
 def check_terms(
-    golden: Golden, report: Report, before: TrackMemory, found: Detections, rule: MatchRule, at: str
+    golden: Golden,
+    report: Report,
+    before: TrackMemory,
+    found: FrameObjects,
+    rule: MatchRule,
+    at: str,
 ) -> None:
     """Compare the terms of the score that are recorded one by one."""
     terms = {
@@ -237,7 +246,7 @@ def check_association(golden: Golden, report: Report, device: torch.device) -> N
         boxes = golden.tensor(f'in/{name}/det_bboxes', device)
         labels = golden.tensor(f'in/{name}/det_labels', device)
         embeds = golden.tensor(f'in/{name}/det_embed', device)
-        found = Detections(boxes[:, :4], boxes[:, 4], labels, embeds)
+        found = FrameObjects(boxes[:, :4], boxes[:, 4], labels, embeds)
         ids = check_step(golden, report, tracker, (video, number), found, size, f'out/{name}')
         for at in last_of_each(ids).tolist():
             entry = (number, int(labels[at]), float(boxes[at, 4]))

@@ -141,17 +141,17 @@ def test_mask_scores_read_the_row_of_their_class_and_accept_small_maps():
     boxes = torch.tensor([[4.0, 4, 40, 40], [10, 20, 60, 50]])
     coeffs = torch.randn(2, 4, 8)
     for size in ((32, 40), (130, 140)):
-        regions = head.regions(boxes, coeffs, size)
-        probs = torch.rand(sum(regions.areas))
+        pixels = head.pixels(boxes, coeffs, size)
+        probs = torch.rand(len(pixels.box))
         labels = torch.tensor([2, 0])
-        scores = head.mask_scores(probs, regions, size, labels)
+        scores = head.mask_scores(probs, pixels, size, labels)
         assert scores.shape == (2,)
-        swapped = head.mask_scores(probs, regions, size, labels.flip(0))
+        swapped = head.mask_scores(probs, pixels, size, labels.flip(0))
         with torch.no_grad():
             head.conv_scoring.weight[1] = float('nan')
-        assert torch.equal(head.mask_scores(probs, regions, size, labels), scores)
+        assert torch.equal(head.mask_scores(probs, pixels, size, labels), scores)
         assert not torch.equal(swapped, scores)
-    empty = head.regions(boxes[:0], coeffs[:0], (32, 40))
+    empty = head.pixels(boxes[:0], coeffs[:0], (32, 40))
     assert head.mask_scores(torch.zeros(0), empty, (32, 40), labels[:0]).shape == (0,)
 
 

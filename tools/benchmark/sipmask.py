@@ -11,11 +11,10 @@ import torch.nn.functional as F
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmrefine.sipmask.assembly import region_crops, region_logits, region_values
-from mmrefine.sipmask.cells import split_boxes
-from mmrefine.sipmask.crop_split import crop_split, crop_split_gt
+from mmrefine.sipmask.assembly import pixel_logits, pixel_values, split_boxes
 from mmrefine.sipmask.losses import weighted_mask_loss
 
+from .crop_split import crop_split, crop_split_gt
 from .harness import Row, compare
 
 SIZE = (400, 672)
@@ -63,16 +62,17 @@ def dense_masks(basis: Tensor, coeffs: Tensor, boxes: Tensor) -> Tensor:
 def assembly_rows(device: str, count: int = 100) -> list[Row]:
     """Binary masks of detections."""
     basis, coeffs, boxes = scene(count, device)
-    cuts = split_boxes(boxes, SIZE, 2).slices()
+    pixels = split_boxes(boxes, SIZE, 2)
 
     def ours() -> list[Tensor]:
-        regions = split_boxes(boxes, SIZE, 2)
-        chosen = region_logits(basis, coeffs, regions).sigmoid() > THRESHOLD
-        return [crop.float() for crop in region_crops(chosen, regions)]
+        pixels = split_boxes(boxes, SIZE, 2)
+        chosen = pixel_logits(basis, coeffs, pixels).sigmoid() > THRESHOLD
+        return [crop.float() for crop in pixels.crops(chosen)]
 
     def peer() -> list[Tensor]:
         masks = dense_masks(basis, coeffs, boxes) > THRESHOLD
-        return [masks[rows, columns, n].float() for n, (rows, columns) in enumerate(cuts)]
+        cuts = zip(pixels.corners, pixels.shapes)
+        return [masks[y : y + h, x : x + w, n].float() for n, ((x, y), (h, w)) in enumerate(cuts)]
 
     return [compare('B3', f'assembly, N = {count}, 400 x 672', ours, peer, device=device)]
 
@@ -93,10 +93,10 @@ def training_rows(device: str, count: int = 300) -> list[Row]:
         return [loss.detach(), *(grad / grad.abs().max() for grad in grads)]
 
     def ours() -> list[Tensor]:
-        regions = split_boxes(boxes, SIZE, 2)
-        inside = region_values(objects, owners, regions)
-        logits = region_logits(basis, coeffs, regions)
-        return step(weighted_mask_loss(logits, inside, regions, samples))
+        pixels = split_boxes(boxes, SIZE, 2)
+        inside = pixel_values(objects, owners, pixels)
+        logits = pixel_logits(basis, coeffs, pixels)
+        return step(weighted_mask_loss(logits, inside, pixels, samples))
 
     def peer() -> list[Tensor]:
         predicted = dense_masks(basis, coeffs, boxes)

@@ -11,8 +11,8 @@ from mmdet.registry import MODELS
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmrefine.sipmask.video.memory import Detections, MatchRule, TrackMemory, associate
 from mmrefine.sipmask.video.track_head import box_centers
+from mmrefine.sipmask.video.tracker import FrameObjects, MatchRule, TrackMemory, associate
 
 from .harness import Row, compare
 
@@ -54,13 +54,13 @@ def video_model(device: str) -> torch.nn.Module:
     return model.to(device).eval()
 
 
-def drawn(count: int, device: str, seed: int) -> Detections:
+def drawn(count: int, device: str, seed: int) -> FrameObjects:
     """Random detections all over the frame."""
     generator = torch.Generator().manual_seed(seed)
     height, width = SIZE
     sides = 20 + torch.rand(count, 2, generator=generator) * 80
     corners = torch.rand(count, 2, generator=generator) * (torch.tensor([width, height]) - sides)
-    return Detections(
+    return FrameObjects(
         torch.cat((corners, corners + sides), dim=1).to(device),
         torch.rand(count, generator=generator).sort(descending=True).values.to(device),
         torch.randint(0, 40, (count,), generator=generator).to(device),
@@ -101,7 +101,7 @@ def frame_functions(device: str) -> dict[str, Callable]:
             result, features = detect(x)
             if association:
                 embeds = in_cells(x, result.bboxes, dtype) if branch else ready
-                found = Detections(result.bboxes, result.scores, result.labels, embeds)
+                found = FrameObjects(result.bboxes, result.scores, result.labels, embeds)
                 associate(memory, found, rule, SIZE)
             basis = model.mask_head(features)
             return model.mask_head.predict_by_feat(basis, [result], [meta])[0].bboxes
@@ -139,10 +139,10 @@ def overhead_rows(device: str) -> list[Row]:
     ]  # fmt: skip
 
 
-def unseen(number: int, device: str) -> Detections:
+def unseen(number: int, device: str) -> FrameObjects:
     """Detections of objects that resemble none before: nothing matches, all are new."""
     which = (number * DETECTIONS + torch.arange(DETECTIONS)) % EMBEDDING
-    return Detections(
+    return FrameObjects(
         torch.zeros(DETECTIONS, 4, device=device),
         torch.full((DETECTIONS,), 0.5, device=device),
         torch.zeros(DETECTIONS, dtype=torch.long, device=device),

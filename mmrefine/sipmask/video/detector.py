@@ -17,11 +17,12 @@ from mmdet.utils import ConfigType
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmrefine.masks import output_size
 from mmrefine.sipmask.detector import SipMask
-from mmrefine.sipmask.scales import image_scale
+from mmrefine.sipmask.postprocess import output_boxes
 
-from .memory import DROPPED, Detections
 from .track_head import box_centers, jittered_centers, reference_index
+from .tracker import DROPPED, FrameObjects
 
 
 @MODELS.register_module()
@@ -76,11 +77,12 @@ class SipMaskVIS(SipMask, BaseMOTModel):
         batch = range(len(batch_data_samples))
         keys = [batch_data_samples[b][key_at[b]] for b in batch]
         refs = [batch_data_samples[b][ref_at[b]].gt_instances for b in batch]
+        # Key frames first: (2 B, 3, H, W).
         images = torch.cat((batch_inputs[batch, key_at], batch_inputs[batch, ref_at]))
         x = self.extract_feat(images)
         key_x = tuple(level[: len(keys)] for level in x)
         losses, samples = self.loss_by_feat(key_x, keys)
-        embeds, ref_embeds = self.track_head(x).chunk(2)
+        embeds, ref_embeds = self.track_head(x).chunk(2)  # (B, E, h, w) each
         centers = [jittered_centers(ref.bboxes, self.track_head.jitter) for ref in refs]
         identities = [
             reference_index(key.gt_instances.instances_ids, ref.instances_ids)
@@ -116,14 +118,26 @@ class SipMaskVIS(SipMask, BaseMOTModel):
         return batch_data_samples
 
     def predict_frames(
-        self, images: Tensor, frames: list[DetDataSample], rescale: bool = True
+        self,
+        images: Tensor,
+        frames: list[DetDataSample],
+        rescale: bool = True,
+        mask_cfg: ConfigType | None = None,
     ) -> list[DetDataSample]:
-        """The same for one frame of each of B videos: images Tensor[B, 3, H, W]."""
+        """The same for one frame of each of B videos.
+
+        Args:
+            images: Tensor[B, 3, H, W].
+            frames: B samples.
+            rescale: See ``predict``.
+            mask_cfg: Settings of the masks; defaults to the mask head's ``test_cfg``.
+        """
         x = self.extract_feat(images)
         metas = [frame.metainfo for frame in frames]
         outputs = self.bbox_head(x)
         results = self.bbox_head.predict_by_feat(outputs, metas)
         towers = self.track_head.towers(x)
+        # Ids come before masks: detections without one need none.
         kept, named = [], []
         for at, (frame, result) in enumerate(zip(frames, results)):
             ids = self.identify(result, [level[at] for level in towers], frame.metainfo)
@@ -131,7 +145,7 @@ class SipMaskVIS(SipMask, BaseMOTModel):
             kept.append(result[keep])
             named.append(ids[keep])
         basis = self.mask_head(outputs.features)
-        instances = self.mask_head.predict_by_feat(basis, kept, metas, rescale)
+        instances = self.mask_head.predict_by_feat(basis, kept, metas, rescale, mask_cfg)
         for frame, found, ids in zip(frames, instances, named):
             found.instances_id = ids
             frame.pred_track_instances = found
@@ -146,10 +160,10 @@ class SipMaskVIS(SipMask, BaseMOTModel):
             towers: Tower maps of the frame, see ``SipMaskTrackHead.embed_cells``.
             meta: ``video_id``, ``frame_id``, ``ori_shape`` and scale of the frame.
         """
-        cfg = self.bbox_head.test_cfg
-        x, y = image_scale(meta, cfg.get('scale', 'exact'), cfg.get('scale_limits'))
-        found = Detections(
-            result.bboxes / result.bboxes.new_tensor((x, y, x, y)),
+        # Matching compares boxes of original frames, whose network inputs may differ in size.
+        rule = {**self.bbox_head.test_cfg, 'box_export_offset': 0}
+        found = FrameObjects(
+            output_boxes(result.bboxes, meta, True, rule),
             result.scores,
             result.labels,
             self.track_head.embed_cells(towers, box_centers(result.bboxes)),
@@ -157,9 +171,8 @@ class SipMaskVIS(SipMask, BaseMOTModel):
         for key in ('video_id', 'frame_id'):
             if key not in meta:
                 raise KeyError(f'a frame has no {key}: keep it in the meta_keys of PackTrackInputs')
-        return self.tracker.track(
-            meta['video_id'], int(meta['frame_id']), found, tuple(meta['ori_shape'][:2])
-        )
+        size = output_size(meta, rescale=True)
+        return self.tracker.track(meta['video_id'], int(meta['frame_id']), found, size)
 
 
 def _only(sample: TrackDataSample, key: str) -> int:

@@ -12,12 +12,10 @@ from mmengine.structures import InstanceData
 from pycocotools.mask import frPyObjects
 from tiny_sipmask_video import clip, frame, tiny_video_config, tiny_video_model
 
+from mmrefine.apis.video import Clip, FrameWriter, VideoSegmenter, draw_tracks, track_clip
 from mmrefine.masks import to_dense
+from mmrefine.results.track_file import TrackFile
 from mmrefine.results.tracks import VideoTruth, load_tracks
-from mmrefine.sipmask.video.drawing import color_of, draw_objects
-from mmrefine.sipmask.video.frames import Clip, FrameWriter
-from mmrefine.sipmask.video.inference import VideoSegmenter, track_clip
-from mmrefine.sipmask.video.results import TrackFile
 from tools.track_video import main
 
 STEPS = [
@@ -236,14 +234,9 @@ def test_a_clip_is_followed_without_keeping_it():
     assert track_clip(segmenter, iter(()), lambda *_: None) == 0
 
 
-def test_every_id_has_its_colour():
-    colors = [color_of(track) for track in range(100)]
-    assert len(set(colors)) == 100
-
-
 def test_drawing_changes_the_objects_alone():
     image = np.full((96, 128, 3), 128, np.uint8)
-    drawn = draw_objects(image, objects())
+    drawn = draw_tracks(image, objects())
     assert np.array_equal(drawn, image)
     mask = torch.zeros(1, 96, 128, dtype=torch.bool)
     mask[0, 40:60, 50:90] = True
@@ -251,7 +244,7 @@ def test_drawing_changes_the_objects_alone():
         instances_id=torch.tensor([3]), labels=torch.tensor([9]), scores=torch.tensor([0.5]),
         masks=mask,
     )  # fmt: skip
-    drawn = draw_objects(image, found, ('a', 'b'))
+    drawn = draw_tracks(image, found, ('a', 'b'))
     assert (drawn[41:59, 51:89] != 128).any(axis=2).all()
     assert (drawn[61:] == 128).all() and (image == 128).all()
 

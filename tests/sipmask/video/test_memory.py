@@ -8,21 +8,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_sipmask_video import found
 
-from mmrefine.sipmask.video.memory import (
+from mmrefine.sipmask.video.tracker import (
     DROPPED,
-    Detections,
+    FrameObjects,
     MatchRule,
     TrackMemory,
     associate,
-    losers,
     match_scores,
+    outscored,
 )
 
 SIZE = (100, 100)
 RED, BLUE = [6.0, 0.0], [0.0, 6.0]
 
 
-def follow(frames: list[Detections], rule: MatchRule | None = None, size=SIZE) -> list[list[int]]:
+def follow(frames: list[FrameObjects], rule: MatchRule | None = None, size=SIZE) -> list[list[int]]:
     memory, ids = TrackMemory.empty(frames[0], size), []
     for detections in frames:
         named, memory = associate(memory, detections, rule or MatchRule(), size)
@@ -30,11 +30,11 @@ def follow(frames: list[Detections], rule: MatchRule | None = None, size=SIZE) -
     return ids
 
 
-def random_frame(count: int, channels: int = 3) -> Detections:
+def random_frame(count: int, channels: int = 3) -> FrameObjects:
     corners = torch.rand(count, 2) * 60
     boxes = torch.cat((corners, corners + 5 + torch.rand(count, 2) * 30), dim=1)
     scores = torch.rand(count).sort(descending=True).values
-    return Detections(boxes, scores, torch.randint(0, 2, (count,)), torch.randn(count, channels))
+    return FrameObjects(boxes, scores, torch.randint(0, 2, (count,)), torch.randn(count, channels))
 
 
 def test_score_is_the_published_sum():
@@ -81,7 +81,7 @@ def test_the_better_of_two_takes_the_id_wherever_it_stands_in_the_list():
     near, far = [0.0, 0.0, 20.0, 20.0], [0.0, 0.0, 20.0, 40.0]
     start = found([box], [RED])
     assert follow([start, found([near, far], [RED, RED])])[1] == [0, DROPPED]
-    second_better = Detections(
+    second_better = FrameObjects(
         torch.tensor([far, near]), torch.tensor([0.5, 0.5]), torch.zeros(2).long(),
         torch.tensor([RED, RED]),
     )  # fmt: skip
@@ -92,7 +92,7 @@ def test_the_better_of_two_takes_the_id_wherever_it_stands_in_the_list():
 
 def test_equal_detections_fall_to_the_first():
     start, box = found([[0, 0, 20, 20]], [RED]), [0.0, 0.0, 20.0, 20.0]
-    twins = Detections(
+    twins = FrameObjects(
         torch.tensor([box, box]), torch.tensor([0.5, 0.5]), torch.zeros(2).long(),
         torch.tensor([RED, RED]),
     )  # fmt: skip
@@ -104,7 +104,7 @@ def test_equal_detections_fall_to_the_first():
 def test_every_contested_object_has_one_owner(choices):
     columns = torch.tensor([c for c, _ in choices], dtype=torch.long)
     scores = torch.tensor([float(s) for _, s in choices])
-    kept = ~losers(columns, scores, share_ids=False)
+    kept = ~outscored(columns, scores, share_ids=False)
     for column in {c for c, _ in choices} - {0}:
         of_it = columns == column
         assert int((kept & of_it).sum()) == 1

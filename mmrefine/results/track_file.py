@@ -1,7 +1,6 @@
 """Tracks of one video as a YouTube-VIS result file, written without holding the masks."""
 
 import json
-import os
 import tempfile
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -9,6 +8,8 @@ from types import TracebackType
 from typing import IO
 
 from mmengine.structures import InstanceData
+
+from .files import atomic_file
 
 
 class TrackFile:
@@ -32,6 +33,7 @@ class TrackFile:
         self.video_id = video_id
         self.category_ids = category_ids
         self.frames = 0
+        # Track -> (frame, label, score, position of the mask in the temporary file).
         self._tracks: dict[int, list[tuple[int, int, float, int]]] = defaultdict(list)
         self._masks: IO[bytes] | None = None
 
@@ -48,20 +50,20 @@ class TrackFile:
         trace: TracebackType | None,
     ) -> None:
         """Write the result unless the block failed."""
-        if kind is None:
-            self._write()
         if self._masks is not None:
-            self._masks.close()
+            with self._masks as masks:
+                if kind is None:
+                    self._write(masks)
             self._masks = None
 
     def add(self, objects: InstanceData | None) -> None:
         """Take the objects of the next frame: ``instances_id``, ``labels``, ``scores``, RLE
         ``masks``; None for a frame that could not be read."""
+        if self._masks is None:
+            raise ValueError('open the track file first: with TrackFile(path) as tracks: ...')
         number, self.frames = self.frames, self.frames + 1
         if objects is None:
             return
-        if self._masks is None:
-            raise ValueError('open the track file first: with TrackFile(path) as tracks: ...')
         for track, label, score, mask in zip(
             objects.instances_id.tolist(),
             objects.labels.tolist(),
@@ -76,30 +78,24 @@ class TrackFile:
             self._tracks[track].append((number, label, score, self._masks.tell()))
             self._masks.write(json.dumps(entry).encode('ascii') + b'\n')
 
-    def _write(self) -> None:
-        partial = self.path.with_name(f'{self.path.name}.partial')
-        with open(partial, 'w', encoding='ascii') as file:
+    def _write(self, masks: IO[bytes]) -> None:
+        with atomic_file(self.path) as file:
             file.write('[')
             for at, parts in enumerate(self._tracks[track] for track in sorted(self._tracks)):
-                counts = Counter(part[1] for part in parts)
-                label = min(counts, key=lambda one: (-counts[one], one))
+                labels = Counter(part[1] for part in parts)
+                label = min(labels, key=lambda one: (-labels[one], one))
                 category = label + 1 if self.category_ids is None else self.category_ids[label]
                 score = sum(part[2] for part in parts) / len(parts)
                 file.write(',\n' if at else '\n')
                 head = {'video_id': self.video_id, 'category_id': category, 'score': score}
                 file.write(json.dumps(head)[:-1] + ', "segmentations": [')
-                self._write_masks(file, parts)
+                positions = {part[0]: part[3] for part in parts}
+                for number in range(self.frames):
+                    file.write(', ' if number else '')
+                    if number not in positions:
+                        file.write('null')
+                        continue
+                    masks.seek(positions[number])
+                    file.write(masks.readline().decode('ascii').rstrip('\n'))
                 file.write(']}')
             file.write('\n]\n')
-        os.replace(partial, self.path)
-
-    def _write_masks(self, file: IO[str], parts: list[tuple[int, int, float, int]]) -> None:
-        assert self._masks is not None
-        places = {part[0]: part[3] for part in parts}
-        for number in range(self.frames):
-            file.write(', ' if number else '')
-            if number not in places:
-                file.write('null')
-                continue
-            self._masks.seek(places[number])
-            file.write(self._masks.readline().decode('ascii').rstrip('\n'))

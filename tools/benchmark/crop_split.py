@@ -1,7 +1,7 @@
 """The two crop operators of the original, dense and exact, on any device.
 
-They define what ``assembly`` must reproduce and serve as its peer in tests and benchmarks; the
-model itself never builds their input, k * k maps of the whole image for every object.
+They define what ``mmrefine.sipmask.assembly`` must reproduce; the model itself never builds their
+input, k * k maps of the whole image for every object.
 
 Shapes:   N boxes, k x k cells per box, H x W map.
 """
@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from .cells import cell_index
+from mmrefine.sipmask.assembly import cell_index
 
 
 def crop_split(maps: Tensor, boxes: Tensor) -> Tensor:

@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-
-from mmrefine.sipmask.crop_split import crop_split, crop_split_gt
+from benchmark.crop_split import crop_split, crop_split_gt
 
 
 def test_no_boxes_give_an_empty_map_with_a_gradient():
