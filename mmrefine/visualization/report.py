@@ -1,18 +1,17 @@
 """One static page about one or several result files: numbers, worst images, wrong pixels."""
 
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from mmrefine.evaluation import Detections, Evaluation, GroundTruth, Rules, evaluate
+from mmrefine.evaluation import Detections, GroundTruth, Rules, evaluate
 from mmrefine.evaluation.protocols import IOU_TYPES, make_rules, read_truth, require_choice
 from mmrefine.results.detections import load_results
 from mmrefine.results.files import atomic_file
-from mmrefine.results.ground_truth import load_json
+from mmrefine.results.ground_truth import Id, load_json
 from mmrefine.results.image_files import image_file
 from mmrefine.results.progress import progress_bar
 
@@ -22,38 +21,7 @@ from .report_pictures import make_panels
 
 FORMATS = ('coco', 'lvis', 'coco-on-lvis')
 MOST_DRAWN = 100  # predictions of an image
-
-
-@dataclass
-class Results:
-    """One result file, scored.
-
-    Attributes:
-        name: What the reader calls it.
-        detections: Its contents.
-        evaluation: Numbers over all images.
-        per_image: Image id -> (mask AP, boundary AP); images without ground truth are left out.
-    """
-
-    name: str
-    detections: Detections
-    evaluation: Evaluation
-    per_image: dict[Hashable, tuple[float, float]]
-
-
-@dataclass
-class Ranked:
-    """One image and how much its boundaries cost.
-
-    Attributes:
-        image: Image id.
-        drop: Largest mask AP minus boundary AP of any result file.
-        behind: Boundary AP of the first file minus the lowest of the others; 0 with one file.
-    """
-
-    image: Hashable
-    drop: float
-    behind: float
+Scores = Sequence[tuple[float, float]]  # mask AP and boundary AP of one image, file by file
 
 
 def write_report(
@@ -100,22 +68,32 @@ def write_report(
     truth = read_truth(data, format, str(gt))
     truth.require(masks=True)
     unknown = 'drop' if format == 'coco-on-lvis' else 'error'
-    scored = []
-    for name, path in results.items():
-        dt = load_results(path, truth, unknown)
-        whole = evaluate(truth, dt, IOU_TYPES, rules, backend, show_progress=True)
-        scored.append(Results(name, dt, whole, _score_images(truth, dt, rules)))
-    shown = _choose(scored, worst)
+    detections = {name: load_results(path, truth, unknown) for name, path in results.items()}
+    found = {
+        name: evaluate(truth, dt, IOU_TYPES, rules, backend, show_progress=True)
+        for name, dt in detections.items()
+    }
+    per_file = [_score_images(truth, dt, rules) for dt in detections.values()]
+    per_image = {image: [scores[image] for scores in per_file] for image in per_file[0]}
     files = {image['id']: _file_name(image) for image in data['images']}
-    cards = [_card(r, truth, scored, files[r.image], images, score_thr) for r in shown]
+    cards = []
+    for image in _choose(per_image, worst):
+        picture, note = _read(images, files[image], truth.sizes[image])
+        drawn = {
+            name: _predictions(dt, image, truth.sizes[image], score_thr)
+            for name, dt in detections.items()
+        }
+        panels = make_panels(picture, _objects(truth, image), drawn, truth.categories)
+        scores = per_image[image]
+        cards.append(Card(files[image], _drop(scores), _behind(scores), scores, panels, note))
     facts = [
         f'{len(truth.sizes)} images, {len(truth.annotations)} objects in {Path(gt).name}.',
-        f'Predictions drawn from a score of {score_thr:g}; {len(shown)} images shown.',
+        f'Predictions drawn from a score of {score_thr:g}; {len(cards)} images shown.',
     ]
-    numbers = [(r.name, r.evaluation.numbers) for r in scored]
+    numbers = {name: evaluation.numbers for name, evaluation in found.items()}
     present = {a['category_id'] for a in truth.annotations}
     categories = [
-        (name, [r.evaluation.per_category['boundary'][c] for r in scored])
+        (name, [evaluation.per_category['boundary'][c] for evaluation in found.values()])
         for c, name in truth.categories.items()
         if c in present
     ]
@@ -124,9 +102,7 @@ def write_report(
     return Path(out)
 
 
-def _score_images(
-    gt: GroundTruth, dt: Detections, rules: Rules
-) -> dict[Hashable, tuple[float, float]]:
+def _score_images(gt: GroundTruth, dt: Detections, rules: Rules) -> dict[Id, tuple[float, float]]:
     """Mask and boundary AP of every image with an object that counts, over its categories."""
     annotations, rows = defaultdict(list), defaultdict(list)
     for annotation in gt.annotations:
@@ -151,19 +127,23 @@ def _score_images(
     return scores
 
 
-def _choose(scored: Sequence[Results], count: int) -> list[Ranked]:
-    """The images with the largest drop, then those where the first file is furthest ahead."""
-    ranked = []
-    for image in scored[0].per_image:
-        masks, boundaries = zip(*(r.per_image[image] for r in scored))
-        drop = max(m - b for m, b in zip(masks, boundaries))
-        behind = boundaries[0] - min(boundaries[1:], default=boundaries[0])
-        ranked.append(Ranked(image, drop, behind))
-    ranked.sort(key=lambda r: -r.drop)  # images with equal drops stay in the order of the file
+def _drop(scores: Scores) -> float:
+    """Largest mask AP minus boundary AP of any file."""
+    return max(mask - boundary for mask, boundary in scores)
+
+
+def _behind(scores: Scores) -> float:
+    """Boundary AP of the first file minus the lowest of the others; 0 with one file."""
+    first, *others = (boundary for _, boundary in scores)
+    return first - min(others, default=first)
+
+
+def _choose(per_image: Mapping[Id, Scores], count: int) -> list[Id]:
+    """The images with the largest drop, then those where another file is furthest behind."""
+    ranked = sorted(per_image, key=lambda image: -_drop(per_image[image]))
+    behind = sorted(ranked, key=lambda image: -_behind(per_image[image]))
     chosen = ranked[:count]
-    known = {r.image for r in chosen}
-    ahead = sorted(ranked, key=lambda r: -r.behind)[:count]
-    return chosen + [r for r in ahead if r.image not in known and r.behind > 0]
+    return chosen + [i for i in behind[:count] if i not in chosen and _behind(per_image[i]) > 0]
 
 
 def _file_name(image: Mapping) -> str:
@@ -171,38 +151,16 @@ def _file_name(image: Mapping) -> str:
     return str(image_file(image) if named else image['id'])
 
 
-def _card(
-    ranked: Ranked,
-    truth: GroundTruth,
-    scored: Sequence[Results],
-    file_name: str,
-    images: str | Path | None,
-    score_thr: float,
-) -> Card:
-    image = ranked.image
-    picture, note = _read(images, file_name, truth.sizes[image])
+def _objects(truth: GroundTruth, image: Id) -> Instances:
     inside = [a for a in truth.annotations if a['image_id'] == image]
-    objects = Instances(
+    return Instances(
         [a['segmentation'] for a in inside],
         [a['category_id'] for a in inside],
         crowd=np.array([bool(a['iscrowd']) for a in inside], bool),
     )
-    found = {
-        r.name: _predictions(r.detections, image, truth.sizes[image], score_thr) for r in scored
-    }
-    return Card(
-        title=file_name,
-        drop=ranked.drop,
-        behind=ranked.behind,
-        scores=[(r.name, *r.per_image[image]) for r in scored],
-        rows=make_panels(picture, objects, found, truth.categories),
-        note=note,
-    )
 
 
-def _predictions(
-    dt: Detections, image: Hashable, size: tuple[int, int], score_thr: float
-) -> Instances:
+def _predictions(dt: Detections, image: Id, size: tuple[int, int], score_thr: float) -> Instances:
     """The best predictions of an image that are drawn, best first."""
     rows = [
         i for i, other in enumerate(dt.image_ids) if other == image and dt.scores[i] >= score_thr

@@ -1,6 +1,6 @@
 """HTML of a report: one file, nothing to download, readable without JavaScript."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -55,16 +55,17 @@ class Card:
 
     Attributes:
         title: File name or id.
-        drop, behind: See ``report.Ranked``.
-        scores: Per result file its name, mask AP and boundary AP, 0-1.
+        drop: Largest mask AP minus boundary AP of any result file.
+        behind: Boundary AP of the first file minus the lowest of the others.
+        scores: Mask AP and boundary AP of every result file, 0-1.
         rows: Rows of panels.
-        note: Said above the panels, e.g. that the picture is missing.
+        note: Stands above the panels, e.g. that the picture is missing.
     """
 
     title: str
     drop: float
     behind: float
-    scores: list[tuple[str, float, float]]
+    scores: Sequence[tuple[float, float]]
     rows: list[list[Panel]]
     note: str = ''
 
@@ -72,7 +73,7 @@ class Card:
 def render(
     title: str,
     facts: Sequence[str],
-    numbers: Sequence[tuple[str, dict[str, float]]],
+    numbers: Mapping[str, dict[str, float]],
     categories: Sequence[tuple[str, Sequence[float]]],
     cards: Sequence[Card],
 ) -> str:
@@ -81,14 +82,14 @@ def render(
     Args:
         title: Heading.
         facts: Short sentences about the data.
-        numbers: Per result file its name and named numbers, 0-1 or -1.
-        categories: Per category its name and the boundary AP of every file.
+        numbers: Name of every result file -> its numbers, 0-1 or -1.
+        categories: Name of every category and its boundary AP in every file.
         cards: The images, worst first.
 
     Returns:
         A complete HTML document.
     """
-    names = [name for name, _ in numbers]
+    names = list(numbers)
     several = len(names) > 1
     parts = [
         f'<h1>{escape(title)}</h1>',
@@ -103,7 +104,7 @@ def render(
         f'<p>{"".join(_key(kind) for kind in LEGEND)}</p>',
         _order(names) if several else '',
         '<section id="images">',
-        *(_card(card, several) for card in cards),
+        *(_card(card, names) for card in cards),
         '</section>',
     ]
     script = f'<script>{SCRIPT}</script>' if several else ''
@@ -117,11 +118,11 @@ def render(
     )
 
 
-def _ap_table(numbers: Sequence[tuple[str, dict[str, float]]]) -> str:
-    shown = [key for key in SHOWN if any(key in values for _, values in numbers)]
-    best = {key: max(values.get(key, -1.0) for _, values in numbers) for key in shown}
+def _ap_table(numbers: Mapping[str, dict[str, float]]) -> str:
+    shown = [key for key in SHOWN if any(key in values for values in numbers.values())]
+    best = {key: max(values.get(key, -1.0) for values in numbers.values()) for key in shown}
     rows = []
-    for name, values in numbers:
+    for name, values in numbers.items():
         cells = []
         for key in shown:
             value = values.get(key, -1.0)
@@ -165,7 +166,7 @@ def _order(names: Sequence[str]) -> str:
     )
 
 
-def _card(card: Card, several: bool) -> str:
+def _card(card: Card, names: Sequence[str]) -> str:
     rows = ''
     for row in card.rows:
         figures = ''.join(
@@ -175,8 +176,8 @@ def _card(card: Card, several: bool) -> str:
         )
         rows += f'<div class="row">{figures}</div>'
     head = ['', 'mask AP', 'boundary AP', 'drop']
-    scores = [(name, _cells((m, b, m - b))) for name, m, b in card.scores]
-    behind = f' data-behind="{card.behind:.6f}"' if several else ''
+    scores = [(name, _cells((m, b, m - b))) for name, (m, b) in zip(names, card.scores)]
+    behind = f' data-behind="{card.behind:.6f}"' if len(names) > 1 else ''
     note = f'<p class="note">{escape(card.note)}</p>' if card.note else ''
     return (
         f'<article data-drop="{card.drop:.6f}"{behind}><h3>{escape(card.title)}</h3>'
