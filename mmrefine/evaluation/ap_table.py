@@ -1,4 +1,4 @@
-"""From precision and recall of every category to named numbers.
+"""Named numbers from the precision and recall of every category.
 
 Shapes:   T IoU thresholds, R = 101 recall levels, K categories, A areas, M caps on the detections.
 """
@@ -30,16 +30,15 @@ class APTable:
 
     def numbers(self, rules: Rules, gt: GroundTruth) -> dict[str, float]:
         """AP, AP50, AP75, AP_<area>, AR<cap>, AR_<area> and for LVIS APr, APc, APf; 0-1, or -1."""
-        thresholds = np.array(rules.iou_thresholds)
-        everything = list(rules.areas).index('all')
+        areas = {name: a for a, name in enumerate(rules.areas)}
+        everything = areas.pop('all')
         result = {'AP': _mean(self.precision[:, :, :, everything, -1])}
         for percent in (50, 75):
-            at = np.flatnonzero(np.isclose(thresholds, percent / 100))
+            at = np.flatnonzero(np.isclose(rules.iou_thresholds, percent / 100))
             if len(at):
                 result[f'AP{percent}'] = _mean(self.precision[at, :, :, everything, -1])
-        for a, name in enumerate(rules.areas):
-            if name != 'all':
-                result[f'AP_{name}'] = _mean(self.precision[:, :, :, a, -1])
+        for name, a in areas.items():
+            result[f'AP_{name}'] = _mean(self.precision[:, :, :, a, -1])
         if gt.federation is not None:
             for letter in FREQUENCIES:
                 rows = [gt.federation.frequency[c] == letter for c in self.category_ids]
@@ -47,9 +46,8 @@ class APTable:
         for m, cap in enumerate(rules.max_dets):
             shown = rules.per_image if cap == UNLIMITED else cap
             result[f'AR{shown or ""}'] = _mean(self.recall[:, :, everything, m])
-        for a, name in enumerate(rules.areas):
-            if name != 'all':
-                result[f'AR_{name}'] = _mean(self.recall[:, :, a, -1])
+        for name, a in areas.items():
+            result[f'AR_{name}'] = _mean(self.recall[:, :, a, -1])
         return result
 
     def per_category(self, rules: Rules) -> dict[Id, float]:

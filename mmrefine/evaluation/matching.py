@@ -1,10 +1,11 @@
 """Matching with pycocotools, one category at a time.
 
 Every category is matched by ``COCOeval`` on its own, over the images that hold it. The numbers are
-those of one big run; what is alive at a time is one category. LVIS's federated rules and Boundary
-IoU are two small changes to the same engine.
+those of one run over all categories, but only one category is in memory at a time. LVIS's federated
+rules and Boundary IoU are two small changes to the same engine.
 
-Shapes:   N detections, D of one image and category, G its annotations.
+Shapes:   N detections, D of one image and category, G its annotations; T, R, K, A, M as in
+          ``ap_table``.
 """
 
 import contextlib
@@ -57,6 +58,7 @@ class CategoryEval(COCOeval):
             precision: float64 array[T, R, A, M].
             recall: float64 array[T, A, M].
         """
+        # Everything that COCOeval.evaluate would look up in COCO objects.
         images = sorted({*gts, *dts})
         self.params.imgIds, self.params.catIds = images, [category]
         self._gts = defaultdict(list, {(i, category): v for i, v in gts.items()})
@@ -76,6 +78,7 @@ class CategoryEval(COCOeval):
     def computeIoU(self, imgId: Id, catId: Id) -> np.ndarray | list:
         """Float array[D, G]; for boundaries the smaller of mask and boundary IoU."""
         gts = self._gts[imgId, catId]
+        # Where iscrowd is set, the engine divides by the area of the detection, not of the union.
         if not self.crowd_overlap:
             self._gts[imgId, catId] = [{**g, 'iscrowd': 0} for g in gts]
         ious = super().computeIoU(imgId, catId)
@@ -90,7 +93,7 @@ class CategoryEval(COCOeval):
             np.array([g['iscrowd'] for g in gts], bool),
             gts[0]['segmentation']['size'],
             self.boundary_ratio,
-            min(float(self.params.iouThrs.min()), 1 - 1e-10),
+            min(float(self.params.iouThrs.min()), 1 - 1e-10),  # the bound of evaluateImg
         )
 
     def evaluateImg(self, imgId: Id, catId: Id, aRng: list[float], maxDet: int) -> dict | None:
@@ -123,14 +126,16 @@ def match_with_pycocotools(
     """
     unfinished = gt.federation.unfinished if rules.federated and gt.federation else {}
     evaluator = CategoryEval(iou_type, rules, unfinished)
-    truth = _truth_by_category(gt, rules)
+    truth: dict = defaultdict(lambda: defaultdict(list))  # category -> image -> annotations
+    for a in gt.annotations:
+        flagged = {**a, **truth_flags(a, rules.federated)}
+        truth[a['category_id']][a['image_id']].append(flagged)
     rows = _rows_by_category(dt, scores)
-    shape = (len(rules.iou_thresholds), len(evaluator.params.recThrs))
-    caps = (len(rules.areas), len(rules.max_dets))
-    categories = list(gt.categories)
-    precision = np.full((*shape, len(categories), *caps), NOTHING)
-    recall = np.full((shape[0], len(categories), *caps), NOTHING)
-    for k, category in enumerate(categories):
+    counts = len(gt.categories), len(rules.areas), len(rules.max_dets)  # K, A, M
+    thresholds, levels = len(rules.iou_thresholds), len(evaluator.params.recThrs)
+    precision = np.full((thresholds, levels, *counts), NOTHING)  # (T, R, K, A, M)
+    recall = np.full((thresholds, *counts), NOTHING)  # (T, K, A, M)
+    for k, category in enumerate(gt.categories):
         # Without annotations precision stays undefined, whatever was detected.
         if category in truth:
             dts: dict = defaultdict(list)
@@ -138,18 +143,17 @@ def match_with_pycocotools(
                 dts[dt.image_ids[i]].append(_entry(gt, dt, i, scores[i], areas[i]))
             precision[:, :, k], recall[:, k] = evaluator.run(category, truth[category], dts)
         progress()
-    return APTable(precision, recall, categories)
+    return APTable(precision, recall, list(gt.categories))
 
 
-def _truth_by_category(gt: GroundTruth, rules: Rules) -> dict[Id, dict]:
-    table: dict = defaultdict(lambda: defaultdict(list))
-    for a in gt.annotations:
-        # COCO ignores exactly the crowds, whatever the file says; LVIS has no crowds but may
-        # ignore.
-        crowd = 0 if rules.federated else a['iscrowd']
-        ignore = a['ignore'] if rules.federated else a['iscrowd']
-        table[a['category_id']][a['image_id']].append({**a, 'iscrowd': crowd, 'ignore': ignore})
-    return table
+def truth_flags(annotation: dict, federated: bool) -> dict[str, int]:
+    """Which annotations are crowds and which are ignored, as the official engines read them.
+
+    COCO ignores exactly the crowds, whatever the file says; LVIS has no crowds but may ignore.
+    """
+    if federated:
+        return {'iscrowd': 0, 'ignore': annotation['ignore']}
+    return {'iscrowd': annotation['iscrowd'], 'ignore': annotation['iscrowd']}
 
 
 def _rows_by_category(dt: Detections, scores: np.ndarray) -> dict[Id, list[int]]:

@@ -9,8 +9,10 @@ from mmrefine.results.detections import Detections
 from mmrefine.results.ground_truth import GroundTruth
 
 from .ap_table import APTable
-from .matching import Progress
+from .matching import Progress, truth_flags
 from .protocols import Rules
+
+NO_BOX = [0.0, 0.0, 0.0, 0.0]  # vernier asks for a box even where only masks are compared
 
 
 def match_with_vernier(
@@ -27,18 +29,26 @@ def match_with_vernier(
     Raises:
         ModuleNotFoundError: vernier is not installed.
     """
-    engine = _import_vernier()
+    try:
+        from vernier import instance as engine
+    except ModuleNotFoundError as error:
+        if error.name != 'vernier':
+            raise
+        raise ModuleNotFoundError(
+            "backend='vernier' needs the package vernier: pip install vernier==0.5.4",
+            name='vernier',
+        ) from None
     if not rules.crowd_overlap and any(a['iscrowd'] for a in gt.annotations):
         raise ValueError(
             'vernier compares crowds by coverage only; score these tracks with '
             "backend='pycocotools'"
         )
-    dataset = engine.CocoDataset
     federated = rules.federated and gt.federation is not None
     truth = json.dumps(_coco_json(gt, iou_type != 'bbox', federated)).encode()
     ratio = {'dilation_ratio': rules.dilation_ratio} if iou_type == 'boundary' else {}
+    read = engine.CocoDataset.from_lvis_json if federated else engine.CocoDataset.from_json
     grid = getattr(engine, f'evaluate_{iou_type}_grid')(
-        dataset.from_lvis_json(truth) if federated else dataset.from_json(truth),
+        read(truth),
         [_entry(gt, dt, i, float(scores[i]), float(areas[i]), iou_type) for i in range(len(dt))],
         parity_mode='strict',
         max_dets_per_image=rules.max_dets[-1],
@@ -53,21 +63,9 @@ def match_with_vernier(
     found = grid.accumulate(list(rules.max_dets))
     for _ in gt.categories:
         progress()
-    categories = sorted(gt.categories)
-    return APTable(np.asarray(found.precision), np.asarray(found.recall), categories)
-
-
-def _import_vernier() -> Any:
-    try:
-        from vernier import instance
-    except ModuleNotFoundError as error:
-        if error.name != 'vernier':
-            raise
-        raise ModuleNotFoundError(
-            "backend='vernier' needs the package vernier: pip install vernier==0.5.4",
-            name='vernier',
-        ) from None
-    return instance
+    # vernier orders the categories by id.
+    precision, recall = np.asarray(found.precision), np.asarray(found.recall)
+    return APTable(precision, recall, sorted(gt.categories))
 
 
 def _coco_json(gt: GroundTruth, masks: bool, federated: bool) -> dict:
@@ -78,33 +76,25 @@ def _coco_json(gt: GroundTruth, masks: bool, federated: bool) -> dict:
         {'id': i, 'name': name} for i, name in gt.categories.items()
     ]
     if federated and gt.federation is not None:
-        # vernier refuses categories that are listed as absent or unfinished in contradiction to the
-        # annotations. lvis looks for present ones all the same, and unfinished ones without
-        # annotation count neither way.
+        # vernier refuses lists that contradict the annotations: absent categories with annotations
+        # (lvis scores them all the same) and unfinished ones without (which count neither way).
         present = {(a['image_id'], a['category_id']) for a in gt.annotations}
         for image in images:
             i = image['id']
             absent, unfinished = gt.federation.absent[i], gt.federation.unfinished[i]
-            image['neg_category_ids'] = sorted(
-                c for c in absent - unfinished if (i, c) not in present
-            )
-            image['not_exhaustive_category_ids'] = sorted(
-                c for c in unfinished if (i, c) in present
-            )
+            absent = [c for c in absent - unfinished if (i, c) not in present]
+            image['neg_category_ids'] = sorted(absent)
+            unfinished = [c for c in unfinished if (i, c) in present]
+            image['not_exhaustive_category_ids'] = sorted(unfinished)
         for category in categories:
             category['frequency'] = gt.federation.frequency[category['id']]
     annotations = []
     for a in gt.annotations:
-        entry = {k: a[k] for k in ('id', 'image_id', 'category_id', 'iscrowd', 'area')}
-        entry['ignore'] = a['ignore'] if federated else a['iscrowd']
-        entry['bbox'] = a.get('bbox', [0.0, 0.0, 0.0, 0.0])
-        if federated:
-            entry['iscrowd'] = 0
+        entry = {k: a[k] for k in ('id', 'image_id', 'category_id', 'area')}
+        entry |= {'bbox': a.get('bbox', NO_BOX), **truth_flags(a, federated)}
         if masks:
-            entry['segmentation'] = {
-                'size': a['segmentation']['size'],
-                'counts': a['segmentation']['counts'].decode('ascii'),
-            }
+            counts = a['segmentation']['counts'].decode('ascii')
+            entry['segmentation'] = {'size': a['segmentation']['size'], 'counts': counts}
         annotations.append(entry)
     return {'images': images, 'categories': categories, 'annotations': annotations}
 
@@ -116,8 +106,7 @@ def _entry(
         'id': i + 1,
         'image_id': dt.image_ids[i],
         'category_id': dt.category_ids[i],
-        # vernier asks for a box even where only masks are compared
-        'bbox': dt.boxes[i].tolist() if iou_type == 'bbox' else [0.0, 0.0, 0.0, 0.0],
+        'bbox': dt.boxes[i].tolist() if iou_type == 'bbox' else NO_BOX,
         'score': score,
         'area': area,
     }
