@@ -7,7 +7,7 @@ groups and small instances, which only excuse predictions, keep their pixels.
 
 import math
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from logging import WARNING
 from pathlib import Path
 from types import ModuleType
@@ -144,41 +144,53 @@ def _lower_to_boundaries(
 ) -> None:
     """Rewrite the stored intersections so that a pair's official IoU is its boundary IoU."""
     for truth_file, match in matches.items():
-        truth = _read(truth_file, cv2.IMREAD_UNCHANGED)
+        truth = _read(truth_file, cv2.IMREAD_UNCHANGED)  # (h, w), instance ids
         width = band_width(truth.shape[:2], ratio)
         real: dict[int, Crop] = {}
         for label, predictions in match['prediction'].items():
+            stored = {
+                (instance['instID'], pair['predID']): pair
+                for instance in match['groundTruth'][label]
+                for pair in instance['matchedPred']
+            }
             for prediction in predictions:
-                _lower_one(prediction, match['groundTruth'][label], truth, real, width, threshold)
+                for pair in _lower_one(prediction, truth, real, width, threshold):
+                    # The official code keeps every pair twice and reads either copy.
+                    copy = stored[pair['instID'], prediction['predID']]
+                    copy['intersection'] = pair['intersection']
         step()
 
 
 def _lower_one(
-    prediction: dict,
-    truths: list[dict],
-    truth: np.ndarray,
-    real: dict[int, Crop],
-    width: int,
-    threshold: float,
-) -> None:
+    prediction: dict, truth: np.ndarray, real: dict[int, Crop], width: int, threshold: float
+) -> Iterator[dict]:
+    """Lower the pairs of a prediction that can count as matches.
+
+    Args:
+        prediction: As the official code stores it.
+        truth: array[h, w] of instance ids.
+        real: Bands of the instances of the image, completed here.
+        width: Band width, pixels.
+        threshold: The lowest IoU threshold; what stays below it needs no boundary, as do groups
+            and small instances, which only excuse predictions.
+
+    Yields:
+        The pairs that were changed.
+    """
     band = None
     for pair in prediction['matchedGt']:
         both = pair['pixelCount'] + prediction['pixelCount']
         overlap = pair['intersection'] / (both - pair['intersection'])
-        # What stays below every threshold, and what only excuses predictions, needs no boundary.
         if pair['instID'] < 1000 or pair['pixelCount'] < SMALLEST or overlap <= threshold:
             continue
         if band is None:
-            band = inner_band(crop_of(_read(prediction['imgName'], cv2.IMREAD_GRAYSCALE)), width)
+            mask = _read(prediction['imgName'], cv2.IMREAD_GRAYSCALE)
+            band = inner_band(crop_of(mask), width)
         if pair['instID'] not in real:
             real[pair['instID']] = inner_band(crop_of(truth == pair['instID']), width)
         overlap = min(overlap, crop_iou(band, real[pair['instID']]))
-        intersection = overlap * both / (1 + overlap)
-        pair['intersection'] = intersection
-        for other in (t for t in truths if t['instID'] == pair['instID']):
-            for copy in other['matchedPred']:
-                if copy['predID'] == prediction['predID']:
-                    copy['intersection'] = intersection
+        pair['intersection'] = overlap * both / (1 + overlap)  # from IoU = I / (both - I)
+        yield pair
 
 
 def _read(path: str, mode: int) -> np.ndarray:

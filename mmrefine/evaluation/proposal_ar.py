@@ -10,7 +10,6 @@ Changes:  images are matched as they arrive and only the rank at which each obje
 Shapes:   D proposals and G objects of an image, T IoU thresholds, A area ranges.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -172,15 +171,12 @@ class ProposalARMetric(BaseMetric):
         self.auc, self.boxes_from_masks = auc, boxes_from_masks
         if max_images is not None and ann_file is None:
             raise ValueError('max_images needs ann_file, which lists all image ids')
-        self.allowed: set[Id] | None = None
-        self.truth: dict[Id, list[dict]] | None = None
+        self.truth: dict[Id, list[dict]] | None = None  # of the images that count
         if ann_file is not None:
             with get_local_path(ann_file, backend_args=backend_args) as path:
                 gt = GroundTruth.from_dict(load_json(path), name=ann_file)
-            if max_images is not None:
-                self.allowed = set(list(gt.sizes)[:max_images])  # sizes are in the order of the ids
-                gt.annotations = [a for a in gt.annotations if a['image_id'] in self.allowed]
-            self.truth = defaultdict(list)
+            self.truth = {image: [] for image in list(gt.sizes)[:max_images]}
+            gt.annotations = [a for a in gt.annotations if a['image_id'] in self.truth]
             for annotation in self._complete(gt):
                 self.truth[annotation['image_id']].append(annotation)
 
@@ -197,12 +193,11 @@ class ProposalARMetric(BaseMetric):
         """
         for sample in data_samples:
             image, size = sample['img_id'], tuple(sample['ori_shape'][:2])
-            if self.allowed is not None and image not in self.allowed:
+            if self.truth is not None and image not in self.truth:
                 continue
-            if self.truth is None:
-                annotations = self._sample_truth(sample, size)
-            else:
-                annotations = self.truth[image]
+            annotations = (
+                self._sample_truth(sample, size) if self.truth is None else self.truth[image]
+            )
             proposals = self._proposals(sample, size)
             self.results.append(
                 {kind: image_ranks(annotations, proposals, kind) for kind in self.iou_types}

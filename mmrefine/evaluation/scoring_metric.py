@@ -17,17 +17,10 @@ from .tables import log_table
 class ScoringMetric(BaseMetric):
     """A metric that scores detections by a protocol, and writes them if asked to.
 
-    Args:
-        rules: The protocol.
-        backend: ``'pycocotools'`` or ``'vernier'``.
-        format_only: Write the result files and compute nothing.
-        outfile_prefix: Where they go; None writes none.
-        show_progress: Draw a progress bar.
-        collect_device: ``'cpu'`` or ``'gpu'``.
-        prefix: Of the names of the results.
+    The arguments are those of the metrics that users name.
 
     Raises:
-        ValueError: An unknown back end, or ``format_only`` without a place for the files.
+        ValueError: An unknown back end, or ``format_only`` without ``outfile_prefix``.
     """
 
     def __init__(

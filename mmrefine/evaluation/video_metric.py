@@ -139,57 +139,53 @@ class VideoMaskAPMetric(ScoringMetric, BaseVideoMetric):
             return {}
         return self.score(truth.strips, load_tracks(tracks, truth), ['segm'])
 
-    def _tracks(self, videos: dict, categories: list[Id]) -> Any:
-        for video in sorted(videos):
-            frames = videos[video]
-            length = next(iter(frames.values()))['length']
-            parts: dict[Any, list] = defaultdict(list)
-            for number, entry in sorted(frames.items()):
-                for track, label, score, counts in entry['tracks']:
-                    parts[track].append((number, label, score, counts, entry['size']))
-            for track in parts.values():
-                segmentations: list = [None] * length
-                for number, _, _, counts, size in track:
-                    segmentations[number] = {'size': list(size), 'counts': counts.decode('ascii')}
-                label = int(np.bincount([part[1] for part in track]).argmax())
+    def _tracks(self, videos: dict, categories: list[Id]) -> Iterator[dict]:
+        """YouTube-VIS result entries."""
+        for video, frames in sorted(videos.items()):
+            entry = next(iter(frames.values()))
+            for seen in _by_track(frames, 'tracks').values():
+                labels, scores, _ = zip(*seen.values())
+                label = int(np.bincount(labels).argmax())
                 if label >= len(categories):
                     raise ValueError(
                         f'video {video!r}: label {label}, but there are {len(categories)} '
                         'categories'
                     )
+                rles: list[dict | None] = [None] * entry['length']
+                for number, (_, _, counts) in seen.items():
+                    size = list(frames[number]['size'])
+                    rles[number] = {'size': size, 'counts': counts.decode('ascii')}
                 yield {
                     'video_id': video,
                     'category_id': categories[label],
-                    'score': float(np.mean([part[2] for part in track])),
-                    'segmentations': segmentations,
+                    'score': float(np.mean(scores)),
+                    'segmentations': rles,
                 }
 
     def _truth_of(self, videos: dict) -> dict:
+        """A YouTube-VIS annotation file made of the annotations of the frames."""
         infos, tracks = [], []
-        for video in sorted(videos):
-            frames = videos[video]
-            first = next(iter(frames.values()))
-            h, w = first['size']
-            infos.append({'id': video, 'height': h, 'width': w, 'length': first['length']})
-            parts: dict[Any, list] = {}
-            kinds: dict[Any, tuple] = {}
-            for number, entry in sorted(frames.items()):
-                for key, label, crowd, mask in entry['truth']:
-                    parts.setdefault(key, [None] * first['length'])[number] = mask
-                    kinds.setdefault(key, (label, crowd))
-            for key, masks in parts.items():
-                label, crowd = kinds[key]
-                tracks.append(
-                    {
-                        'video_id': video,
-                        'category_id': label + 1,
-                        'iscrowd': crowd,
-                        'segmentations': masks,
-                    }
-                )
+        for video, frames in sorted(videos.items()):
+            entry = next(iter(frames.values()))
+            (h, w), length = entry['size'], entry['length']
+            infos.append({'id': video, 'height': h, 'width': w, 'length': length})
+            for seen in _by_track(frames, 'truth').values():
+                label, crowd, _ = next(iter(seen.values()))
+                masks = [seen[number][2] if number in seen else None for number in range(length)]
+                track = {'category_id': label + 1, 'iscrowd': crowd, 'segmentations': masks}
+                tracks.append({'video_id': video, **track})
         names = self.dataset_meta['classes']
         categories = [{'id': i + 1, 'name': name} for i, name in enumerate(names)]
         return {'videos': infos, 'annotations': tracks, 'categories': categories}
+
+
+def _by_track(frames: dict[int, dict], key: str) -> dict[Any, dict[int, tuple]]:
+    """Track id -> frame number -> the other values of its entries, in the order of the frames."""
+    found: dict[Any, dict[int, tuple]] = defaultdict(dict)
+    for number, entry in sorted(frames.items()):
+        for track, *values in entry[key]:
+            found[track][number] = tuple(values)
+    return found
 
 
 def _frame_truth(frame: dict, label: str) -> list[tuple]:
