@@ -1,13 +1,36 @@
-"""Greedy matching of detections and objects, as COCO defines it.
+"""Overlaps and greedy matching of detections and objects, as COCO defines them.
 
 Origin:   pycocotools ``COCOeval.evaluateImg``; same matches
 
 Shapes:   D detections and G objects of an image, T IoU thresholds, A groups of objects that count.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+from pycocotools import mask as coco_mask
 
 UNMATCHED = -1
+
+
+def pairwise_ious(
+    found: Sequence[Any], truth: Sequence[Any], crowd: np.ndarray | None = None
+) -> np.ndarray:
+    """Intersection over union of every mask with every mask, or of boxes.
+
+    Args:
+        found: D RLEs, or boxes x, y, w, h.
+        truth: G RLEs or boxes.
+        crowd: bool array[G]; with a crowd, the intersection is divided by the detection alone.
+
+    Returns:
+        float64 array[D, G].
+    """
+    if not found or not truth:
+        return np.zeros((len(found), len(truth)))
+    flags = np.zeros(len(truth), np.uint8) if crowd is None else crowd.astype(np.uint8)
+    return np.asarray(coco_mask.iou(list(found), list(truth), flags))
 
 
 def match_greedily(

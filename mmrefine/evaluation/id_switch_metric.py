@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from mmdet.evaluation import BaseVideoMetric
 from mmdet.registry import METRICS
-from pycocotools import mask as coco_mask
 from scipy.optimize import linear_sum_assignment
 
 from mmrefine.masks.run_lengths import to_counts
 from mmrefine.results.predictions import mask_counts, to_numpy
 
+from .greedy import pairwise_ious
 from .video_metric import iterate_frames
 
 
@@ -79,12 +79,11 @@ class IdSwitchMetric(BaseVideoMetric):
         keep = to_numpy(pred['scores']).reshape(-1) >= self.score_threshold
         ids = to_numpy(pred['instances_id']).reshape(-1)[keep]
         counts = mask_counts(pred['masks'], size, label)
-        found = [one for one, kept in zip(counts, keep) if kept]
+        found = [_rle(one, size) for one, kept in zip(counts, keep) if kept]
         matched: dict[Hashable, int | None] = {i['instance_id']: None for i in truth}
         if not truth or not found:
             return matched
-        real = [to_counts(i['mask'], size) for i in truth]
-        overlap = mask_overlaps(real, found, size)
+        overlap = pairwise_ious([_rle(to_counts(i['mask'], size), size) for i in truth], found)
         # More than any sum of overlaps: pairs under the threshold never displace one above it.
         worth = np.where(overlap >= self.iou_threshold, 1e3 + overlap, 0.0)
         for row, column in zip(*linear_sum_assignment(worth, maximize=True)):
@@ -113,9 +112,5 @@ class IdSwitchMetric(BaseVideoMetric):
         }
 
 
-def mask_overlaps(first: list[bytes], second: list[bytes], size: tuple[int, int]) -> np.ndarray:
-    """IoU of every mask with every mask, given as compressed counts: float[N, M]."""
-    rles = [[{'size': list(size), 'counts': one} for one in part] for part in (first, second)]
-    return np.asarray(coco_mask.iou(rles[0], rles[1], [0] * len(second))).reshape(
-        len(first), len(second)
-    )
+def _rle(counts: bytes, size: tuple[int, int]) -> dict:
+    return {'size': list(size), 'counts': counts}

@@ -81,11 +81,11 @@ def _coco_json(gt: GroundTruth, masks: bool, federated: bool) -> dict:
         present = {(a['image_id'], a['category_id']) for a in gt.annotations}
         for image in images:
             i = image['id']
-            absent, unfinished = gt.federation.absent[i], gt.federation.unfinished[i]
-            absent = [c for c in absent - unfinished if (i, c) not in present]
+            unfinished = gt.federation.unfinished[i]
+            absent = (c for c in gt.federation.absent[i] - unfinished if (i, c) not in present)
             image['neg_category_ids'] = sorted(absent)
-            unfinished = [c for c in unfinished if (i, c) in present]
-            image['not_exhaustive_category_ids'] = sorted(unfinished)
+            listed = (c for c in unfinished if (i, c) in present)
+            image['not_exhaustive_category_ids'] = sorted(listed)
         for category in categories:
             category['frequency'] = gt.federation.frequency[category['id']]
     annotations = []

@@ -24,7 +24,7 @@ from mmrefine.results.ground_truth import GroundTruth, Id, load_json
 from mmrefine.results.plain_dataset import image_truth, truth_of_images
 from mmrefine.results.predictions import mask_counts, to_numpy
 
-from .greedy import match_greedily
+from .greedy import match_greedily, pairwise_ious
 from .protocols import COCO_AREAS
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -69,15 +69,10 @@ def image_ranks(
         [(area >= low) & (area <= high) & ~ignored for low, high in COCO_AREAS.values()]
     )  # (A, G)
     order = np.argsort([-p['score'] for p in proposals], kind='stable')[:MAX_PROPOSALS]
-    chosen: Any = [_shape(proposals[i], iou_type) for i in order]
-    truth: Any = [_shape(a, iou_type) for a in annotations]
-    ious = np.zeros((len(chosen), len(truth)))
-    if chosen and truth:
-        if iou_type == 'bbox':
-            chosen, truth = np.array(chosen, float), np.array(truth, float)
-        ious = np.asarray(coco_mask.iou(chosen, truth, crowd.astype(np.uint8)))
+    chosen = [_shape(proposals[i], iou_type) for i in order]
+    ious = pairwise_ious(chosen, [_shape(a, iou_type) for a in annotations], crowd)
     partners = match_greedily(ious, crowd, counted, thresholds)  # (A, T, D)
-    ranks = np.full((*partners.shape[:2], len(truth)), -1, np.int16)
+    ranks = np.full((*partners.shape[:2], len(annotations)), -1, np.int16)  # (A, T, G)
     a, t, d = np.nonzero(partners >= 0)
     ranks[a, t, partners[a, t, d]] = d  # only crowds, which never count, are found several times
     return ImageRanks(ranks, counted)

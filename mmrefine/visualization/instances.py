@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
-from mmrefine.evaluation.greedy import UNMATCHED, match_greedily
+from mmrefine.evaluation.greedy import UNMATCHED, match_greedily, pairwise_ious
 
 IN_CROWD = -2
 
@@ -65,13 +64,11 @@ def match(
         For each prediction the index of its object, or -1 (without one), or -2 (mostly inside a
         crowd); and the mask IoUs, float array[D, G].
     """
-    ious, crowd = np.zeros((len(found), len(truth))), truth.is_crowd
-    if ious.size:
-        ious[:] = coco_mask.iou(found.rles, truth.rles, crowd.astype(np.uint8).tolist())
-    usable = ious
-    if by_category and ious.size:
-        same = np.array([[a == b for b in truth.categories] for a in found.categories])
-        usable = np.where(same, ious, 0.0)
+    crowd = truth.is_crowd
+    ious = usable = pairwise_ious(found.rles, truth.rles, crowd)
+    if by_category:
+        same = [[a == b for b in truth.categories] for a in found.categories]
+        usable = np.where(np.array(same, bool).reshape(ious.shape), ious, 0.0)
     scores = np.ones(len(found)) if found.scores is None else found.scores
     order = np.argsort(-scores, kind='stable')
     partner = np.full(len(found), UNMATCHED)
