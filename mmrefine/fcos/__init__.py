@@ -8,11 +8,12 @@ pixels of the network input unless a name says ``stride``; boxes are exclusive (
 """
 
 from .boxes import clip_boxes, decode_ltrb, encode_ltrb, paired_iou, pairwise_iou
-from .candidates import best_points, class_candidates, class_nms, fast_class_nms
+from .candidates import best_points, class_candidates, select_detections
 from .grid import PointGrid, flatten_levels, make_grid, require_pyramid
 from .head import FCOSHeadBase, PointOutputs
 from .legacy import InclusiveBoxes
 from .losses import LtrbIoULoss
+from .nms import suppress
 from .targets import PointTargets, assign_points, centerness_targets, points_on_masks
 
 __all__ = [
@@ -26,15 +27,15 @@ __all__ = [
     'best_points',
     'centerness_targets',
     'class_candidates',
-    'class_nms',
     'clip_boxes',
     'decode_ltrb',
     'encode_ltrb',
-    'fast_class_nms',
     'flatten_levels',
     'make_grid',
     'paired_iou',
     'pairwise_iou',
     'points_on_masks',
     'require_pyramid',
+    'select_detections',
+    'suppress',
 ]

@@ -12,7 +12,6 @@ Shapes:   B images, P points of all levels (finest first), K classes, C tower ch
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import torch
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from mmdet.utils import ConfigType, InstanceList, MultiConfig, OptConfigType
@@ -23,13 +22,10 @@ from mmrefine.fcos import (
     FCOSHeadBase,
     PointGrid,
     PointTargets,
-    best_points,
-    class_candidates,
-    class_nms,
     clip_boxes,
     decode_ltrb,
-    fast_class_nms,
     flatten_levels,
+    select_detections,
 )
 from mmrefine.fcos.head import GROUP_NORM
 
@@ -73,8 +69,7 @@ class SipMaskBBoxHead(FCOSHeadBase):
 
     Prediction settings (``test_cfg``): ``nms_pre`` best points (or pairs) per level, ``score_thr``
     on the class score, ``max_candidates`` (point, class) pairs before suppression (default: all),
-    ``max_per_img``, ``nms=dict(type='greedy' | 'fast', iou_threshold, offset)``, 'nms' being
-    another word for 'greedy', so that stock settings serve. For released
+    ``max_per_img``, ``nms`` see ``fcos.nms.suppress``. For released
     weights: ``candidates='pairs'`` ranks (point, class) pairs and ``score_sqrt`` takes the root of
     the score (benchmark), ``clip_offset=1`` clips to the last pixel index, ``nms_in_original``
     suppresses in original-image pixels, ``scale`` and ``scale_limits`` see ``postprocess``.
@@ -232,13 +227,17 @@ class SipMaskBBoxHead(FCOSHeadBase):
         for image, meta in enumerate(metas):
             boxes = decode_ltrb(grid.points, points.ltrb_stride[image] * grid.strides[:, None])
             boxes = clip_boxes(boxes, meta['img_shape'][:2], cfg.get('clip_offset', 0))
-            probs = points.class_logits[image].float().sigmoid()
-            factors = points.center_logits[image].float().sigmoid()
-            # A diverged network must not fill the list with NaN boxes.
-            sound = boxes.isfinite().all(dim=1) & factors.isfinite()
-            probs = torch.where(sound[:, None], probs, 0.0).nan_to_num(0.0)
-            factors = torch.where(sound, factors, 0.0)
-            scores, at, labels = _select(boxes, probs, factors, grid, meta, cfg)
+            compared = boxes
+            if cfg.get('nms_in_original', False):
+                x, y = image_scale(meta, cfg)
+                compared = boxes / boxes.new_tensor((x, y, x, y))
+            scores, at, labels = select_detections(
+                compared,
+                points.class_logits[image].float().sigmoid(),
+                points.center_logits[image].float().sigmoid(),
+                grid.counts,
+                {'candidates': 'points', 'sqrt_score': cfg.get('score_sqrt', False), **cfg},
+            )
             result = InstanceData(bboxes=boxes[at], scores=scores, labels=labels)
             result.update(InstanceData(**self._gather(extras, image, at)))
             results.append(result)
@@ -248,44 +247,3 @@ class SipMaskBBoxHead(FCOSHeadBase):
         values = {name: maps[image, at] for name, maps in extras.items()}
         values['coeffs'] = values['coeffs'].unflatten(1, (self.num_cells**2, self.num_bases))
         return values
-
-
-def _select(
-    boxes: Tensor, probs: Tensor, factors: Tensor, grid: PointGrid, meta: dict, cfg: ConfigType
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Scores, point indices and labels of one image's detections, best first."""
-    nms, limit = cfg['nms'], cfg['max_per_img']
-    kind = 'greedy' if nms['type'] == 'nms' else nms['type']
-    if cfg.get('nms_in_original', False):
-        x, y = image_scale(meta, cfg)
-        boxes = boxes / boxes.new_tensor((x, y, x, y))
-    if kind not in ('greedy', 'fast'):
-        raise ValueError(f"unknown nms type {kind!r}: use 'greedy' (or 'nms') or 'fast'")
-    parts = list(zip(probs.split(grid.counts), factors.split(grid.counts)))
-    first = [sum(grid.counts[:level]) for level in range(len(grid.counts))]
-    if kind == 'greedy' and cfg.get('candidates', 'points') == 'pairs':
-        levels = [class_candidates(p, f, cfg['score_thr'], cfg['nms_pre']) for p, f in parts]
-        scores = torch.cat([level[0] for level in levels])
-        at = torch.cat([level[1] + start for level, start in zip(levels, first)])
-        labels = torch.cat([level[2] for level in levels])
-    else:
-        kept = [best_points(p, f, cfg['nms_pre']) + start for (p, f), start in zip(parts, first)]
-        kept = torch.cat(kept)
-        if kind == 'fast':
-            products = probs[kept] * factors[kept, None]
-            scores, at, labels = fast_class_nms(
-                boxes[kept],
-                products,
-                nms['iou_threshold'],
-                cfg['score_thr'],
-                nms.get('top_k', 200),
-                limit,
-            )
-            return scores, kept[at], labels
-        scores, at, labels = class_candidates(
-            probs[kept], factors[kept], cfg['score_thr'], cfg.get('max_candidates')
-        )
-        at = kept[at]
-    scores = scores.sqrt() if cfg.get('score_sqrt', False) else scores
-    best = class_nms(boxes[at], scores, labels, nms['iou_threshold'], nms.get('offset', 0), limit)
-    return scores[best], at[best], labels[best]

@@ -1,12 +1,14 @@
 """Selection and suppression of detections."""
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mmcv.ops import nms
+from mmcv.ops import batched_nms, nms
 from mmdet.models.layers import fast_nms
 
-from mmrefine.fcos import best_points, class_candidates, class_nms, fast_class_nms, paired_iou
+from mmrefine.fcos import best_points, class_candidates, paired_iou, select_detections, suppress
+from mmrefine.fcos.nms import KINDS
 
 
 def random_boxes(count: int, seed: int) -> torch.Tensor:
@@ -31,14 +33,15 @@ def test_greedy_suppression_keeps_classes_apart(count, seed, offset):
     generator = torch.Generator().manual_seed(seed + 1)
     scores = torch.rand(count, generator=generator)
     labels = torch.randint(0, 3, (count,), generator=generator)
-    kept = class_nms(boxes, scores, labels, 0.5, offset)
+    cfg = {'iou_threshold': 0.5, 'offset': offset}
+    kept, ranked = suppress(boxes, scores, labels, cfg)
     expected = set()
     for label in range(3):
         group = (labels == label).nonzero()[:, 0]
         expected |= {int(group[i]) for i in greedy(boxes[group], scores[group], 0.5, offset)}
     assert set(kept.tolist()) == expected
-    assert scores[kept].tolist() == sorted(scores[kept].tolist(), reverse=True)
-    assert class_nms(boxes, scores, labels, 0.5, offset, limit=3).tolist() == kept[:3].tolist()
+    assert ranked.tolist() == scores[kept].tolist() == sorted(ranked.tolist(), reverse=True)
+    assert suppress(boxes, scores, labels, cfg, limit=3)[0].tolist() == kept[:3].tolist()
 
 
 @settings(max_examples=30)
@@ -50,27 +53,78 @@ def test_parallel_suppression_equals_mmdet(count, seed):
     expected, labels, _ = fast_nms(
         boxes, background, torch.zeros(count, 1), score_thr=0.3, iou_thr=0.5, top_k=20, max_num=15
     )
-    found, points, ours = fast_class_nms(boxes, scores, 0.5, 0.3, top_k=20, limit=15)
+    nms = {'type': 'fast', 'iou_threshold': 0.5, 'top_k': 20}
+    cfg = {'score_thr': 0.3, 'nms': nms, 'max_per_img': 15}
+    found, points, ours = select_detections(boxes, scores, torch.ones(count), (count,), cfg)
     assert torch.equal(found, expected[:, 4])
     assert torch.equal(boxes[points], expected[:, :4])
     assert torch.equal(ours, labels)
 
 
-def test_parallel_suppression_of_nothing_gives_nothing():
+@pytest.mark.parametrize('kind', KINDS)
+def test_suppression_of_nothing_gives_nothing(kind):
+    cfg = {'score_thr': 0.1, 'nms': {'type': kind, 'iou_threshold': 0.5}}
     for boxes, scores in (
         (torch.zeros(0, 4), torch.zeros(0, 3)),
         (random_boxes(5, 0), torch.full((5, 3), 0.01)),
         (random_boxes(5, 0), torch.full((5, 3), float('nan'))),
+        (torch.full((5, 4), float('nan')), torch.ones(5, 3)),
     ):
-        assert [len(part) for part in fast_class_nms(boxes, scores, 0.5, 0.1)] == [0, 0, 0]
+        count = len(boxes)
+        found = select_detections(boxes, scores, torch.ones(count), (count, 0), cfg)
+        assert [len(part) for part in found] == [0, 0, 0]
 
 
-def test_nan_scores_do_not_displace_sound_ones():
-    boxes = random_boxes(3, 1)
+@pytest.mark.parametrize('kind', KINDS)
+def test_nan_scores_do_not_displace_sound_ones(kind):
     scores = torch.tensor([[float('nan')], [0.9], [float('nan')]])
-    found, points, _ = fast_class_nms(boxes, scores, 0.5, 0.1)
+    cfg = {'score_thr': 0.1, 'nms': {'type': kind, 'iou_threshold': 0.5}}
+    found, points, _ = select_detections(random_boxes(3, 1), scores, torch.ones(3), (3,), cfg)
     assert points.tolist() == [1]
     assert found.tolist() == scores[1].tolist()
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 40), st.integers(0, 10**6), st.booleans())
+def test_stock_settings_mean_what_they_mean_in_mmcv(count, seed, agnostic):
+    boxes, generator = random_boxes(count, seed), torch.Generator().manual_seed(seed)
+    scores = torch.rand(count, generator=generator)
+    labels = torch.randint(0, 4, (count,), generator=generator)
+    common = {'iou_threshold': 0.4, 'class_agnostic': agnostic}
+    for cfg in (
+        {'type': 'nms', 'max_num': 9},
+        {'type': 'nms', 'split_thr': 5},
+        {'type': 'soft_nms', 'min_score': 0.2, 'method': 'gaussian'},
+    ):
+        kept, found = suppress(boxes, scores, labels, cfg | common)
+        if count == 0:
+            assert len(kept) == len(found) == 0
+            continue
+        expected, order = batched_nms(boxes, scores, labels, cfg | common)
+        assert torch.equal(kept, order)
+        assert torch.equal(found, expected[:, 4])
+    # The random coordinates leave no overlap close enough to the threshold for rounding to matter.
+    ours, stock = (
+        suppress(boxes, scores, labels, {'type': kind, 'max_num': 9} | common)
+        for kind in ('greedy', 'nms')
+    )
+    assert torch.equal(ours[0], stock[0])
+    assert torch.equal(ours[1], stock[1])
+
+
+def test_no_settings_suppress_nothing():
+    boxes = torch.tensor([[0.0, 0, 10, 10]]).repeat(3, 1)
+    scores = torch.tensor([0.2, 0.9, 0.5])
+    assert suppress(boxes, scores, torch.zeros(3).long(), None)[0].tolist() == [1, 2, 0]
+
+
+def test_unknown_types_are_refused_by_name():
+    with pytest.raises(ValueError, match="unknown nms type 'nms_rotated'"):
+        suppress(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0), {'type': 'nms_rotated'})
+    with pytest.raises(ValueError, match="'pairs' or 'points', got 'boxes'"):
+        select_detections(
+            torch.zeros(0, 4), torch.zeros(0, 1), torch.zeros(0), (0,), {'candidates': 'boxes'}
+        )
 
 
 def test_candidates_pass_by_class_score_and_rank_by_product():
@@ -81,6 +135,7 @@ def test_candidates_pass_by_class_score_and_rank_by_product():
     torch.testing.assert_close(scores, torch.tensor([0.09, 0.06, 0.5, 0.15, 0.1]))
     limited = class_candidates(probs, factors, 0.05, limit=2)
     assert list(zip(limited[1].tolist(), limited[2].tolist())) == [(1, 1), (2, 0)]
+    assert torch.equal(class_candidates(probs, factors, 0.05, limit=-1)[0], scores)
     product = class_candidates(probs, factors, 0.095, filter_by_product=True)
     assert list(zip(product[1].tolist(), product[2].tolist())) == [(1, 1), (2, 0), (2, 1)]
 
@@ -94,6 +149,7 @@ def test_the_best_points_are_kept_in_grid_order_unless_cut():
     probs = torch.tensor([[0.1, 0.8], [0.5, 0.1], [0.9, 0.9]])
     factors = torch.tensor([1.0, 1.0, 0.1])
     assert best_points(probs, factors, 3).tolist() == [0, 1, 2]
+    assert best_points(probs, factors, -1).tolist() == [0, 1, 2]
     assert best_points(probs, factors, 2).tolist() == [0, 1]
 
 
@@ -103,4 +159,4 @@ def test_boxes_of_far_classes_are_suppressed_without_rounding():
     labels = torch.tensor([1200, 1200])
     scores = torch.tensor([0.9, 0.8])
     alone = nms(boxes, scores, 0.49999)[1].tolist()
-    assert class_nms(boxes, scores, labels, 0.49999).tolist() == alone
+    assert suppress(boxes, scores, labels, {'iou_threshold': 0.49999})[0].tolist() == alone

@@ -1,0 +1,124 @@
+"""Suppression of overlapping detections, by the ``nms`` settings of a test config.
+
+Shapes: N boxes. Labels count from 0.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from mmcv.ops import batched_nms, nms
+from torch import Tensor
+
+KINDS = ('greedy', 'fast', 'nms', 'soft_nms')
+
+
+def suppress(
+    boxes: Tensor,
+    scores: Tensor,
+    labels: Tensor,
+    settings: Mapping[str, Any] | None,
+    limit: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Suppress the overlapping boxes of one image, class by class.
+
+    Args:
+        boxes: Tensor[N, 4], finite; N may be 0.
+        scores: Tensor[N].
+        labels: LongTensor[N].
+        settings: What ``mmcv.ops.batched_nms`` takes: ``type='nms'`` or ``'soft_nms'`` and its
+            keys, ``class_agnostic``, ``split_thr``, ``max_num``; or one of two more types:
+            ``'greedy'`` (default) is ``'nms'`` on the coordinates of the boxes themselves, see
+            ``greedy_nms``; ``'fast'`` is YOLACT's, see ``fast_nms``. None suppresses nothing.
+        limit: Keep the best ones over all classes; None or a negative number keeps all.
+
+    Returns:
+        Kept indices LongTensor[n] and their scores Tensor[n], best first; ``'soft_nms'`` lowers
+        scores, the other types leave them.
+
+    Raises:
+        ValueError: If the type is unknown.
+    """
+    cfg = dict(settings) if settings is not None else None
+    kind = 'none' if cfg is None else cfg.get('type', 'greedy')
+    if cfg is not None and kind not in KINDS:
+        raise ValueError(f'unknown nms type {kind!r}: use one of {KINDS}')
+    limit = len(boxes) if limit is None or limit < 0 else limit
+    boxes, scores = boxes.float(), scores.float()
+    if len(boxes) == 0:
+        return labels.long(), scores
+    if kind in ('none', 'nms', 'soft_nms'):
+        found, kept = batched_nms(boxes, scores, labels, cfg)
+        return kept[:limit], found[:limit, -1]
+    cfg.pop('type', None)
+    cfg.pop('split_thr', None)  # classes are always apart
+    groups = torch.zeros_like(labels) if cfg.pop('class_agnostic', False) else labels
+    most = cfg.pop('max_num', -1)
+    limit = min(limit, most) if most > 0 else limit
+    kept = (greedy_nms if kind == 'greedy' else fast_nms)(boxes, scores, groups, **cfg)
+    ranked, best = scores[kept].sort(descending=True, stable=True)
+    return kept[best[:limit]], ranked[:limit]
+
+
+def greedy_nms(boxes: Tensor, scores: Tensor, groups: Tensor, **settings: Any) -> Tensor:
+    """Greedy suppression inside every group -> kept indices LongTensor[n], group after group.
+
+    Each group is suppressed on its own coordinates. One call with the groups shifted apart
+    (``type='nms'``) is faster on a GPU, but rounds the boxes, which changes which of two
+    near-threshold boxes survives.
+
+    Args:
+        boxes: Tensor[N, 4].
+        scores: Tensor[N].
+        groups: LongTensor[N].
+        settings: Of ``mmcv.ops.nms``: ``iou_threshold``, ``score_threshold``, and ``offset=1`` to
+            compute overlaps with legacy pixel counting.
+    """
+    order = torch.sort(groups, stable=True).indices
+    counts = groups.unique(return_counts=True)[1].tolist()
+    kept = [group[nms(boxes[group], scores[group], **settings)[1]] for group in order.split(counts)]
+    return torch.cat([order[:0], *kept])
+
+
+def fast_nms(
+    boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float, top_k: int = 200
+) -> Tensor:
+    """Suppress in parallel inside every group (YOLACT's fast NMS, no legacy pixel counting).
+
+    A box is dropped if any better box of its group overlaps it, even one dropped itself.
+
+    Args:
+        boxes: Tensor[N, 4].
+        scores: Tensor[N].
+        groups: LongTensor[N].
+        iou_threshold: Largest overlap that survives.
+        top_k: Boxes per group that take part.
+
+    Returns:
+        LongTensor[n], group after group, best first inside a group.
+    """
+    order = scores.argsort(descending=True, stable=True)
+    order = order[groups[order].argsort(stable=True)]
+    _, row, counts = groups[order].unique_consecutive(return_inverse=True, return_counts=True)
+    rank = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[row]
+    taking_part = rank < top_k
+    order, row, rank = order[taking_part], row[taking_part], rank[taking_part]
+    # One table row per group, best box first; empty boxes fill it up and overlap nothing.
+    width = int(counts.amax().clamp(max=top_k)) if len(order) else 0
+    table = boxes.new_zeros(len(counts), width, 4)  # (G, W, 4)
+    table[row, rank] = boxes[order]
+    suppressed = _overlaps_more(table, iou_threshold).triu_(diagonal=1).any(dim=1)  # (G, W)
+    return order[~suppressed[row, rank]]
+
+
+def _overlaps_more(boxes: Tensor, threshold: float) -> Tensor:
+    """Whether two boxes of a group overlap by more than ``threshold``: [G, W, 4] -> [G, W, W].
+
+    Compares the intersection with a share of the union; dividing them costs more than the rest.
+    """
+    low, high = boxes.unsqueeze(2).split(2, dim=-1)  # (G, W, 1, 2)
+    sides = high.minimum(high.transpose(1, 2)) - low.maximum(low.transpose(1, 2))
+    width, height = sides.clamp_(min=0).unbind(-1)  # (G, W, W) each
+    inter = width * height
+    area = (high - low).prod(dim=-1)  # (G, W, 1)
+    return inter > (area + area.transpose(1, 2)).sub_(inter).mul_(threshold)
