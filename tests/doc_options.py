@@ -13,10 +13,10 @@ import mmrefine
 REQUIRED = inspect.Parameter.empty
 # Options that are a dict: whose keys are the arguments of another callable.
 NESTED = {
-    'EmbedMaskBBoxHead.proposal': 'embedmask.proposal:ProposalLayers.build_proposal_layers',
-    'EmbeddedHead.proposal': 'embedmask.proposal:ProposalLayers.build_proposal_layers',
-    'EmbedMaskHead.loss': 'embedmask.mask_loss:EmbedMaskLoss',
-    'EmbedMaskHead.output': 'embedmask.output:MaskOutput',
+    'EmbedMaskBBoxHead.proposal': 'embedmask.box_head:ProposalLayers.build_proposal_layers',
+    'EmbeddedHead.proposal': 'embedmask.box_head:ProposalLayers.build_proposal_layers',
+    'EmbedMaskHead.loss': 'embedmask.losses:EmbedMaskLoss',
+    'EmbedMaskHead.output': 'embedmask.postprocess:MaskOutput',
     'SipMaskHead.sampling': 'sipmask.samples:select_samples',
 }
 SETTINGS = ('test_cfg', 'train_cfg')

@@ -1,8 +1,7 @@
 """EmbedMask: pixels find their object by the distance of embeddings.
 
-Read in this order: ``detector`` (the whole), ``box_head`` and ``proposal`` (boxes with an embedding
-    and a margin
-each), ``mask_head`` (an embedding of every pixel), ``kernel`` (their weighted distance),
-``losses``, ``targets`` and ``mask_loss`` (training), ``detections`` and ``output`` (results),
-``mixed_head`` (other detectors' boxes), ``checkpoint`` (released weights).
+Read in this order: ``detector`` (what is called when), ``box_head`` (boxes with an embedding and a
+margin each), ``mask_head`` (an embedding of every pixel), ``kernel`` (their weighted distance),
+``targets`` and ``losses`` (training), ``postprocess`` (results), ``mixed_head`` (the boxes of other
+detectors), ``checkpoint`` (released weights).
 """

@@ -1,13 +1,13 @@
-"""How well a pixel embedding fits a proposal embedding, for all pixels and proposals at once.
+"""Distance of every pixel embedding to every proposal embedding, as one matrix product.
 
 Paper: EmbedMask, https://arxiv.org/abs/1912.01954, section 3.2.
 
-A proposal with embedding q and margin s owns pixel p with probability
+A pixel p with embedding e belongs to a proposal with embedding q and margin s with probability
 
-    exp(-d(p)),   d(p) = sum_i s_i (e_i(p) - q_i)^2,
+    exp(-d(p)),   d(p) = sum_i s_i (e_i(p) - q_i)^2.
 
-and everything here works with the exponent d: thresholds are thresholds of d, and the loss needs no
-probability that has been rounded to 0 or 1.
+Everything here works with the exponent d: the loss then needs no probability that has been rounded
+to 0 or 1.
 
 Shapes: K proposals, D embedding dimensions, M margin dimensions (1 or D), H x W map, N = H * W.
 """
@@ -19,6 +19,19 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
+from mmrefine.fcos import make_grid
+from mmrefine.layers import without_autocast
+
+COORDINATE_UNIT = 100.0
+
+
+def add_coordinates(spatial: Tensor, stride: int, position: Tensor | float) -> Tensor:
+    """Add the scaled image position of every cell to a map Tensor[B, 2, H, W] of that stride."""
+    height, width = spatial.shape[-2:]
+    grid = make_grid([(height, width)], [stride], device=spatial.device)
+    coordinates = grid.points.t().unflatten(1, (height, width))  # (2, H, W)
+    return spatial + position * coordinates / COORDINATE_UNIT
+
 
 @contextlib.contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
@@ -27,7 +40,7 @@ def full_precision(device: torch.device) -> Iterator[None]:
     Embeddings hold image coordinates / 100 up to 13, differences of one pixel count, and they are
     squared: ten mantissa bits are not enough for that.
     """
-    with torch.autocast(device.type, enabled=False):
+    with without_autocast(device):
         if device.type != 'cuda':
             yield
             return
@@ -64,9 +77,10 @@ def mask_exponent(pixels: Tensor, embeds: Tensor, margins: Tensor) -> Tensor:
             f'{margins.shape[1]} margins: the first two must be equal, the margins as many or 1'
         )
     with full_precision(pixels.device):
-        flat = pixels.float().flatten(1)
-        margins = margins.float().expand(-1, dims)
-        return _Exponent.apply(flat, embeds.float(), margins).unflatten(1, pixels.shape[1:])
+        flat = pixels.float().flatten(1)  # (D, N)
+        margins = margins.float().expand(-1, dims)  # (K, D)
+        exponent = _Exponent.apply(flat, embeds.float(), margins)  # (K, N)
+        return exponent.unflatten(1, pixels.shape[1:])  # (K, H, W)
 
 
 class _Exponent(torch.autograd.Function):
@@ -85,8 +99,8 @@ class _Exponent(torch.autograd.Function):
         )
         pixels, embeds = pixels - mean, embeds - mean.t()
         ctx.save_for_backward(pixels, embeds, margins)
-        weights = torch.cat((margins, -2 * margins * embeds), dim=1)
-        constant = (margins * embeds.square()).sum(dim=1, keepdim=True)
+        weights = torch.cat((margins, -2 * margins * embeds), dim=1)  # (K, 2D)
+        constant = (margins * embeds.square()).sum(dim=1, keepdim=True)  # (K, 1)
         return torch.addmm(constant, weights, torch.cat((pixels.square(), pixels)))
 
     @staticmethod
@@ -94,12 +108,13 @@ class _Exponent(torch.autograd.Function):
         pixels, embeds, margins = ctx.saved_tensors
         dims = len(pixels)
         with full_precision(grad.device):
-            total = grad.sum(dim=1, keepdim=True)
-            first = grad @ pixels.t()
-            second = grad @ pixels.square().t()
+            # Sums over the pixels of g, g e and g e^2, with g the gradient of d.
+            total = grad.sum(dim=1, keepdim=True)  # (K, 1)
+            first = grad @ pixels.t()  # (K, D)
+            second = grad @ pixels.square().t()  # (K, D)
             grad_margins = second - 2 * embeds * first + embeds.square() * total
             grad_embeds = 2 * margins * (embeds * total - first)
-            back = torch.cat((margins, margins * embeds), dim=1).t() @ grad
+            back = torch.cat((margins, margins * embeds), dim=1).t() @ grad  # (2D, N)
             grad_pixels = 2 * (pixels * back[:dims] - back[dims:])
         return grad_pixels, grad_embeds, grad_margins
 
@@ -115,11 +130,11 @@ def box_regions(boxes: Tensor, size: tuple[int, int]) -> Tensor:
         BoolTensor[K, H, W].
     """
     height, width = size
-    x1, y1, x2, y2 = boxes[:, :, None].unbind(1)
+    x1, y1, x2, y2 = boxes[:, :, None].unbind(1)  # (K, 1) each
     xs = torch.arange(width, device=boxes.device, dtype=boxes.dtype)
     ys = torch.arange(height, device=boxes.device, dtype=boxes.dtype)
-    columns = (xs >= x1) & (xs < x2)
-    rows = (ys >= y1) & (ys < y2)
+    columns = (xs >= x1) & (xs < x2)  # (K, W)
+    rows = (ys >= y1) & (ys < y2)  # (K, H)
     return rows[:, :, None] & columns[:, None]
 
 

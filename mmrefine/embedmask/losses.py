@@ -1,17 +1,31 @@
-"""Mask losses of EmbedMask: Lovász hinge, Dice, smooth loss, semantic focal loss.
+"""Mask losses of EmbedMask: Lovász hinge, Dice and smooth loss, and their average over a batch.
 
 Paper:   EmbedMask, https://arxiv.org/abs/1912.01954, sections 3.3-3.4; Lovász hinge:
          https://arxiv.org/abs/1705.08790.
 Changes: all instances at once; only cells that have a positive error are sorted; the logit comes
          from the exponent of the mask kernel, so that its gradient is finite everywhere.
 
-Shapes:  K instances, N cells of the map, S cells with a positive error, J proposals, D dimensions.
+Shapes:  B images, P points, G objects of one image, J proposals that learn, K instances, N cells of
+         the mask map (h x w, or twice that with aligned corners), S cells with a positive error, D
+         embedding dimensions, M margin dimensions.
 """
 
 import math
+from typing import NamedTuple
 
 import torch
+from mmdet.models.utils import aligned_bilinear
+from mmdet.utils import InstanceList
 from torch import Tensor
+
+from .kernel import box_regions, mask_exponent, padded_boxes
+from .targets import (
+    Proposals,
+    dilated_targets,
+    learning_points,
+    limit_positives,
+    sampled_targets,
+)
 
 # logit(exp(-d)) = 1 and = -1: beyond them a foreground or background cell has no hinge error left
 _FOREGROUND_DONE = math.log1p(math.exp(-1.0))
@@ -164,3 +178,171 @@ def group_means(values: Tensor, groups: Tensor, num_groups: int) -> Tensor:
     sums = values.new_zeros(num_groups, values.shape[1]).index_add(0, groups, values)
     counts = torch.bincount(groups, minlength=num_groups).clamp(min=1)
     return sums / counts[:, None]
+
+
+class Chosen(NamedTuple):
+    """Proposals of one image that take part in the mask loss.
+
+    Attributes:
+        embeds: Tensor[K, D].
+        margins: Tensor[K, M].
+        gt_index: LongTensor[K].
+        smooth: Scalar, smooth loss summed over the objects.
+    """
+
+    embeds: Tensor
+    margins: Tensor
+    gt_index: Tensor
+    smooth: Tensor
+
+
+class EmbedMaskLoss:
+    """Mask losses of a batch; a callable without weights.
+
+    Args:
+        kind: ``'lovasz'`` hinge or ``'dice'``.
+        select: Proposals of an object: its ``'best'`` overlapping one (v2, v3); the ``'mean'`` over
+            those with an IoU above ``min_overlap`` (v1); or ``'all'`` (adet).
+        min_overlap: For ``'mean'``; an object without such a proposal takes its best one.
+        max_proposals: Largest number of proposals of a batch, a random choice if there are more;
+            None: no limit.
+        box_padding: Count only cells inside the object's box, grown by this share and one cell (v1,
+            v2: 0.1). None (v3, adet) counts all cells, those of the padding too.
+        targets: ``'dilated'`` (v1-v3) or ``'sampled'`` (adet), see the functions of these names.
+        average: ``'sampled'``: over the objects with a proposal, then over images (v2, v3);
+            ``'objects'``: over all objects, then over images (v1); ``'batch'``: over all proposals
+            of the batch (adet).
+        min_probability: Probabilities are kept in [min, 1 - min]; cells below get no gradient. 0:
+            no limit.
+        loss_weight: Factor of ``loss_mask``.
+        stride: Pixels per cell of the mask map.
+        smooth_weight: Factor of ``loss_smooth``, which draws the proposals of an object together
+            (v1: 0.1).
+
+    Raises:
+        ValueError: For unknown settings.
+    """
+
+    def __init__(
+        self,
+        kind: str = 'lovasz',
+        select: str = 'best',
+        min_overlap: float = 0.5,
+        max_proposals: int | None = None,
+        box_padding: float | None = None,
+        targets: str = 'dilated',
+        average: str = 'sampled',
+        min_probability: float = 1e-9,
+        loss_weight: float = 0.5,
+        smooth_weight: float = 0.0,
+        stride: int = 4,
+    ) -> None:
+        for name, value, choices in (
+            ('kind', kind, ('lovasz', 'dice')),
+            ('select', select, ('best', 'mean', 'all')),
+            ('targets', targets, ('dilated', 'sampled')),
+            ('average', average, ('sampled', 'objects', 'batch')),
+        ):
+            if value not in choices:
+                raise ValueError(f'{name} must be one of {choices}, got {value!r}')
+        if not 0 <= min_probability < 0.2:
+            raise ValueError(f'min_probability must lie in [0, 0.2), got {min_probability}')
+        self.kind, self.select, self.min_overlap = kind, select, min_overlap
+        self.max_proposals, self.box_padding, self.average = max_proposals, box_padding, average
+        self.make_targets = dilated_targets if targets == 'dilated' else sampled_targets
+        self.low = max(min_probability, 1e-6)
+        self.high = -math.log(min_probability) if min_probability else None
+        self.loss_weight, self.smooth_weight = loss_weight, smooth_weight
+        self.stride = stride
+
+    def __call__(
+        self,
+        pixels: Tensor,
+        proposals: Proposals,
+        gt_instances: InstanceList,
+        aligned: bool = False,
+    ) -> dict[str, Tensor]:
+        """``loss_mask``, and ``loss_smooth`` if it has a weight.
+
+        Args:
+            pixels: Tensor[B, D, h, w], embeddings on the mask map, or with ``aligned`` on half its
+                size.
+            proposals: From the box head.
+            gt_instances: One per image: ``bboxes``, ``masks`` BoolTensor[G, H, W] that fills the
+                map.
+            aligned: Double the probabilities with aligned corners.
+        """
+        learning = limit_positives(proposals.gt_index, self.max_proposals)
+        masks, smooths, counts = [], [], []
+        for b, gt in enumerate(gt_instances):
+            chosen = self.choose(proposals, learning, b, len(gt.bboxes))
+            masks.append(self.instance_losses(pixels[b], chosen, gt.bboxes, gt.masks, aligned))
+            smooths.append(chosen.smooth)
+            counts.append(max(len(gt.bboxes), 1))
+        losses = dict(loss_mask=self.loss_weight * self._average(masks, counts))
+        if self.smooth_weight:
+            smooth = sum(s / n for s, n in zip(smooths, counts)) / len(counts)
+            losses['loss_smooth'] = self.smooth_weight * smooth
+        return losses
+
+    def _average(self, losses: list[Tensor], counts: list[int]) -> Tensor:
+        if self.average == 'batch':
+            joined = torch.cat(losses)
+            return joined.sum() / max(len(joined), 1)
+        sizes = counts if self.average == 'objects' else [max(len(each), 1) for each in losses]
+        return sum(each.sum() / size for each, size in zip(losses, sizes)) / len(losses)
+
+    def choose(self, proposals: Proposals, learning: Tensor, image: int, count: int) -> Chosen:
+        """The proposals of one image that learn.
+
+        Args:
+            proposals: All of the batch.
+            learning: LongTensor[B, P], object of each point, -1 for none.
+            image: Index in the batch.
+            count: Objects G of that image.
+        """
+        index = learning_points(
+            proposals.overlap[image], learning[image], count, self.select, self.min_overlap
+        )
+        groups = learning[image, index]  # (J)
+        embeds, margins = proposals.embeds[image, index], proposals.margins[image, index]
+        smooth = embeds.new_zeros(())
+        if self.smooth_weight:
+            smooth = smooth_loss(embeds, margins, groups, count).sum()
+        if self.select == 'mean':
+            present = torch.unique(groups)
+            embeds = group_means(embeds, groups, count)[present]  # (K, D)
+            margins = group_means(margins, groups, count)[present]  # (K, M)
+            groups = present
+        return Chosen(embeds, margins, groups, smooth)
+
+    def instance_losses(
+        self, pixels: Tensor, chosen: Chosen, boxes: Tensor, masks: Tensor, aligned: bool = False
+    ) -> Tensor:
+        """Loss of every chosen proposal of one image, without weight: Tensor[K].
+
+        Args:
+            pixels: Tensor[D, h, w].
+            chosen: Its proposals.
+            boxes: Tensor[G, 4] in pixels.
+            masks: BoolTensor[G, H, W].
+            aligned: See ``__call__``.
+        """
+        exponent = mask_exponent(pixels, chosen.embeds, chosen.margins)  # (K, h, w)
+        if aligned:
+            exponent = _doubled_exponent(exponent)  # (K, 2h, 2w)
+        size = exponent.shape[1:]
+        targets = self.make_targets(masks, self.stride)[chosen.gt_index].flatten(1)  # (K, N)
+        valid = None
+        if self.box_padding is not None:
+            grown = padded_boxes(boxes[chosen.gt_index] / self.stride, size, self.box_padding)
+            valid = box_regions(grown, size).flatten(1)
+        if self.kind == 'dice':
+            return dice_from_exponent(exponent.flatten(1), targets, valid)
+        return lovasz_from_exponent(exponent.flatten(1), targets, valid, self.low, self.high)
+
+
+def _doubled_exponent(exponent: Tensor) -> Tensor:
+    """Double the probabilities, corners aligned: exponents [K, h, w] -> [K, 2h, 2w]."""
+    probability = aligned_bilinear(torch.exp(-exponent.clamp(min=0))[:, None], 2)[:, 0]
+    return -torch.log(probability.clamp(min=torch.finfo(torch.float32).tiny))

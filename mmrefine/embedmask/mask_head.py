@@ -7,9 +7,8 @@ Origin:  yinghdb/EmbedMask 3b4d9fb (v1), 28427b6 (v2), e9465cb (v3), MIT; yinghd
 Changes: one matrix product per image for all masks; the loss needs no probability, so it has no
          NaN.
 
-Shapes:  B images, G objects of one image, K chosen proposals, D embedding dimensions, M margin
-         dimensions, h x w cells of the finest level (stride 8), 2h x 2w cells of the mask map
-         (stride 4).
+Shapes:  B images, G objects and N detections of one image, K classes, D embedding dimensions,
+         h x w cells of the finest level (stride 8), 2h x 2w cells of the mask map (stride 4).
 """
 
 from collections.abc import Sequence
@@ -22,14 +21,16 @@ from mmdet.models.utils import aligned_bilinear
 from mmdet.registry import MODELS
 from mmdet.utils import ConfigType, InstanceList, MultiConfig, OptConfigType
 from mmengine.model import BaseModule
+from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from mmrefine.layers import ConvStack
+from mmrefine.layers import ConvStack, without_autocast
+from mmrefine.masks import output_size
 
-from .mask_loss import EmbedMaskLoss
-from .output import MaskOutput
-from .proposal import Proposals, add_coordinates
-from .targets import semantic_targets
+from .kernel import add_coordinates
+from .losses import EmbedMaskLoss
+from .postprocess import MaskOutput, export_boxes
+from .targets import Proposals, semantic_targets
 
 
 @MODELS.register_module()
@@ -53,7 +54,8 @@ class EmbedMaskHead(BaseModule):
         loss_semantic: Focal loss of an auxiliary per-pixel classification (adet); None: none.
         output: Settings of ``MaskOutput``.
         train_cfg: Unused; mmdet passes it.
-        test_cfg: ``mask_thr`` (probability, 0.5) and ``mask_format`` (``'dense'`` or ``'rle'``).
+        test_cfg: ``mask_thr`` (probability, 0.5), ``mask_format`` (``'dense'`` or ``'rle'``), and
+            ``keep_embeds`` (False), which leaves ``embeds`` and ``margins`` in the results.
         init_cfg: Defaults to N(0, 0.01).
 
     Raises:
@@ -136,93 +138,102 @@ class EmbedMaskHead(BaseModule):
             Tensor[B, D, h, w].
         """
         feature = self._merged(x) if self.branch == 'merged' else self.convs(x[0])
-        with torch.autocast(feature.device.type, enabled=False):
+        with without_autocast(feature.device):
             feature = feature.float()
             if not self.coord_embed:
                 return self.conv_embed(feature)
-            spatial = add_coordinates(self.conv_embed_spatial(feature), self.stride, position)
-            return torch.cat((spatial, self.conv_embed_free(feature)), dim=1)
+            spatial = self.conv_embed_spatial(feature)  # (B, 2, h, w)
+            spatial = add_coordinates(spatial, self.stride, position)
+            return torch.cat((spatial, self.conv_embed_free(feature)), dim=1)  # (B, D, h, w)
 
     def _merged(self, x: Sequence[Tensor]) -> Tensor:
         total = self.refine[0](x[0])
         height, width = total.shape[-2:]
         for level in (1, 2):
             coarse = aligned_bilinear(self.refine[level](x[level]), 2**level)
+            # An odd finest level is one cell short of twice the next one.
             total = total + coarse[..., :height, :width]
         return self.conv_feat(self.tower(total))
 
-    def loss(
-        self,
-        x: Sequence[Tensor],
-        objects: InstanceList,
-        proposals: Proposals,
-        position: Tensor | float = 1.0,
+    def loss_by_feat(
+        self, pixels: Tensor, proposals: Proposals, gt_instances: InstanceList
     ) -> dict[str, Tensor]:
-        """Mask losses of a batch.
+        """``loss_mask`` and, if it has a weight, ``loss_smooth`` of a batch.
 
         Args:
-            x: Pyramid.
-            objects: One per image: ``bboxes`` Tensor[G, 4] in pixels, ``labels``,
-                ``masks`` BoolTensor[G, stride * h, stride * w].
-            proposals: From the box head.
-            position: Factor of the coordinates.
+            pixels: Result of ``forward``.
+            proposals: From the box head's ``loss_by_feat``.
+            gt_instances: One per image: ``bboxes`` Tensor[G, 4] in pixels, ``masks``
+                BoolTensor[G, stride * h, stride * w].
         """
-        pixels = self(x, position)
         losses = self.mask_loss(
-            self.training_map(pixels), objects, proposals, self.enlarge == 'aligned'
+            self.training_map(pixels), proposals, gt_instances, self.enlarge == 'aligned'
         )
-        # every parameter takes part in every iteration, as distributed training demands
+        # Every parameter takes part in every iteration, as distributed training demands.
         losses['loss_mask'] = losses['loss_mask'] + 0 * (
             pixels.sum() + proposals.embeds.sum() + proposals.margins.sum()
         )
-        if self.loss_semantic is not None:
-            losses['loss_semantic'] = self._semantic_loss(x[0], objects)
         return losses
+
+    def semantic_loss(self, x: Sequence[Tensor], gt_instances: InstanceList) -> dict[str, Tensor]:
+        """``loss_semantic`` of a batch from pyramid maps; nothing without such a loss.
+
+        Args:
+            x: Pyramid.
+            gt_instances: As in ``loss_by_feat``, with ``labels``.
+        """
+        if self.loss_semantic is None:
+            return {}
+        logits = self.conv_seg(self.seg_convs(x[0])).float()  # (B, K, h, w)
+        background = logits.shape[1]
+        labels = torch.stack(
+            [semantic_targets(gt.masks, gt.labels, background, self.stride) for gt in gt_instances]
+        )  # (B, h, w)
+        positive = (labels < background).sum().clamp(min=1).float()
+        logits = logits.permute(0, 2, 3, 1).flatten(0, 2)  # (B * h * w, K)
+        return {'loss_semantic': self.loss_semantic(logits, labels.flatten(), avg_factor=positive)}
 
     def training_map(self, pixels: Tensor) -> Tensor:
         """Embeddings the kernel takes: doubled, unless probabilities are doubled later."""
         return double(pixels) if self.enlarge == 'bilinear' else pixels
 
-    def _semantic_loss(self, finest: Tensor, objects: InstanceList) -> Tensor:
-        logits = self.conv_seg(self.seg_convs(finest)).float()
-        labels = torch.stack(
-            [semantic_targets(o.masks, o.labels, logits.shape[1], self.stride) for o in objects]
-        )
-        positive = (labels < logits.shape[1]).sum().clamp(min=1)
-        return self.loss_semantic(
-            logits.permute(0, 2, 3, 1).flatten(0, 2), labels.flatten(), avg_factor=positive.float()
-        )
-
-    def predict_masks(
+    def predict_by_feat(
         self,
-        x: Sequence[Tensor],
+        pixels: Tensor,
         results: InstanceList,
         metas: list[dict],
-        position: Tensor | float = 1.0,
         rescale: bool = True,
-    ) -> list[Tensor | list[dict]]:
-        """Binary masks of the detections of a batch.
+        pixel_offset: int = 0,
+        cfg: ConfigType | None = None,
+    ) -> InstanceList:
+        """Masks of the detections of every image.
 
         Args:
-            x: Pyramid.
-            results: One per image: ``embeds`` Tensor[N, D], ``margins`` Tensor[N, M], ``bboxes``
-                Tensor[N, 4] in pixels of the network input.
-            metas: One per image: ``img_shape`` and ``ori_shape``, (height, width).
-            position: Factor of the coordinates.
-            rescale: Masks of the original image rather than of the network input.
+            pixels: Result of ``forward``.
+            results: Detections of the box head with ``bboxes`` in pixels of the network input.
+            metas: Per image ``img_shape``, ``ori_shape``, ``scale_factor``.
+            rescale: Results in pixels of the original image instead of the network input.
+            pixel_offset: 1 if the boxes end at their last pixel.
+            cfg: Defaults to ``test_cfg``.
 
         Returns:
-            Per image BoolTensor[N, H, W], or N RLEs with ``test_cfg.mask_format='rle'``.
+            Per image ``bboxes``, ``scores``, ``labels``, ``masks`` (BoolTensor[N, H, W] or N RLEs)
+            and, with ``keep_embeds``, ``embeds`` and ``margins``.
         """
-        pixels = self.training_map(self(x, position))
-        threshold = self.test_cfg.get('mask_thr', 0.5)
-        mask_format = self.test_cfg.get('mask_format', 'dense')
-        masks = []
-        for image, result, meta in zip(pixels, results, metas):
-            network = tuple(meta['img_shape'][:2])
-            original = tuple(meta['ori_shape'][:2]) if rescale else network
-            masks.append(self.output(image, result, network, original, threshold, mask_format))
-        return masks
+        cfg = self.test_cfg if cfg is None else cfg
+        output = []
+        for image, result, meta in zip(self.training_map(pixels), results, metas):
+            network, size = output_size(meta, False), output_size(meta, rescale)
+            instances = InstanceData(
+                bboxes=export_boxes(result.bboxes, meta, rescale, pixel_offset),
+                scores=result.scores,
+                labels=result.labels,
+                masks=self.output(image, result, network, size, cfg),
+            )
+            if cfg.get('keep_embeds', False):
+                instances.embeds, instances.margins = result.embeds, result.margins
+            output.append(instances)
+        return output
 
 
 def double(maps: Tensor) -> Tensor:

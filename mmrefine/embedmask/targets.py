@@ -1,11 +1,130 @@
 """What the mask branch learns from, and which proposals it learns with.
 
-Shapes: G objects of one image, P positive points, H x W pixels of the padded input, h x w cells of
-        the map.
+Shapes: B images, P points of all levels, G objects of one image, J positive points of one image,
+        H x W pixels of the padded input, h x w cells of the mask map, D embedding dimensions, M
+        margin dimensions.
 """
 
+from typing import NamedTuple
+
 import torch
+import torch.nn.functional as F
+from mmdet.utils import InstanceList
+from mmengine.structures import InstanceData
 from torch import Tensor
+
+from mmrefine.fcos import paired_iou
+
+
+class Proposals(NamedTuple):
+    """All proposals of a batch and the objects they may represent, in grid order.
+
+    Attributes:
+        embeds: Tensor[B, P, D].
+        margins: Tensor[B, P, M].
+        gt_index: LongTensor[B, P], object of the image, -1 for none.
+        overlap: Tensor[B, P], IoU of the predicted box with that object's box; meaningless for -1.
+    """
+
+    embeds: Tensor
+    margins: Tensor
+    gt_index: Tensor
+    overlap: Tensor
+
+
+def match_proposals(
+    embeds: Tensor,
+    margins: Tensor,
+    boxes: Tensor,
+    gt_index: Tensor,
+    gt_instances: InstanceList,
+    pixel_offset: int = 0,
+) -> Proposals:
+    """Compare the predicted box of every point with the box of its object.
+
+    Args:
+        embeds: Tensor[B, P, D].
+        margins: Tensor[B, P, M].
+        boxes: Tensor[B, P, 4], predicted, without gradient.
+        gt_index: LongTensor[B, P], object of every point, -1 for none.
+        gt_instances: One per image with ``bboxes`` Tensor[G, 4].
+        pixel_offset: 1 if boxes end at their last pixel.
+    """
+    learned = [
+        # An index of -1 takes the appended row.
+        torch.cat((gt.bboxes, gt.bboxes.new_zeros(1, 4)))[index]
+        for gt, index in zip(gt_instances, gt_index)
+    ]
+    overlap = paired_iou(boxes, torch.stack(learned), pixel_offset)  # (B, P)
+    return Proposals(embeds, margins, gt_index, overlap)
+
+
+def limit_positives(gt_index: Tensor, limit: int | None) -> Tensor:
+    """Keep a random choice of at most ``limit`` positive points of a batch.
+
+    LongTensor[B, P] -> LongTensor[B, P], -1 at the others; None is no limit.
+    """
+    if limit is None:
+        return gt_index
+    order = torch.rand(gt_index.shape, device=gt_index.device).masked_fill(gt_index < 0, -1)
+    keep = order.flatten().topk(min(limit, order.numel())).indices
+    limited = torch.full_like(gt_index, -1).flatten()
+    return limited.scatter(0, keep, gt_index.flatten()[keep]).view_as(gt_index)
+
+
+def learning_points(
+    overlap: Tensor, gt_index: Tensor, num_objects: int, select: str, min_overlap: float
+) -> Tensor:
+    """Choose the points of one image whose proposals learn masks: LongTensor[J], ascending.
+
+    Args:
+        overlap: Tensor[P], IoU of every point's box with its object.
+        gt_index: LongTensor[P], object of every point, -1 for none.
+        num_objects: G.
+        select: ``'best'``: the best overlapping point of every object; ``'mean'``: those above
+            ``min_overlap``, or the best one of an object that has none; ``'all'``.
+        min_overlap: For ``'mean'``.
+    """
+    index = (gt_index >= 0).nonzero().squeeze(1)  # (J)
+    groups, overlap = gt_index[index], overlap[index]
+    if select == 'best':
+        return index[best_of_group(overlap, groups, num_objects)]
+    if select == 'mean':
+        return index[overlapping_of_group(overlap, groups, num_objects, min_overlap)]
+    return index
+
+
+def objects_on_canvas(
+    gt_instances: InstanceList, metas: list[dict], canvas: tuple[int, int]
+) -> InstanceList:
+    """Rasterise the masks of every image, cut or padded to the padded input.
+
+    Args:
+        gt_instances: One per image with ``bboxes``, ``labels`` and ``masks`` of any mmdet kind.
+        metas: Name the image in errors.
+        canvas: (H, W) in pixels.
+
+    Returns:
+        Per image ``bboxes`` Tensor[G, 4], ``labels`` LongTensor[G], ``masks`` BoolTensor[G, H, W].
+
+    Raises:
+        ValueError: An image has no masks.
+    """
+    objects = []
+    for gt, meta in zip(gt_instances, metas):
+        if 'masks' not in gt:
+            raise ValueError(
+                'EmbedMask learns from masks: set with_mask=True in LoadAnnotations '
+                f'(image {meta.get("img_path", meta.get("img_id"))})'
+            )
+        boxes = gt.bboxes if torch.is_tensor(gt.bboxes) else gt.bboxes.tensor
+        masks = gt.masks
+        if not torch.is_tensor(masks):
+            masks = masks.to_tensor(dtype=torch.bool, device=boxes.device)
+        masks = masks.bool()[:, : canvas[0], : canvas[1]]
+        masks = F.pad(masks, (0, canvas[1] - masks.shape[2], 0, canvas[0] - masks.shape[1]))
+        objects.append(InstanceData(bboxes=boxes.float(), labels=gt.labels, masks=masks))
+    return objects
 
 
 def dilated_targets(masks: Tensor, stride: int = 4) -> Tensor:
@@ -22,8 +141,8 @@ def dilated_targets(masks: Tensor, stride: int = 4) -> Tensor:
     """
     # ``masks > 0`` would widen every pixel of a boolean mask to eight bytes
     before, after = stride // 2 - 1, stride // 2
-    rows = masks[:, before::stride].bool() | masks[:, after::stride].bool()
-    return rows[..., before::stride] | rows[..., after::stride]
+    rows = masks[:, before::stride].bool() | masks[:, after::stride].bool()  # (G, h, W)
+    return rows[..., before::stride] | rows[..., after::stride]  # (G, h, w)
 
 
 def sampled_targets(masks: Tensor, stride: int = 4) -> Tensor:
@@ -59,7 +178,7 @@ def semantic_targets(masks: Tensor, labels: Tensor, background: int, stride: int
 def mask_centroids(masks: Tensor) -> Tensor:
     """Mean pixel index (x, y) of every mask: Tensor[G, H, W] -> Tensor[G, 2]; (0, 0) if empty."""
     weights = masks.float()
-    columns, rows = weights.sum(dim=1), weights.sum(dim=2)
+    columns, rows = weights.sum(dim=1), weights.sum(dim=2)  # (G, W), (G, H)
     area = columns.sum(dim=1).clamp(min=1)
     xs = torch.arange(columns.shape[1], device=masks.device, dtype=torch.float32)
     ys = torch.arange(rows.shape[1], device=masks.device, dtype=torch.float32)
@@ -70,14 +189,14 @@ def best_of_group(scores: Tensor, groups: Tensor, num_groups: int) -> Tensor:
     """Mark the highest score of every group, the first one on ties.
 
     Args:
-        scores: Tensor[P].
-        groups: LongTensor[P].
+        scores: Tensor[J].
+        groups: LongTensor[J].
         num_groups: Number of groups.
 
     Returns:
-        BoolTensor[P] with one true entry for every group that occurs.
+        BoolTensor[J] with one true entry for every group that occurs.
     """
-    top = scores.new_full((num_groups,), -torch.inf).scatter_reduce(0, groups, scores, 'amax')
+    top = _top(scores, groups, num_groups)  # (G)
     tied = scores == top[groups]
     index = torch.arange(len(scores), device=scores.device)
     last = len(scores)
@@ -89,7 +208,12 @@ def best_of_group(scores: Tensor, groups: Tensor, num_groups: int) -> Tensor:
 def overlapping_of_group(
     scores: Tensor, groups: Tensor, num_groups: int, threshold: float
 ) -> Tensor:
-    """Mark scores above a threshold, or the highest of a group without any: BoolTensor[P]."""
-    top = scores.new_full((num_groups,), -torch.inf).scatter_reduce(0, groups, scores, 'amax')
-    limit = top[groups]
+    """Mark scores above a threshold, or the highest of a group without any: BoolTensor[J]."""
+    limit = _top(scores, groups, num_groups)[groups]  # (J)
     return torch.where(limit > threshold, scores > threshold, scores == limit)
+
+
+def _top(scores: Tensor, groups: Tensor, num_groups: int) -> Tensor:
+    """Highest score of every group: Tensor[J], LongTensor[J] -> Tensor[G]; -inf for empty ones."""
+    lowest = scores.new_full((num_groups,), -torch.inf)
+    return lowest.scatter_reduce(0, groups, scores, 'amax')

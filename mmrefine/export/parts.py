@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mmrefine.embedmask.detector import EmbedMask
 from mmrefine.embedmask.kernel import box_regions, mask_exponent
 from mmrefine.embedmask.mask_head import EmbedMaskHead
-from mmrefine.embedmask.output import LOG_OUTSIDE
+from mmrefine.embedmask.postprocess import LOG_OUTSIDE
 from mmrefine.refinemask.inference import refined_logits
 from mmrefine.refinemask.mask_head import MultiStageMaskHead
 from mmrefine.sharpmask.detector import DeepMask

@@ -3,6 +3,7 @@
 from .boundary import boundary_map, resize_band
 from .class_logits import ClassLogits
 from .conv_stack import ConvStack
+from .precision import without_autocast
 from .roi_align import point_roi_align, roi_align
 
 __all__ = [
@@ -12,4 +13,5 @@ __all__ = [
     'point_roi_align',
     'resize_band',
     'roi_align',
+    'without_autocast',
 ]

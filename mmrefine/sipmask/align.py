@@ -18,6 +18,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmrefine.fcos.head import GROUP_NORM
+from mmrefine.layers import without_autocast
 
 _kernels = ext_loader.load_ext(
     '_ext',
@@ -63,7 +64,7 @@ class FeatureAlign(BaseModule):
         No gradient reaches ``ltrb``; the offset layer learns through the sampling positions. Runs
         in float32 under autocast: half precision would round the sampling positions.
         """
-        with torch.autocast(features.device.type, enabled=False):
+        with without_autocast(features.device):
             offset = self.conv_offset(ltrb.detach().float())  # (B, 72, H, W)
             features = deform_conv(features.float(), offset, self.conv_adaption.weight)
             if self.adaption_bias is not None:

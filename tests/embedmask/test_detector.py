@@ -11,6 +11,7 @@ from mmdet.structures.mask import BitmapMasks
 from pycocotools import mask as coco_mask
 from tiny_embedmask import VARIANTS, finite, images, sample, tiny_detector
 
+from mmrefine.embedmask.targets import objects_on_canvas
 from mmrefine.masks import to_dense
 
 BOXES = [[8.0, 8.0, 60.0, 70.0], [50.0, 20.0, 110.0, 80.0]]
@@ -196,7 +197,7 @@ def test_embeddings_are_returned_on_request_only():
     detector = tiny_detector('v3', keep_embeds=True).eval()
     with torch.no_grad():
         (kept,) = detector.predict(images([data]), [deepcopy(data)])
-        detector.test_cfg['keep_embeds'] = False
+        detector.mask_head.test_cfg['keep_embeds'] = False
         (plain,) = detector.predict(images([data]), [deepcopy(data)])
     assert kept.pred_instances.embeds.shape == kept.pred_instances.margins.shape == (6, 16)
     assert 'embeds' not in plain.pred_instances
@@ -207,7 +208,7 @@ def test_inclusive_boxes_are_exported_one_pixel_larger():
     detector = tiny_detector('v3').eval()
     with torch.no_grad():
         x = detector.extract_feat(images([data]))
-        (native,) = detector.bbox_head.predict_instances(x, [data.metainfo])
+        (native,) = detector.bbox_head.predict_by_feat(detector.bbox_head(x), [data.metainfo])
         (result,) = detector.predict(images([data]), [data])
     expected = native.bboxes + torch.tensor([0.0, 0.0, 1.0, 1.0])
     torch.testing.assert_close(result.pred_instances.bboxes, expected)
@@ -254,7 +255,7 @@ def test_rle_among_polygons_leaves_boxes_and_masks_aligned():
     corners = [50.0, 20.0, 110.0, 20.0, 110.0, 80.0, 50.0, 80.0]
     data = loaded([rle(BOXES[0]), [corners]], poly2mask=False)
     assert len(data.gt_instances) == 1
-    objects = tiny_detector('v3')._objects([data], (12, 16))[0]
+    (objects,) = objects_on_canvas([data.gt_instances], [data.metainfo], (96, 128))
     rows, columns = objects.masks[0].nonzero().unbind(1)
     spread = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
     assert objects.bboxes[0].tolist() == pytest.approx([float(v) for v in spread], abs=1)

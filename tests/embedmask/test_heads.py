@@ -6,12 +6,12 @@ import pytest
 import torch
 from mmengine.structures import InstanceData
 
-from mmrefine.embedmask.box_head import EmbedMaskBBoxHead
+from mmrefine.embedmask.box_head import EmbedMaskBBoxHead, log_margin_prior
 from mmrefine.embedmask.kernel import mask_exponent
+from mmrefine.embedmask.losses import EmbedMaskLoss
 from mmrefine.embedmask.mask_head import EmbedMaskHead
-from mmrefine.embedmask.mask_loss import EmbedMaskLoss
-from mmrefine.embedmask.output import LOG_OUTSIDE, MaskOutput
-from mmrefine.embedmask.proposal import Proposals, log_margin_prior
+from mmrefine.embedmask.postprocess import LOG_OUTSIDE, MaskOutput
+from mmrefine.embedmask.targets import Proposals, limit_positives
 
 
 def box_head(**options):
@@ -118,12 +118,12 @@ def test_thousands_of_positives_are_limited_by_a_random_choice():
     points = proposals(4000, batch=2)
     loss = EmbedMaskLoss(select='all', max_proposals=50, average='batch')
     torch.manual_seed(1)
-    limited = loss._limit(points.gt_index)
+    limited = limit_positives(points.gt_index, 50)
     assert (limited >= 0).sum() == 50
     kept = limited >= 0
     assert torch.equal(limited[kept], points.gt_index[kept])
     pixels = torch.randn(2, 4, 16, 16)
-    losses = loss(pixels, [two_objects(), two_objects()], points)
+    losses = loss(pixels, points, [two_objects(), two_objects()])
     losses['loss_mask'].backward()
     assert losses['loss_mask'].isfinite()
     assert (points.embeds.grad.abs().sum(dim=-1) > 0).sum() <= 50
@@ -131,7 +131,7 @@ def test_thousands_of_positives_are_limited_by_a_random_choice():
 
 def test_thousands_of_positives_without_a_limit_share_the_best_selection():
     points = proposals(5000)
-    losses = EmbedMaskLoss(select='best')(torch.randn(1, 4, 16, 16), [two_objects()], points)
+    losses = EmbedMaskLoss(select='best')(torch.randn(1, 4, 16, 16), points, [two_objects()])
     assert losses['loss_mask'].isfinite()
 
 
@@ -139,7 +139,7 @@ def test_averages_follow_their_names():
     points = proposals(6)._replace(gt_index=torch.tensor([[0, 0, -1, -1, -1, -1]]))
     pixels, data = torch.randn(1, 4, 16, 16), two_objects()
     each = {
-        name: EmbedMaskLoss(average=name, loss_weight=1.0)(pixels, [data], points)['loss_mask']
+        name: EmbedMaskLoss(average=name, loss_weight=1.0)(pixels, points, [data])['loss_mask']
         for name in ('sampled', 'objects', 'batch')
     }
     # one of two objects has a proposal
@@ -154,9 +154,9 @@ def test_padding_cells_count_only_without_a_box():
     # the last column lies outside both grown boxes; there, the background now looks like object 0
     changed[0, :, :, 15] = points.embeds[0, 0, :, None].detach()
     cropped, whole = EmbedMaskLoss(box_padding=0.1), EmbedMaskLoss()
-    before, after = (cropped(p, [data], points)['loss_mask'] for p in (pixels, changed))
+    before, after = (cropped(p, points, [data])['loss_mask'] for p in (pixels, changed))
     torch.testing.assert_close(before, after)
-    before, after = (whole(p, [data], points)['loss_mask'] for p in (pixels, changed))
+    before, after = (whole(p, points, [data])['loss_mask'] for p in (pixels, changed))
     assert (before - after).abs() > 1e-4
 
 
@@ -168,10 +168,10 @@ def detections(count=3):
 def test_masks_do_not_leave_their_box_and_halo_unless_asked_to():
     pixels, result = torch.zeros(4, 16, 16), detections()
     result.embeds.zero_()
-    kept = MaskOutput(box_halo=1)(pixels, result, (64, 64), (64, 64))
+    kept = MaskOutput(box_halo=1)(pixels, result, (64, 64), (64, 64), {})
     rows, columns = kept[0].nonzero().unbind(1)
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (4, 43, 4, 43)
-    assert MaskOutput(box_halo=None)(pixels, result, (64, 64), (64, 64)).all()
+    assert MaskOutput(box_halo=None)(pixels, result, (64, 64), (64, 64), {}).all()
 
 
 def test_thresholds_mean_the_same_in_both_spaces_on_the_map():
@@ -194,9 +194,9 @@ def test_probabilities_are_those_of_the_kernel_inside_the_box():
 
 def test_results_do_not_depend_on_the_chunk_size(monkeypatch):
     pixels, result = torch.randn(4, 16, 16), detections(7)
-    whole = MaskOutput()(pixels, result, (60, 61), (90, 100))
-    monkeypatch.setattr('mmrefine.embedmask.output.CHUNK', 1)
-    assert torch.equal(MaskOutput()(pixels, result, (60, 61), (90, 100)), whole)
+    whole = MaskOutput()(pixels, result, (60, 61), (90, 100), {})
+    monkeypatch.setattr('mmrefine.embedmask.postprocess.CHUNK', 1)
+    assert torch.equal(MaskOutput()(pixels, result, (60, 61), (90, 100), {}), whole)
 
 
 def test_unknown_branch_is_refused():

@@ -72,13 +72,19 @@ def test_another_head_predicts_boxes_equal_to_its_own_and_masks(kind):
     with torch.no_grad():
         x = model.extract_feat(pixels)
         own = model.bbox_head.head.predict(x, [sample(BOXES)], rescale=False)[0]
-        (carried,) = model.bbox_head.predict_instances(x, [data.metainfo])
+        (carried,) = model.bbox_head.predict_by_feat(model.bbox_head(x), [data.metainfo])
         (result,) = model.predict(pixels, [data])
     torch.testing.assert_close(carried.scores.sort().values, own.scores.sort().values)
     torch.testing.assert_close(
         carried.bboxes.sort(dim=0).values, own.bboxes.sort(dim=0).values, atol=1e-3, rtol=1e-4
     )
     assert result.pred_instances.masks.shape[1:] == (96, 128)
+
+
+def test_margins_from_the_box_are_refused():
+    proposal = dict(coord_embed=False, margin_source='box', margin_dims='one')
+    with pytest.raises(ValueError, match="margin_source='feature'"):
+        EmbeddedHead(dict(type='FCOSHead', num_classes=3, in_channels=64), proposal)
 
 
 def test_several_priors_per_cell_are_refused():

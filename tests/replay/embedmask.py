@@ -9,8 +9,7 @@ from torch import Tensor
 
 from mmrefine.embedmask.checkpoint import CONVERTERS
 from mmrefine.embedmask.kernel import mask_exponent
-from mmrefine.embedmask.proposal import Proposals
-from mmrefine.embedmask.targets import best_of_group, overlapping_of_group
+from mmrefine.embedmask.targets import Proposals, learning_points
 
 from .embedmask_adet import check_adet_infer, check_adet_loss
 from .embedmask_heads import (
@@ -63,8 +62,7 @@ def check_loss(golden: Golden, report: Report, device: torch.device) -> None:
     heads = build_heads(golden, device)
     x = features(golden, device, grad=True)
     objects = objects_of(golden, device, first_label=1)
-    losses, proposals = heads.bbox.loss_and_proposals(x, objects)
-    losses.update(heads.mask.loss(x, objects, proposals, heads.bbox.position()))
+    losses, proposals = heads.losses(x, objects)
     names = dict(loss_bbox='loss_reg', loss_mask='mask_loss', loss_smooth='smooth_loss')
     for name, value in losses.items():
         report.close(name, value, golden[f'out/{names.get(name, name)}'], **LOSS_TOLERANCE)
@@ -138,20 +136,19 @@ def _check_chosen(
     count: int,
 ) -> None:
     """Grid positions of the proposals that learn, object by object."""
-    index = (proposals.gt_index[image] >= 0).nonzero().squeeze(1)
-    groups, overlap = proposals.gt_index[image, index], proposals.overlap[image, index]
+    overlap, gt_index = proposals.overlap[image], proposals.gt_index[image]
+    index = learning_points(overlap, gt_index, count, select, threshold)
+    groups = gt_index[index]
     recorded = golden[f'out/pos_proposal_idx_{image}']
     if select == 'mean':
-        keep = overlapping_of_group(overlap, groups, count, threshold)
-        order = torch.argsort(groups[keep], stable=True)
-        report.exact(f'pos_proposal_idx_{image}', index[keep][order], recorded)
-        counts = torch.bincount(groups[keep], minlength=count)
+        order = torch.argsort(groups, stable=True)
+        report.exact(f'pos_proposal_idx_{image}', index[order], recorded)
+        counts = torch.bincount(groups, minlength=count)
         report.exact(
             f'pos_proposal_count_{image}', counts, golden[f'out/pos_proposal_count_{image}']
         )
     else:
-        keep = best_of_group(overlap, groups, count)
-        best = torch.full((count,), -1, device=index.device).scatter(0, groups[keep], index[keep])
+        best = torch.full((count,), -1, device=index.device).scatter(0, groups, index)
         report.exact(f'pos_proposal_idx_{image}', best, recorded)
 
 
@@ -169,13 +166,13 @@ def check_detections(
     golden: Golden, report: Report, heads: Heads, x: list[Tensor], metas: list[dict]
 ) -> None:
     """Compare everything that follows from the pyramid, recorded in the original's order."""
-    results = heads.bbox.predict_instances(x, metas)
-    pixels = heads.mask.training_map(heads.mask(x, heads.bbox.position()))
-    heads.mask.test_cfg['mask_format'] = 'dense'
-    masks = heads.mask.predict_masks(x, results, metas, heads.bbox.position())
-    heads.mask.test_cfg['mask_format'] = 'rle'
-    rles = heads.mask.predict_masks(x, results, metas, heads.bbox.position())
-    network = heads.mask.predict_masks(x, results, metas, heads.bbox.position(), rescale=False)
+    results = heads.bbox.predict_by_feat(heads.bbox(x), metas)
+    pixels = heads.mask(x, heads.bbox.position())
+    args, offset, cfg = (pixels, results, metas), heads.bbox.pixel_offset, heads.mask.test_cfg
+    dense = heads.mask.predict_by_feat(*args, True, offset, cfg | dict(mask_format='dense'))
+    rles = heads.mask.predict_by_feat(*args, True, offset, cfg | dict(mask_format='rle'))
+    network = heads.mask.predict_by_feat(*args, False, offset, cfg | dict(mask_format='rle'))
+    enlarged = heads.mask.training_map(pixels)
     for i, (result, meta) in enumerate(zip(results, metas)):
         order = np.argsort(-golden[f'out/scores_{i}'], kind='stable')
 
@@ -192,18 +189,18 @@ def check_detections(
                 )
         if f'out/mask_map_{i}' in golden:
             maps = heads.mask.output.soft_maps(
-                pixels[i], result.embeds, result.margins, result.bboxes
+                enlarged[i], result.embeds, result.margins, result.bboxes
             )
             report.close(f'mask_map_{i}', maps, recorded('mask_map'), **HEAD_TOLERANCE)
-        boxes = heads.bbox.export_boxes(result.bboxes, meta, rescale=True)
+        boxes = dense[i].bboxes
         xywh = torch.cat((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), dim=1)
         report.close(f'coco_boxes_{i}', xywh, recorded('coco_boxes_xywh'), atol=1e-3)
         coco = unpack_masks(recorded('coco_masks'), meta['ori_shape'][1])
-        compare_masks(report, f'coco_masks_{i}', masks[i], coco)
-        compare_masks(report, f'coco_masks_{i} (rle)', rles[i], coco)
+        compare_masks(report, f'coco_masks_{i}', dense[i].masks, coco)
+        compare_masks(report, f'coco_masks_{i} (rle)', rles[i].masks, coco)
         if f'out/postprocessed_masks_{i}' in golden:
             small = unpack_masks(recorded('postprocessed_masks'), meta['img_shape'][1])
-            compare_masks(report, f'postprocessed_masks_{i}', network[i], small)
+            compare_masks(report, f'postprocessed_masks_{i}', network[i].masks, small)
 
 
 def check_full(golden: Golden, report: Report, device: torch.device) -> None:

@@ -5,7 +5,7 @@ import torch
 from mmdet.models.utils import aligned_bilinear
 from torch import Tensor
 
-from mmrefine.embedmask.proposal import Proposals
+from mmrefine.embedmask.targets import Proposals
 
 from .embedmask_heads import (
     HEAD_TOLERANCE,
@@ -28,8 +28,7 @@ def check_adet_loss(golden: Golden, report: Report, device: torch.device) -> Non
     heads = build_heads(golden, device)
     x = features(golden, device, grad=True)
     objects = objects_of(golden, device, first_label=0)
-    losses, proposals = heads.bbox.loss_and_proposals(x, objects)
-    losses.update(heads.mask.loss(x, objects, proposals, heads.bbox.position()))
+    losses, proposals = heads.losses(x, objects)
     names = dict(
         loss_cls='loss_fcos_cls',
         loss_bbox='loss_fcos_loc',
@@ -46,7 +45,7 @@ def check_adet_loss(golden: Golden, report: Report, device: torch.device) -> Non
             targets = heads.mask.mask_loss.make_targets(image.masks)
             report.exact(f'gt_bitmasks_{i}', targets, golden[f'out/gt_bitmasks_{i}'] > 0)
         heads.mask.mask_loss.kind = 'dice'
-        dice = heads.mask.loss(x, objects, proposals, heads.bbox.position())['loss_mask']
+        dice = heads.losses(x, objects)[0]['loss_mask']
         report.close('loss_mask_dice', dice, golden['out/loss_mask_dice'], **LOSS_TOLERANCE)
 
 
@@ -107,8 +106,8 @@ def check_adet_infer(golden: Golden, report: Report, device: torch.device) -> No
         )
     pixels = heads.mask(x, heads.bbox.position())
     report.close('pixel_embed', pixels, golden['out/pixel_embed'], **HEAD_TOLERANCE)
-    results = heads.bbox.predict_instances(x, metas)
-    masks = heads.mask.predict_masks(x, results, metas, heads.bbox.position())
+    results = heads.bbox.predict_by_feat(maps, metas)
+    exported = heads.mask.predict_by_feat(pixels, results, metas)
     for i, (result, meta) in enumerate(zip(results, metas)):
         mine = np.flatnonzero(golden['out/im_inds'] == i)
         order = mine[np.argsort(-golden['out/scores'][mine], kind='stable')]
@@ -120,10 +119,10 @@ def check_adet_infer(golden: Golden, report: Report, device: torch.device) -> No
             f'mask_prob_stride4_{i}', soft, golden['out/mask_prob_stride4'][order], atol=1e-3
         )
         final = np.argsort(-golden[f'out/final_scores_{i}'], kind='stable')
-        boxes = heads.bbox.export_boxes(result.bboxes, meta, rescale=True)
+        boxes = exported[i].bboxes
         report.close(f'final_boxes_{i}', boxes, golden[f'out/final_boxes_{i}'][final], atol=1e-3)
         reference = unpack_masks(golden[f'out/final_masks_{i}'][final], meta['ori_shape'][1])
-        compare_masks(report, f'final_masks_{i}', masks[i], reference)
+        compare_masks(report, f'final_masks_{i}', exported[i].masks, reference)
     unit = golden.tensor('in/aligned_bilinear', device)
     for factor in (2, 4):
         name = f'aligned_bilinear_x{factor}'

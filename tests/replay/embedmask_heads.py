@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mmrefine.embedmask.box_head import EmbedMaskBBoxHead
 from mmrefine.embedmask.checkpoint import ADELAIDET, BENCHMARK, CONVERTERS, rename
 from mmrefine.embedmask.mask_head import EmbedMaskHead
+from mmrefine.embedmask.targets import Proposals
 from mmrefine.masks import to_dense
 
 from .golden import Golden
@@ -56,6 +57,16 @@ class Heads:
     bbox: EmbedMaskBBoxHead
     mask: EmbedMaskHead
     names: dict[str, str]
+
+    def losses(
+        self, x: list[Tensor], objects: list[InstanceData]
+    ) -> tuple[dict[str, Tensor], Proposals]:
+        """All losses from pyramid maps, as the detector adds them up, and the proposals."""
+        losses, proposals = self.bbox.loss_by_feat(self.bbox(x), objects)
+        pixels = self.mask(x, self.bbox.position())
+        losses.update(self.mask.loss_by_feat(pixels, proposals, objects))
+        losses.update(self.mask.semantic_loss(x, objects))
+        return losses, proposals
 
     def parameter(self, official: str) -> nn.Parameter:
         """The parameter that the original calls so."""

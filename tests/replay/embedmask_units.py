@@ -6,6 +6,7 @@ import torch
 from mmdet.registry import MODELS
 from torch import Tensor
 
+from mmrefine.embedmask.box_head import log_margin_prior
 from mmrefine.embedmask.kernel import box_regions, haloed_boxes, mask_exponent, padded_boxes
 from mmrefine.embedmask.losses import (
     lovasz_from_exponent,
@@ -14,7 +15,6 @@ from mmrefine.embedmask.losses import (
     probability_to_logit,
     smooth_loss,
 )
-from mmrefine.embedmask.proposal import log_margin_prior
 from mmrefine.embedmask.targets import dilated_targets
 from mmrefine.fcos import (
     LtrbIoULoss,

@@ -70,7 +70,6 @@ CONDINST = Kind('bbox_head.conv_cls', 'bbox_head.predict', 'bbox_head.conv_reg')
 YOLACT = Kind('bbox_head.conv_cls', 'bbox_head.predict', parallel=True)
 SIPMASK = Kind('bbox_head.conv_cls', 'bbox_head.predict_by_feat', 'bbox_head.conv_reg')
 REAL_TIME = replace(SIPMASK, parallel=True)
-EMBEDMASK = Kind('bbox_head.conv_cls', 'bbox_head.predict_instances', 'bbox_head.conv_reg')
 SOLO = Kind('mask_head.conv_cls', None)
 RTMDET = Kind('bbox_head.rtm_cls', None, 'bbox_head.rtm_reg')
 
@@ -82,8 +81,8 @@ DETECTORS: dict[str, tuple[str, Kind]] = {
     'SharpMask head': ('mmrefine::sharpmask/sharpmask-roi_r50_fpn_1x_coco.py', TWO_STAGE),
     'CondInst': ('mmdet::condinst/condinst_r50_fpn_ms-poly-90k_coco_instance.py', CONDINST),
     'SipMask': ('mmrefine::sipmask/sipmask_r50_fpn_1x_coco.py', SIPMASK),
-    'EmbedMask v3': ('mmrefine::embedmask/embedmask_r50_fpn_1x_coco.py', EMBEDMASK),
-    'EmbedMask adet': ('mmrefine::embedmask/embedmask-adet_r50_fpn_ms-1x_coco.py', EMBEDMASK),
+    'EmbedMask v3': ('mmrefine::embedmask/embedmask_r50_fpn_1x_coco.py', SIPMASK),
+    'EmbedMask adet': ('mmrefine::embedmask/embedmask-adet_r50_fpn_ms-1x_coco.py', SIPMASK),
     'YOLACT': ('mmdet::yolact/yolact_r50_1xb8-55e_coco.py', YOLACT),
     'SipMask, real-time': ('mmrefine::sipmask/sipmask_r50-caffe_fpn_ssd-6x_coco.py', REAL_TIME),
     'SOLOv2': ('mmdet::solov2/solov2_r50_fpn_1x_coco.py', SOLO),

@@ -12,10 +12,9 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmrefine.embedmask.kernel import mask_exponent
-from mmrefine.embedmask.losses import lovasz_from_exponent
+from mmrefine.embedmask.losses import EmbedMaskLoss, lovasz_from_exponent
 from mmrefine.embedmask.mask_head import double
-from mmrefine.embedmask.mask_loss import EmbedMaskLoss
-from mmrefine.embedmask.proposal import Proposals
+from mmrefine.embedmask.targets import Proposals
 
 from .harness import Row, compare
 
@@ -200,7 +199,7 @@ def _loss_row(
     def ours() -> dict[str, Tensor]:
         proposals = Proposals(leaves[1][None], leaves[2][None], groups[None], overlap[None])
         enlarged = double(leaves[0][None])
-        return _gradients(lambda: loss(enlarged, [gt], proposals)['loss_mask'], leaves)
+        return _gradients(lambda: loss(enlarged, proposals, [gt])['loss_mask'], leaves)
 
     def peer() -> dict[str, Tensor]:
         enlarged = F.interpolate(leaves[0][None], scale_factor=2, mode='bilinear')[0]

@@ -1,26 +1,107 @@
-"""From embeddings of detections to binary masks of the image.
+"""From predictions of all points to detections, and from their embeddings to binary masks.
 
-Shapes: N detections, D embedding dimensions, h x w cells of the embedding map, Hm x Wm cells of the
+Shapes: B images, P points of all levels, K classes, N detections of one image, D embedding
+        dimensions, M margin dimensions, h x w cells of the embedding map, Hm x Wm cells of the
         mask map.
 """
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from mmdet.models.utils import aligned_bilinear
+from mmdet.utils import ConfigType, InstanceList
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmrefine.masks import encode, map_masks_to_rle
+from mmrefine.fcos import clip_boxes, select_detections
+from mmrefine.fcos.candidates import DEFAULT_NMS
+from mmrefine.masks import check_format, encode, map_masks_to_rle, output_size, scale_factors
 
 from .kernel import box_regions, haloed_boxes, mask_exponent
 
-FORMATS = ('dense', 'rle')
 # log-probability that the v3 original writes outside the box
 LOG_OUTSIDE = -10.0
 # elements of resized maps held at a time
 CHUNK = 2**24
+
+
+class PointPredictions(NamedTuple):
+    """Everything predicted for a batch, in grid order.
+
+    Attributes:
+        class_probs: Tensor[B, P, K].
+        factors: Tensor[B, P], multiplied into the scores (centerness), ones if the head has none.
+        boxes: Tensor[B, P, 4], pixels of the network input, not clipped.
+        embeds: Tensor[B, P, D].
+        margins: Tensor[B, P, M].
+    """
+
+    class_probs: Tensor
+    factors: Tensor
+    boxes: Tensor
+    embeds: Tensor
+    margins: Tensor
+
+
+def detections_with_embeds(
+    predictions: PointPredictions,
+    counts: Sequence[int],
+    metas: list[dict],
+    cfg: ConfigType,
+    pixel_offset: int = 0,
+) -> InstanceList:
+    """Rank, suppress and cut the predictions of every image.
+
+    Args:
+        predictions: Those of the batch.
+        counts: Points per level.
+        metas: Per image ``img_shape``.
+        cfg: The keys of ``fcos.select_detections``; ``clip_before_nms`` (True) compares boxes that
+            are cut to the image already.
+        pixel_offset: 1 counts pixels in overlaps and limits boxes to the last pixel, as v1-v3 do.
+
+    Returns:
+        Per image, best score first: ``bboxes`` Tensor[N, 4] in pixels of the network input, cut to
+        the image and not empty; ``scores``, ``labels``, ``embeds`` Tensor[N, D], ``margins``
+        Tensor[N, M].
+    """
+    nms = cfg.get('nms', DEFAULT_NMS)
+    if nms is not None and nms.get('type', 'greedy') != 'fast':
+        nms = {'offset': pixel_offset, **nms}
+    results = []
+    for probs, factors, boxes, embeds, margins, meta in zip(*predictions, metas):
+        clipped = clip_boxes(boxes, output_size(meta, rescale=False), pixel_offset)
+        compared = clipped if cfg.get('clip_before_nms', True) else boxes
+        scores, index, labels = select_detections(
+            compared, probs, factors, counts, {**cfg, 'nms': nms}
+        )
+        result = InstanceData(
+            bboxes=clipped[index],
+            scores=scores,
+            labels=labels,
+            embeds=embeds[index],
+            margins=margins[index],
+        )
+        sides = result.bboxes[:, 2:] - result.bboxes[:, :2] + pixel_offset
+        results.append(result[(sides > 0).all(dim=1)])
+    return results
+
+
+def export_boxes(boxes: Tensor, meta: dict, rescale: bool, pixel_offset: int = 0) -> Tensor:
+    """Boxes Tensor[N, 4] of a head as exclusive ones, of the network input or the original image.
+
+    Args:
+        boxes: In pixels of the network input.
+        meta: ``scale_factor``.
+        rescale: Pixels of the original image.
+        pixel_offset: Parity: 1 if the head's boxes end at their last pixel, which is added here.
+    """
+    if rescale:
+        boxes = boxes / boxes.new_tensor(scale_factors(meta)).repeat(2)
+    return boxes + boxes.new_tensor((0, 0, pixel_offset, pixel_offset))
 
 
 class MaskOutput:
@@ -55,8 +136,7 @@ class MaskOutput:
         results: InstanceData,
         network_size: tuple[int, int],
         image_size: tuple[int, int],
-        threshold: float = 0.5,
-        mask_format: str = 'dense',
+        cfg: ConfigType,
     ) -> Tensor | list[dict]:
         """Masks of one image.
 
@@ -67,8 +147,8 @@ class MaskOutput:
                 input.
             network_size: (height, width) of the resized image without padding.
             image_size: (height, width) of the masks.
-            threshold: Probability that a pixel must exceed.
-            mask_format: ``'dense'`` or ``'rle'``.
+            cfg: ``mask_thr`` (0.5), the probability that a pixel must exceed; ``mask_format``,
+                ``'dense'`` or ``'rle'``.
 
         Returns:
             BoolTensor[N, height, width] or N RLEs.
@@ -76,8 +156,8 @@ class MaskOutput:
         Raises:
             ValueError: For an unknown format or a threshold outside (0, 1).
         """
-        if mask_format not in FORMATS:
-            raise ValueError(f'test_cfg.mask_format must be one of {FORMATS}, got {mask_format!r}')
+        mask_format = check_format(cfg.get('mask_format', 'dense'))
+        threshold = cfg.get('mask_thr', 0.5)
         if not 0 < threshold < 1:
             raise ValueError(f'test_cfg.mask_thr is a probability between 0 and 1, got {threshold}')
         if len(results) == 0:
@@ -90,29 +170,30 @@ class MaskOutput:
             size = resized_size(maps.shape[1:], self.stride, network_size, image_size)
             return map_masks_to_rle(maps, size, image_size, threshold)
         largest = max(math.prod(image_size), math.prod(network_size), 1)
-        per_chunk = max(1, CHUNK // largest)
         dense = (
             self._resize(part, network_size, image_size) > threshold
-            for part in maps.split(per_chunk)
+            for part in maps.split(max(1, CHUNK // largest))
         )
         if mask_format == 'rle':
             return [rle for part in dense for rle in encode(part)]
         return torch.cat(list(dense))
 
     def soft_maps(self, pixels: Tensor, embeds: Tensor, margins: Tensor, boxes: Tensor) -> Tensor:
-        """Probabilities, or their logarithms with ``log_space``, on the mask map: Tensor[N, Hm,
-        Wm].
+        """Probabilities on the mask map, or their logarithms with ``log_space``.
 
         Args:
             pixels: Tensor[D, h, w].
             embeds: Tensor[N, D].
             margins: Tensor[N, M].
             boxes: Tensor[N, 4] in pixels of the network input.
+
+        Returns:
+            Tensor[N, Hm, Wm].
         """
-        exponent = mask_exponent(pixels, embeds, margins).clamp_(min=0)
-        soft = exponent.neg_() if self.log_space else exponent.neg_().exp_()
+        soft = mask_exponent(pixels, embeds, margins).clamp_(min=0).neg_()  # (N, h, w)
+        soft = soft if self.log_space else soft.exp_()
         if self.aligned:
-            soft = aligned_bilinear(soft[:, None], 2)[:, 0]
+            soft = aligned_bilinear(soft[:, None], 2)[:, 0]  # (N, 2h, 2w)
         if self.box_halo is None:
             return soft
         size = soft.shape[1:]
