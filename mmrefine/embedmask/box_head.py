@@ -48,8 +48,8 @@ def log_margin_prior(distance: float) -> float:
     return math.log(math.log(2) / distance**2)
 
 
-class ProposalLayers:
-    """Layers of the proposal branch, to be mixed into a head (an ``nn.Module``).
+class ProposalLayers(nn.Module):
+    """Layers of the proposal branch, to be mixed into a head.
 
     They predict the embedding and the margin of every proposal from the feature its box comes
     from, and carry the names of the published tables, directly on the head.

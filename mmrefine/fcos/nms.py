@@ -39,28 +39,36 @@ def suppress(
     Raises:
         ValueError: If the type is unknown.
     """
-    cfg = dict(settings) if settings is not None else None
-    kind = 'none' if cfg is None else cfg.get('type', 'greedy')
-    if cfg is not None and kind not in KINDS:
+    cfg = dict(settings or {})
+    kind = cfg.get('type', 'greedy')
+    if kind not in KINDS:
         raise ValueError(f'unknown nms type {kind!r}: use one of {KINDS}')
     limit = len(boxes) if limit is None or limit < 0 else limit
     boxes, scores = boxes.float(), scores.float()
     if len(boxes) == 0:
         return labels.long(), scores
-    if kind in ('none', 'nms', 'soft_nms'):
-        found, kept = batched_nms(boxes, scores, labels, cfg)
+    if settings is None or kind in ('nms', 'soft_nms'):
+        found, kept = batched_nms(boxes, scores, labels, cfg or None)
         return kept[:limit], found[:limit, -1]
-    cfg.pop('type', None)
-    cfg.pop('split_thr', None)  # classes are always apart
-    groups = torch.zeros_like(labels) if cfg.pop('class_agnostic', False) else labels
-    most = cfg.pop('max_num', -1)
-    limit = min(limit, most) if most > 0 else limit
-    kept = (greedy_nms if kind == 'greedy' else fast_nms)(boxes, scores, groups, **cfg)
+    groups = torch.zeros_like(labels) if cfg.get('class_agnostic', False) else labels
+    limit = min(limit, cfg['max_num']) if cfg.get('max_num', -1) > 0 else limit
+    if kind == 'fast':
+        kept = fast_nms(boxes, scores, groups, cfg['iou_threshold'], cfg.get('top_k', 200))
+    else:
+        known = {key: cfg[key] for key in ('offset', 'score_threshold') if key in cfg}
+        kept = greedy_nms(boxes, scores, groups, cfg['iou_threshold'], **known)
     ranked, best = scores[kept].sort(descending=True, stable=True)
     return kept[best[:limit]], ranked[:limit]
 
 
-def greedy_nms(boxes: Tensor, scores: Tensor, groups: Tensor, **settings: Any) -> Tensor:
+def greedy_nms(
+    boxes: Tensor,
+    scores: Tensor,
+    groups: Tensor,
+    iou_threshold: float,
+    offset: int = 0,
+    score_threshold: float = 0.0,
+) -> Tensor:
     """Greedy suppression inside every group -> kept indices LongTensor[n], group after group.
 
     Each group is suppressed on its own coordinates. One call with the groups shifted apart
@@ -71,12 +79,14 @@ def greedy_nms(boxes: Tensor, scores: Tensor, groups: Tensor, **settings: Any) -
         boxes: Tensor[N, 4].
         scores: Tensor[N].
         groups: LongTensor[N].
-        settings: Of ``mmcv.ops.nms``: ``iou_threshold``, ``score_threshold``, and ``offset=1`` to
-            compute overlaps with legacy pixel counting.
+        iou_threshold: Largest overlap that survives.
+        offset: 1 computes overlaps with legacy pixel counting.
+        score_threshold: Lower limit of the scores that take part, if above 0.
     """
     order = torch.sort(groups, stable=True).indices
     counts = groups.unique(return_counts=True)[1].tolist()
-    kept = [group[nms(boxes[group], scores[group], **settings)[1]] for group in order.split(counts)]
+    args = (iou_threshold, offset, score_threshold)
+    kept = [group[nms(boxes[group], scores[group], *args)[1]] for group in order.split(counts)]
     return torch.cat([order[:0], *kept])
 
 
