@@ -18,6 +18,7 @@ from mmrefine import compat, registration  # noqa: E402  (both need the dependen
 # Module -> the public classes it defines. A new component needs its name here and nothing else.
 COMPONENTS: dict[str, tuple[str, ...]] = {
     'mmrefine.datasets.checked_coco': ('CheckedCocoDataset',),
+    'mmrefine.datasets.coco_by_id': ('CocoFirstImagesDataset',),
     'mmrefine.embedmask.box_head': ('EmbedMaskBBoxHead',),
     'mmrefine.embedmask.detector': ('EmbedMask',),
     'mmrefine.embedmask.mask_head': ('EmbedMaskHead',),
@@ -26,6 +27,7 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
     'mmrefine.evaluation.id_switch_metric': ('IdSwitchMetric',),
     'mmrefine.evaluation.mask_ap_metric': ('MaskAPMetric',),
     'mmrefine.evaluation.video_metric': ('VideoMaskAPMetric',),
+    'mmrefine.layers.initial_weights': ('TorchDefaultInit',),
     'mmrefine.layers.layer_norm': ('LayerNorm2d',),
     'mmrefine.masks.stock_heads': (
         'MaskFormatHook',
@@ -45,7 +47,7 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
         'SparseRefineRoIHead',
     ),
     'mmrefine.refinemask.stages': ('MultiBranchFusion', 'MultiBranchFusionAvg'),
-    'mmrefine.fcos.legacy': ('InclusiveBoxes', 'TruncatedResize'),
+    'mmrefine.fcos.legacy': ('InclusiveBoxes', 'InclusiveFlip', 'TruncatedResize'),
     'mmrefine.fcos.losses': ('LtrbIoULoss',),
     'mmrefine.evaluation.proposal_ar': ('ProposalARMetric',),
     'mmrefine.sharpmask.coarse_head': ('DeepMaskHead',),

@@ -27,6 +27,7 @@ model = dict(
         add_extra_convs='on_output',
         num_outs=5,
         relu_before_extra_convs=True,
+        init_cfg=dict(type='Caffe2Xavier', layer='Conv2d'),
     ),
     bbox_head=dict(
         type='EmbedMaskBBoxHead',
@@ -52,6 +53,16 @@ model = dict(
         ),
         loss_semantic=dict(type='FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25),
         output=dict(box_halo=None),
+        init_cfg=dict(
+            type='Caffe2Xavier',
+            layer='Conv2d',
+            override=[
+                dict(type='Normal', name='conv_embed_spatial', std=0.01),
+                dict(type='Normal', name='conv_embed_free', std=0.01),
+                dict(type='TorchDefault', name='conv_feat'),
+                dict(type='TorchDefault', name='conv_seg', bias_prob=0.01),
+            ],
+        ),
     ),
     test_cfg=dict(
         nms_pre=1000,

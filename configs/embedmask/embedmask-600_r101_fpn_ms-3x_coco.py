@@ -1,4 +1,5 @@
-# Real time: the weights of embedmask_r101_fpn_ms-3x_coco tested at a short side of 600, a long side of at most 800.
+# No config of the author's repository: the R101_ms_3x weights, tested at a short side of 600 and a
+# long side of at most 800 (EmbedMask-600 of the arXiv text; the 800 is what users report).
 _base_ = './embedmask_r101_fpn_ms-3x_coco.py'
 test_pipeline = [
     dict(type='LoadImageFromFile', backend_args=None, imdecode_backend='pillow'),

@@ -1,4 +1,5 @@
-# EmbedMask as in arXiv 1912.01954.
+# Run: configs/embed_mask/embed_mask_R101_ms_3x.yaml of yinghdb/EmbedMask 3b4d9fb
+# (v1, arXiv 1912.01954).
 _base_ = './embedmask_r101_fpn_ms-3x_coco.py'
 model = dict(
     bbox_head=dict(

@@ -1,4 +1,5 @@
-# EmbedMask of May 2020, the version of the author's result table.
+# Run: configs/embed_mask/embed_mask_R101_ms_3x.yaml of yinghdb/EmbedMask 28427b6
+# (v2, May 2020, the author's table).
 _base_ = './embedmask_r101_fpn_ms-3x_coco.py'
 model = dict(
     bbox_head=dict(proposal=dict(embed_dim=8, margin_dims='one')),

@@ -1,3 +1,4 @@
+# Run: configs/embed_mask/embed_mask_R101_ms_3x.yaml of yinghdb/EmbedMask e9465cb (v3).
 _base_ = './embedmask_r101_fpn_1x_coco.py'
 train_pipeline = [
     dict(type='LoadImageFromFile', backend_args=None, imdecode_backend='pillow'),
@@ -6,7 +7,7 @@ train_pipeline = [
     dict(
         type='RandomChoiceResize', scales=[(1333, 640), (1333, 800)], resize_type='TruncatedResize'
     ),
-    dict(type='RandomFlip', prob=0.5),
+    dict(type='InclusiveFlip', prob=0.5),
     dict(type='PackDetInputs'),
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

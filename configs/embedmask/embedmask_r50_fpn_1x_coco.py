@@ -1,4 +1,5 @@
-# EmbedMask as published at IJCAI 2021 ("v3"), every setting as released weights expect it.
+# Run: configs/embed_mask/embed_mask_R50_1x.yaml of yinghdb/EmbedMask e9465cb ("v3", IJCAI 2021), 16
+# images an iteration; every setting as released weights expect it.
 _base_ = 'mmdet::common/ms-poly-90k_coco-instance.py'
 custom_imports = dict(imports=['mmrefine'], allow_failed_imports=False)
 model = dict(
@@ -28,6 +29,7 @@ model = dict(
         add_extra_convs='on_output',
         num_outs=5,
         relu_before_extra_convs=True,
+        init_cfg=dict(type='Caffe2Xavier', layer='Conv2d'),
     ),
     bbox_head=dict(
         type='EmbedMaskBBoxHead',
@@ -52,7 +54,7 @@ train_pipeline = [
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=False),
     dict(type='InclusiveBoxes'),
     dict(type='TruncatedResize', scale=(1333, 800)),
-    dict(type='RandomFlip', prob=0.5),
+    dict(type='InclusiveFlip', prob=0.5),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
@@ -65,7 +67,7 @@ test_pipeline = [
     ),
 ]
 train_dataloader = dict(
-    dataset=dict(pipeline=train_pipeline, filter_cfg=dict(filter_empty_gt=True, min_size=2))
+    dataset=dict(pipeline=train_pipeline, filter_cfg=dict(filter_empty_gt=True, min_size=1))
 )
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader

@@ -1,3 +1,4 @@
+# Run: cityscapes/r50-refinemask.py of zhanggang001/RefineMask, 8 images an iteration.
 _base_ = [
     '../_base_/refinemask_r50_fpn.py',
     'mmdet::_base_/datasets/cityscapes_instance.py',

@@ -1,3 +1,5 @@
+# Run: configs/refinemask/coco/r50-refinemask-1x.py of zhanggang001/RefineMask 633ed2b, 16 images an
+# iteration.
 _base_ = [
     '../_base_/refinemask_r50_fpn.py',
     'mmdet::_base_/datasets/coco_instance.py',

@@ -1,3 +1,4 @@
+# Run: lvis/r50-refinemask-1x.py of zhanggang001/RefineMask, 16 images an iteration.
 _base_ = [
     '../_base_/refinemask_r50_fpn.py',
     'mmdet::_base_/datasets/lvis_v1_instance.py',

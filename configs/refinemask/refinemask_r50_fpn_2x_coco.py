@@ -1,3 +1,4 @@
+# Run: coco/r50-refinemask-2x.py of zhanggang001/RefineMask.
 _base_ = './refinemask_r50_fpn_1x_coco.py'
 train_cfg = dict(max_epochs=24)
 param_scheduler = [

@@ -1,5 +1,5 @@
-# DeepMask as published, head C with a ResNet-50 trunk: 160 px windows, 56 px masks.
-# Epochs are 4000 batches of drawn patches. The paper's split is deepmask_r50_300e_coco2014.py.
+# Run: `th train.lua` of facebookresearch/deepmask, on COCO 2017 (the run itself is
+# deepmask_r50_300e_coco2014.py). Epochs are 4000 batches of drawn patches.
 _base_ = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'
 custom_imports = dict(imports=['mmrefine'], allow_failed_imports=False)
 # Parity: the released code mirrors the border and drops the gradient of the mirrored ring
@@ -21,24 +21,28 @@ model = dict(
         init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50'),
     ),
     mask_head=dict(type='DeepMaskHead'),
+    # Parity: a head is stepped on its own batches only, decay and momentum included
+    train_cfg=dict(skip_idle=True),
     test_cfg=dict(mask_format='rle'),
 )
 dataset_type = 'CocoDataset'
 data_root = 'data/coco/'
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='CropObjectPatch', label_size=112),
+    dict(type='CropObjectPatch', label_size=112, resample='official'),
     dict(type='PackPatchInputs'),
 ]
 val_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='CropObjectPatch', label_size=112, flip_prob=0.0),
+    dict(type='CropObjectPatch', label_size=112, resample='official', flip_prob=0.0),
     dict(type='PackPatchInputs'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape')),
 ]
+# Parity: a batch trains one head, positions of different scales are compared, crowds are objects
+sampling = dict(mode='alternate', batch_size=32, negative_rule='official', crowd_positives=True)
 train_dataloader = dict(
     _delete_=True,
     batch_size=32,
@@ -48,12 +52,13 @@ train_dataloader = dict(
     dataset=dict(
         type='ObjectPatchDataset',
         length=128000,
+        **sampling,
         dataset=dict(
             type=dataset_type,
             data_root=data_root,
             ann_file='annotations/instances_train2017.json',
             data_prefix=dict(img='train2017/'),
-            filter_cfg=dict(filter_empty_gt=True, min_size=32),
+            filter_cfg=dict(filter_empty_gt=True, min_size=1),
         ),
         pipeline=train_pipeline,
     ),
@@ -67,12 +72,13 @@ val_dataloader = dict(
     dataset=dict(
         type='ObjectPatchDataset',
         length=16000,
+        **sampling,
         dataset=dict(
             type=dataset_type,
             data_root=data_root,
             ann_file='annotations/instances_val2017.json',
             data_prefix=dict(img='val2017/'),
-            filter_cfg=dict(filter_empty_gt=True, min_size=32),
+            filter_cfg=dict(filter_empty_gt=True, min_size=1),
         ),
         pipeline=val_pipeline,
     ),
@@ -86,9 +92,14 @@ test_evaluator = dict(
 )
 optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.001, momentum=0.9, weight_decay=0.0005))
 train_cfg = dict(max_epochs=300, val_interval=2)
+# 1e-3, from epoch 51 on 5e-4, from epoch 121 on 1e-4
 param_scheduler = [
     dict(type='MultiStepLR', milestones=[50], gamma=0.5, by_epoch=True),
     dict(type='MultiStepLR', milestones=[120], gamma=0.2, by_epoch=True),
 ]
+# batches train one of the two heads
+find_unused_parameters = True
 default_hooks = dict(checkpoint=dict(save_best='patch/iou@0.7', rule='greater'))
-auto_scale_lr = dict(base_batch_size=32)
+# The mask loss is a sum over the batch of all GPUs: its gradient grows with the batch, so the rate
+# must not. Keep 32 patches in all; without a base batch size --auto-scale-lr refuses to scale.
+auto_scale_lr = dict(_delete_=True, enable=False)

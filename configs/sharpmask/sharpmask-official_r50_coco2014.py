@@ -1,4 +1,4 @@
-# For the released Torch7 weights: reproduces the arithmetic behind the published numbers.
+# Run: the evaluation of the released sharpmask/model.t7, `th evalPerImage.lua -np 1000`.
 _base_ = './sharpmask_r50_300e_coco2014.py'
 # Parity: every proposal is the window one row up and one column right of the scored one
 model = dict(test_cfg=dict(index_quirk=True))

@@ -1,3 +1,4 @@
+# Run: sipmask++_r101_caffe_fpn_ssd_gn_10x.py of SipMask-mmdetection.
 # SipMask++: deformable convolutions in every third block of C3-C5, and re-scored masks.
 _base_ = './sipmask_r101-caffe_fpn_gn_ssd-10x_coco.py'
 model = dict(

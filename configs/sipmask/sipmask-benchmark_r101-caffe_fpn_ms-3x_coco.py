@@ -1,13 +1,14 @@
+# Run: configs/sipmask/sipmask_R_101_FPN_ms_3x.yaml of SipMask-benchmark.
 _base_ = './sipmask-benchmark_r50-caffe_fpn_1x_coco.py'
 model = dict(
     backbone=dict(depth=101, init_cfg=dict(checkpoint='open-mmlab://detectron/resnet101_caffe'))
 )
 train_pipeline = [
     dict(type='LoadImageFromFile', backend_args=None, imdecode_backend='pillow'),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=False),
     dict(type='InclusiveBoxes'),
     dict(type='RandomResize', scale=[(1333, 640), (1333, 800)], resize_type='TruncatedResize'),
-    dict(type='RandomFlip', prob=0.5),
+    dict(type='InclusiveFlip', prob=0.5),
     dict(type='PackDetInputs'),
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

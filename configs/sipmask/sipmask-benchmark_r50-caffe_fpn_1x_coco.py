@@ -1,4 +1,5 @@
-# SipMask as published in the FCOS (maskrcnn-benchmark) code, every setting as its weights expect it.
+# Run: configs/sipmask/sipmask_R_50_FPN_1x.yaml of SipMask-benchmark in JialeCao001/SipMask, 16 images
+# an iteration; every setting as its weights expect it.
 _base_ = 'mmdet::condinst/condinst_r50_fpn_ms-poly-90k_coco_instance.py'
 custom_imports = dict(imports=['mmrefine'], allow_failed_imports=False)
 model = dict(
@@ -11,6 +12,7 @@ model = dict(
         style='caffe',
         init_cfg=dict(type='Pretrained', checkpoint='open-mmlab://detectron/resnet50_caffe'),
     ),
+    neck=dict(init_cfg=dict(type='Caffe2Xavier', layer='Conv2d')),
     # Parity: biases everywhere, areas and overlaps count pixels
     bbox_head=dict(
         _delete_=True,
@@ -20,6 +22,15 @@ model = dict(
         align_bias=True,
         area_offset=1.0,
         loss_bbox=dict(type='LtrbIoULoss', kind='giou', offset=1.0),
+        init_cfg=dict(
+            type='Normal',
+            layer='Conv2d',
+            std=0.01,
+            override=[
+                dict(type='Normal', name='conv_cls', std=0.01, bias_prob=0.01),
+                dict(type='TorchDefault', name='conv_coeff'),
+            ],
+        ),
     ),
     mask_head=dict(
         _delete_=True,
@@ -28,6 +39,7 @@ model = dict(
         image_masks=True,
         sampling=dict(keep_inverted=True, iou_offset=1.0, weight_eps=0.0, nms_threshold=0.9),
         halve_above=1.0,
+        init_cfg=dict(type='TorchDefault', layer='Conv2d'),
     ),
     test_cfg=dict(
         _delete_=True,
@@ -45,16 +57,16 @@ model = dict(
 )
 train_pipeline = [
     dict(type='LoadImageFromFile', backend_args=None, imdecode_backend='pillow'),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=False),
     dict(type='InclusiveBoxes'),
     dict(type='TruncatedResize', scale=(1333, 800)),
-    dict(type='RandomFlip', prob=0.5),
+    dict(type='InclusiveFlip', prob=0.5),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile', backend_args=None, imdecode_backend='pillow'),
     dict(type='TruncatedResize', scale=(1333, 800)),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=False),
     dict(
         type='PackDetInputs',
         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
@@ -65,7 +77,7 @@ train_dataloader = dict(
 )
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
-# biases, those of the norms too, learn twice as fast and do not decay
+# whatever is named bias, in norms too, learns twice as fast and does not decay
 optim_wrapper = dict(
     paramwise_cfg=dict(
         bias_lr_mult=2.0,
@@ -73,6 +85,7 @@ optim_wrapper = dict(
         custom_keys={
             '.gn.bias': dict(lr_mult=2.0, decay_mult=0.0),
             'feat_align.norm.bias': dict(lr_mult=2.0, decay_mult=0.0),
+            'feat_align.adaption_bias': dict(lr_mult=2.0, decay_mult=0.0),
         },
     ),
 )

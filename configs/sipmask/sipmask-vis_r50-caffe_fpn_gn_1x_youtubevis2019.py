@@ -1,6 +1,7 @@
-# SipMask-VIS as published. It starts from the image model; pass its file as
-# --cfg-options load_from=FILE (the authors' sipmask_r50_caffe_fpn_gn_1x or one trained here): layers
-# that differ, the classifier and one more convolution per tower, are left out with a warning.
+# Run: configs/sipmask/sipmask_r50_caffe_fpn_gn_1x.py of SipMask-VIS in JialeCao001/SipMask, on 4 GPUs
+# of 8 pairs of frames. It starts from the image model; pass its file (the authors'
+# sipmask_r50_caffe_fpn_gn_1x or one trained here) as --cfg-options load_from=FILE: layers that
+# differ, the classifier and one more convolution per tower, are left out with a warning.
 _base_ = './sipmask_r50-caffe_fpn_gn_1x_coco.py'
 model = dict(
     type='SipMaskVIS',
@@ -54,7 +55,7 @@ train_pipeline = [
             dict(type='LoadTrackAnnotations', with_mask=True),
             dict(type='InclusiveBoxes'),
             dict(type='Resize', scale=(640, 360), keep_ratio=True),
-            dict(type='RandomFlip', prob=0.5),
+            dict(type='InclusiveFlip', prob=0.5),
         ],
     ),
     dict(type='PackTrackInputs'),
@@ -119,5 +120,6 @@ param_scheduler = [
     dict(type='MultiStepLR', by_epoch=True, begin=0, end=12, milestones=[8, 11], gamma=0.1),
 ]
 optim_wrapper = dict(optimizer=dict(lr=0.005))
+auto_scale_lr = dict(base_batch_size=32)
 default_hooks = dict(visualization=dict(type='TrackVisualizationHook', draw=False))
 visualizer = dict(type='TrackLocalVisualizer')

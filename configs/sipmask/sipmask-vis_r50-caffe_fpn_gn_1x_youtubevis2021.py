@@ -1,3 +1,4 @@
+# No run of the authors' repository, which has the 2019 set only: the same recipe on the 2021 set.
 _base_ = './sipmask-vis_r50-caffe_fpn_gn_1x_youtubevis2019.py'
 data_root = 'data/youtube_vis_2021/'
 train_dataloader = dict(

@@ -1,3 +1,4 @@
+# Run: sipmask_r101_caffe_fpn_ssd_gn_10x.py of SipMask-mmdetection.
 _base_ = './sipmask_r50-caffe_fpn_gn_ssd-10x_coco.py'
 model = dict(
     backbone=dict(depth=101, init_cfg=dict(checkpoint='open-mmlab://detectron/resnet101_caffe'))

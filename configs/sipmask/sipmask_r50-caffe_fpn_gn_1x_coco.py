@@ -1,4 +1,5 @@
-# SipMask as published (mmdetection code), every setting as the released weights expect it.
+# Run: configs/sipmask/sipmask_r50_caffe_fpn_gn_1x.py of SipMask-mmdetection in JialeCao001/SipMask,
+# on 4 GPUs of 4 images; every setting as the released weights expect it.
 _base_ = 'mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py'
 custom_imports = dict(imports=['mmrefine'], allow_failed_imports=False)
 model = dict(
@@ -39,7 +40,7 @@ train_pipeline = [
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(type='InclusiveBoxes'),
     dict(type='Resize', scale=(1333, 800), keep_ratio=True),
-    dict(type='RandomFlip', prob=0.5),
+    dict(type='InclusiveFlip', prob=0.5),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
@@ -53,7 +54,7 @@ test_pipeline = [
 ]
 train_dataloader = dict(
     batch_size=4,
-    dataset=dict(pipeline=train_pipeline, filter_cfg=dict(filter_empty_gt=True, min_size=1)),
+    dataset=dict(pipeline=train_pipeline, filter_cfg=dict(filter_empty_gt=True, min_size=32)),
 )
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader

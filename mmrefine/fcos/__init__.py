@@ -11,13 +11,14 @@ from .boxes import clip_boxes, decode_ltrb, encode_ltrb, paired_iou, pairwise_io
 from .candidates import best_points, class_candidates, select_detections
 from .grid import PointGrid, flatten_levels, make_grid, require_pyramid
 from .head import FCOSHeadBase, PointOutputs
-from .legacy import InclusiveBoxes
+from .legacy import InclusiveBoxes, InclusiveFlip
 from .losses import LtrbIoULoss
 from .nms import suppress
 from .targets import PointTargets, assign_points, centerness_targets, points_on_masks
 
 __all__ = [
     'InclusiveBoxes',
+    'InclusiveFlip',
     'LtrbIoULoss',
     'PointGrid',
     'FCOSHeadBase',

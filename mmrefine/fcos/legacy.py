@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import numpy as np
 from mmcv.transforms import BaseTransform
-from mmdet.datasets.transforms import Resize
+from mmdet.datasets.transforms import RandomFlip, Resize
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import autocast_box_type
+from mmdet.structures.mask import PolygonMasks
 
 
 @TRANSFORMS.register_module()
@@ -23,6 +25,35 @@ class InclusiveBoxes(BaseTransform):
         boxes.tensor[:, 2:] = (boxes.tensor[:, 2:] - 1).maximum(boxes.tensor[:, :2])
         results['gt_bboxes'] = boxes
         return results
+
+
+@TRANSFORMS.register_module()
+class InclusiveFlip(RandomFlip):
+    """Flip inclusive boxes: x1 becomes ``width - x2 - 1``, where ``RandomFlip`` has ``width - x2``.
+
+    Parity: as the SipMask and EmbedMask originals flip; the stock transform moves boxes that end
+    at their last pixel by one pixel, in the flipped half of the samples. Polygons move with the
+    boxes, as in the originals that keep them; bitmaps are flipped exactly by both.
+
+    Args: see ``RandomFlip``.
+    """
+
+    @autocast_box_type()
+    def _flip(self, results: dict) -> None:
+        super()._flip(results)
+        direction = results['flip_direction']
+        across = float(direction in ('horizontal', 'diagonal'))
+        down = float(direction in ('vertical', 'diagonal'))
+        if results.get('gt_bboxes') is not None:
+            results['gt_bboxes'].translate_((-across, -down))
+        masks = results.get('gt_masks')
+        if isinstance(masks, PolygonMasks):
+            # x and y alternate in a polygon
+            moved = [
+                [polygon - np.tile((across, down), len(polygon) // 2) for polygon in one]
+                for one in masks.masks
+            ]
+            results['gt_masks'] = PolygonMasks(moved, masks.height, masks.width)
 
 
 @TRANSFORMS.register_module()

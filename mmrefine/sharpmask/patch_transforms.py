@@ -16,6 +16,7 @@ from mmengine.structures import InstanceData
 from pycocotools import mask as coco_mask
 
 from .patch_geometry import inner_box
+from .torch7_patch import cut_square, label_of_polygons, scale_square, whole_crop
 
 # colour outside the image, one half of the range
 OUTSIDE = 127.5
@@ -68,15 +69,29 @@ class CropObjectPatch(BaseTransform):
         context: Pixels of image context around the window, both sides together.
         label_size: Side of the label.
         flip_prob: Share of horizontally flipped patches.
+        resample: ``corners`` samples bilinearly at aligned corners, without averaging (the PyTorch
+            port). ``official`` follows the Torch7 code: whole-pixel crops, box averages where they
+            shrink, labels from scaled polygons.
+
+    Raises:
+        ValueError: Bad option.
     """
 
     def __init__(
-        self, size: int = 160, context: int = 32, label_size: int = 112, flip_prob: float = 0.5
+        self,
+        size: int = 160,
+        context: int = 32,
+        label_size: int = 112,
+        flip_prob: float = 0.5,
+        resample: str = 'corners',
     ) -> None:
+        if resample not in ('corners', 'official'):
+            raise ValueError(f"resample must be 'corners' or 'official', got {resample!r}")
         if min(size, label_size) < 1 or context < 0:
             raise ValueError(f'size and label_size must be positive, got {size} and {label_size}')
         self.size, self.context = size, context
         self.label_size, self.flip_prob = label_size, flip_prob
+        self.resample = resample
 
     def transform(self, results: dict) -> dict:
         """Cut image and label."""
@@ -85,10 +100,19 @@ class CropObjectPatch(BaseTransform):
             image = np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
         crop = np.asarray(results['patch_crop'])
         full = self.size + self.context
-        patch = warp_square(image, crop, full, OUTSIDE)
+        segmentation = results['patch_segmentation']
+        if self.resample == 'official':
+            framed = results['patch_head'] == 'mask'
+            corner, side = whole_crop(crop, image.shape, framed)
+            patch = scale_square(cut_square(image, corner, side, OUTSIDE), full)
+            crop = np.array([*corner, side, side])
+        else:
+            patch = warp_square(image, crop, full, OUTSIDE)
         label = np.zeros((self.label_size, self.label_size), np.uint8)
-        if results['patch_segmentation'] is not None:
-            mask = decode_segmentation(results['patch_segmentation'], *image.shape[:2])
+        if self.resample == 'official' and isinstance(segmentation, list):
+            label = label_of_polygons(segmentation, corner, side, self.size / full, self.label_size)
+        elif segmentation is not None:
+            mask = decode_segmentation(segmentation, *image.shape[:2])
             label = self.label(mask, crop)
         if results['patch_draw'] < self.flip_prob:
             patch, label = patch[:, ::-1], label[:, ::-1]
@@ -105,7 +129,7 @@ class CropObjectPatch(BaseTransform):
 
 @TRANSFORMS.register_module()
 class PackPatchInputs(BaseTransform):
-    """Pack a patch as the model reads it: ``inputs`` uint8 Tensor[3, P, P] and a ``DetDataSample``.
+    """Pack a patch as the model reads it: ``inputs`` Tensor[3, P, P], 0 to 255, and a sample.
 
     ``gt_instances`` has one entry with ``patch_masks`` uint8 Tensor[1, g, g], ``patch_scores``
     Tensor[1], ``has_mask`` and ``has_score`` BoolTensor[1].
