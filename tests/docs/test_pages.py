@@ -20,6 +20,7 @@ SOURCES = {
 }
 # Files that a reader writes, and files of other projects.
 FOREIGN = {'youtubevis2coco.py', 'cityscapes.py', 'ytvos.py', 'test_video.py', 'cocofied_lvis.py'}
+FOREIGN |= {'boundary_f1_score.py', 'train.py'}
 SYSTEMS = r'(?:refinemask|sipmask|embedmask|deepmask|sharpmask|mask-rcnn|fast-rcnn)'
 SPAN = re.compile(r'(?<!`)`([^`\n]+)`(?!`)')
 PLAIN = (int, float, str, bool, type(None))
