@@ -57,6 +57,12 @@ def _name(label: int) -> str:
     return next(name for name, value in CITYSCAPES_IDS.items() if value == label)
 
 
+def score_list(folder: Path, gt: str = 'annotations/val.json', **options: object) -> dict:
+    """Numbers of the result list of a city."""
+    source = folder / 'results.json'
+    return score_file(folder / gt, source, 'cityscapes', show_progress=False, **options)[0]
+
+
 def official(folder: Path, tree: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
     """The official road; only its debug file is left out, which np.int64 breaks."""
     engine = import_engine()
@@ -130,17 +136,15 @@ def test_files_score_as_the_metric_does(tmp_path: Path) -> None:
 
 def test_the_split_is_the_one_the_json_names(tmp_path: Path) -> None:
     make_city(tmp_path)
-    annotations = tmp_path / 'annotations' / 'val.json'
-    expected, _ = score_file(annotations, tmp_path / 'results.json', 'cityscapes')
+    expected = score_list(tmp_path)
     for path in (tmp_path / 'gtFine').rglob('*.png'):
         twin = Path(str(path).replace('/val/', '/train/'))
         twin.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(twin), np.full((H, W), 7, np.uint16))
-    found, _ = score_file(annotations, tmp_path / 'results.json', 'cityscapes')
-    assert found == expected
-    annotations.rename(tmp_path / 'annotations' / 'all.json')
+    assert score_list(tmp_path) == expected
+    (tmp_path / 'annotations' / 'val.json').rename(tmp_path / 'annotations' / 'all.json')
     with pytest.raises(ValueError, match=r'several splits .* \(train, val\)'):
-        score_file(annotations.with_name('all.json'), tmp_path / 'results.json', 'cityscapes')
+        score_list(tmp_path, 'annotations/all.json')
 
 
 def test_truth_as_prediction_scores_one_also_without_maps(tmp_path: Path) -> None:
@@ -177,7 +181,7 @@ def test_images_without_result_or_truth_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r'5 of 5 images have no \*_pred.txt'):
         score_file(tmp_path / 'gtFine', tmp_path / 'tree', 'cityscapes')
     with pytest.raises(ValueError, match='refers to images by number'):
-        score_file(tmp_path / 'gtFine', tmp_path / 'results.json', 'cityscapes')
+        score_list(tmp_path, 'gtFine')
     next((tmp_path / 'gtFine').rglob('*.png')).unlink()
     metric = build(tmp_path)
     feed(metric, tmp_path, data, results, dense=False)
@@ -287,14 +291,12 @@ def test_unknown_predictions_can_be_dropped(tree: Path) -> None:
 
 def test_unknown_entries_of_a_list_can_be_dropped(tmp_path: Path) -> None:
     _, results = make_city(tmp_path)
-    gt, source = tmp_path / 'annotations' / 'val.json', tmp_path / 'results.json'
-    expected, _ = score_file(gt, source, 'cityscapes', show_progress=False)
+    expected = score_list(tmp_path)
     more = [{**results[0], 'image_id': 99}, {**results[0], 'category_id': 99}]
-    source.write_text(json.dumps([*more, *results]))
+    (tmp_path / 'results.json').write_text(json.dumps([*more, *results]))
     with pytest.raises(ValueError, match=r'results\[0\] has the image_id 99, .*--unknown drop'):
-        score_file(gt, source, 'cityscapes')
-    found, _ = score_file(gt, source, 'cityscapes', unknown='drop', show_progress=False)
-    assert found == expected
+        score_list(tmp_path)
+    assert score_list(tmp_path, unknown='drop') == expected
 
 
 @pytest.mark.parametrize(
@@ -309,22 +311,19 @@ def test_unknown_entries_of_a_list_can_be_dropped(tmp_path: Path) -> None:
 )
 def test_options_without_use_are_refused(tmp_path: Path, options: dict, named: str) -> None:
     make_city(tmp_path)
-    gt, source = tmp_path / 'annotations' / 'val.json', tmp_path / 'results.json'
     with pytest.raises(ValueError, match=named):
-        score_file(gt, source, 'cityscapes', **options)
+        score_list(tmp_path, **options)
 
 
 def test_images_may_be_named_by_address(tmp_path: Path) -> None:
     data, _ = make_city(tmp_path)
-    gt, source = tmp_path / 'annotations' / 'val.json', tmp_path / 'results.json'
-    expected, _ = score_file(gt, source, 'cityscapes', show_progress=False)
+    expected, gt = score_list(tmp_path), tmp_path / 'annotations' / 'val.json'
     for image in data['images']:
         image['coco_url'] = f'http://images/{image.pop("file_name")}'
     gt.write_text(json.dumps(data))
-    found, _ = score_file(gt, source, 'cityscapes', show_progress=False)
-    assert found == expected
+    assert score_list(tmp_path) == expected
     assert set(cityscapes_images(gt)) == set(cityscapes_images(tmp_path / 'gtFine'))
     del data['images'][2]['coco_url']
     gt.write_text(json.dumps(data))
     with pytest.raises(ValueError, match='image 3 has neither file_name nor coco_url'):
-        score_file(gt, source, 'cityscapes')
+        score_list(tmp_path)

@@ -116,7 +116,7 @@ def test_kept_state_does_not_grow_with_the_masks():
     assert few.ranks.nbytes == many.ranks.nbytes == 2 * 4 * 10 * len(truth)
 
 
-def sample(truth, proposals, form, tmp=None, with_instances=True):
+def sample(truth, proposals, form, with_instances=True):
     masks = np.stack([coco_mask.decode(p['segmentation']) for p in proposals]).astype(bool)
     boxes = np.stack([coco_mask.toBbox(p['segmentation']) for p in proposals])
     boxes[:, 2:] += boxes[:, :2]
@@ -148,24 +148,16 @@ def test_the_metric_reads_dense_masks_and_rles_from_any_model(tmp_path, form, fr
     options = {}
     if from_file:
         path = tmp_path / 'truth.json'
-        plain = [
-            dict(
-                a, segmentation=dict(a['segmentation'], counts=a['segmentation']['counts'].decode())
-            )
-            for a in truth
-        ]
-        path.write_text(
-            json.dumps(
-                dict(
-                    images=[dict(id=1, height=SIZE[0], width=SIZE[1])],
-                    categories=[dict(id=1), dict(id=2)],
-                    annotations=plain,
-                )
-            )
-        )
-        options['ann_file'] = str(path)
-    metric = ProposalARMetric(proposal_nums=(1, 10), **options)
-    metric.process({}, [sample(truth, proposals, form, with_instances=not from_file)])
+        for a in truth:
+            a['segmentation'] = {'size': SIZE, 'counts': a['segmentation']['counts'].decode()}
+        images = [dict(id=i, height=SIZE[0], width=SIZE[1]) for i in (2, 1)]
+        content = dict(images=images, categories=[dict(id=1), dict(id=2)], annotations=truth)
+        path.write_text(json.dumps(content))
+        options = dict(ann_file=str(path), max_images=1)
+    metric = ProposalARMetric(proposal_nums=(1, 10), boxes_from_masks=form == 'rle', **options)
+    data = sample(truth, proposals, form, with_instances=not from_file)
+    # Image 2 is not among the first by id.
+    metric.process({}, [data] + [dict(data, img_id=2)] * from_file)
     values = metric.compute_metrics(metric.results)
     for kind in ('segm', 'bbox'):
         expected = reference(truth, proposals, kind, (1, 10, 100), images=1)

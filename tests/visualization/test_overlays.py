@@ -48,13 +48,13 @@ def test_names_are_written_inside_the_picture() -> None:
 def test_predictions_take_the_colour_of_the_object_they_cover() -> None:
     image = np.zeros((24, 32, 3), np.uint8)
     truth = Instances(encode(squares(0, 12)), [0, 0])
-    prediction = Instances(encode(np.concatenate([squares(12), squares(6)])), [0, 1])
+    prediction = Instances(encode(np.concatenate([squares(12), squares(6)])), [1, 0])
     drawn = truth_beside_prediction(image, truth, prediction, ['', ''], scale=1)
     assert drawn.shape == (18 + 24, 2 * 32 + 4, 3)
     left, right = drawn[18:, :32], drawn[18:, 36:]
     assert (right[16, 16] == left[16, 16]).all()
     assert not (left[0, 0] == left[16, 16]).all()
-    # The second prediction overlaps neither square by half: grey.
+    # The second prediction overlaps neither square by half: grey. Categories do not matter.
     assert len(set(right[8, 8].tolist())) == 1
 
 
