@@ -110,7 +110,7 @@ class SipMaskBBoxHead(FCOSHeadBase):
     def forward(self, x: Sequence[Tensor]) -> SipMaskOutputs:
         """Pyramid maps Tensor[B, C_in, H, W], finest first -> predictions of every level."""
         levels = [self.forward_level(feature, level) for level, feature in enumerate(x)]
-        classes, ltrb, centers, extras, features = zip(*levels)
+        classes, ltrb, centers, extras, features = zip(*levels)  # one entry per level each
         return SipMaskOutputs(
             list(classes),
             list(ltrb),
@@ -123,9 +123,10 @@ class SipMaskBBoxHead(FCOSHeadBase):
         self, x: Tensor, level: int
     ) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor], Tensor]:
         """Tensor[B, C_in, H, W] -> class, ltrb, centerness, extra and feature maps of the level."""
-        reg_feat = self.reg_convs(x)
-        ltrb = self.predict_ltrb(reg_feat, level)
-        aligned = self.feat_align(self.cls_convs(x), ltrb)
+        reg_feat = self.reg_convs(x)  # (B, C, H, W)
+        ltrb = self.predict_ltrb(reg_feat, level)  # (B, 4, H, W), stride units
+        # Boxes come first: they steer where the class features are sampled.
+        aligned = self.feat_align(self.cls_convs(x), ltrb)  # (B, C, H, W)
         extras = self.extra_maps(aligned, reg_feat)
         return self.conv_cls(aligned), ltrb, self.conv_centerness(reg_feat), extras, reg_feat
 
@@ -180,8 +181,8 @@ class SipMaskBBoxHead(FCOSHeadBase):
         extras = {name: flatten_levels(maps) for name, maps in outputs.extras.items()}
         found = []
         for image, gt in enumerate(gt_instances):
-            index = targets.gt_index[image]
-            at = (index >= 0).nonzero()[:, 0]
+            index = targets.gt_index[image]  # (P), -1 for background
+            at = (index >= 0).nonzero()[:, 0]  # (n)
             labels = gt.labels[index[at]]
             boxes = decode_ltrb(grid.points[at], ltrb[image, at] * grid.strides[at, None])
             found.append(
@@ -245,5 +246,6 @@ class SipMaskBBoxHead(FCOSHeadBase):
 
     def _gather(self, extras: dict[str, Tensor], image: int, at: Tensor) -> dict[str, Tensor]:
         values = {name: maps[image, at] for name, maps in extras.items()}
+        # (n, k * k * S) -> (n, k * k, S)
         values['coeffs'] = values['coeffs'].unflatten(1, (self.num_cells**2, self.num_bases))
         return values

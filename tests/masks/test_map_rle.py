@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mmrefine.masks import encode, map_masks_to_rle, to_dense, trace
+from mmrefine.masks import encode, map_masks, map_masks_to_rle, to_dense, trace
 
 DEVICES = ['cpu', 'cuda'] if torch.cuda.is_available() else ['cpu']
 
@@ -88,6 +88,16 @@ def test_strings_equal_the_dense_way_for_any_map(data: st.DataObject) -> None:
     rule = dict(strict=data.draw(st.booleans()), align_corners=data.draw(st.booleans()))
     ours = map_masks_to_rle(maps, resized, image, 0.5, **rule)
     assert ours == interpolated_rles(maps, resized, image, 0.5, **rule)
+
+
+@pytest.mark.parametrize('scale', [(3.3, 1.71), (0.37, 2.0), (4.0, 2.5)])
+def test_fractional_sizes_keep_the_exact_scale(scale: tuple) -> None:
+    maps = scene(20, (40, 56), 5)[0]
+    large = F.interpolate(maps[None], scale_factor=scale, mode='bilinear')[0]
+    exact = 40 * scale[0], 56 * scale[1]
+    image = tuple(large.shape[1:])
+    assert map_masks_to_rle(maps, exact, image, 0.4) == encode(large > 0.4)
+    assert torch.equal(map_masks(maps, exact, image, 0.4), large > 0.4)
 
 
 def test_noise_maps_and_large_outputs() -> None:

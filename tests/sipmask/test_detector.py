@@ -5,8 +5,9 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
+from mmdet.registry import MODELS
 from pycocotools import mask as coco_mask
-from tiny_sipmask import images, sample, tiny_detector
+from tiny_sipmask import images, sample, tiny_config, tiny_detector
 
 from mmrefine.masks import to_dense
 
@@ -221,6 +222,13 @@ def test_autocast_trains_with_finite_losses():
         losses = detector.loss(images([sample(BOXES)]), [sample(BOXES)])
     sum(losses.values()).backward()
     assert all(loss.isfinite() and loss.dtype == torch.float32 for loss in losses.values())
+
+
+def test_building_leaves_the_config_as_it_is():
+    config = tiny_config(**PLUS)
+    before = deepcopy(config)
+    MODELS.build(config)
+    assert config == before
 
 
 def test_nothing_stays_on_the_modules_between_calls():

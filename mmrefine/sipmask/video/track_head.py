@@ -19,10 +19,10 @@ from mmdet.utils import ConfigType, InstanceList, MultiConfig
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmrefine.fcos.head import GROUP_NORM
 from mmrefine.layers import ConvStack
 
 PRECISIONS = ('float32', 'bfloat16')
-GROUP_NORM = {'type': 'GN', 'num_groups': 32, 'requires_grad': True}
 
 
 @MODELS.register_module()
@@ -86,7 +86,7 @@ class SipMaskTrackHead(BaseModule):
             F.interpolate(level, size=size, mode='bilinear', align_corners=False)
             for level in levels[1:]
         ]
-        return self.conv_embed(torch.cat(joined, dim=1))
+        return self.conv_embed(torch.cat(joined, dim=1))  # (B, 3 F, H, W) -> (B, E, H, W)
 
     def towers(self, x: Sequence[Tensor]) -> list[Tensor]:
         """Pyramid maps -> tower maps Tensor[B, F, *, *] of the levels that feed the map."""
@@ -124,6 +124,7 @@ class SipMaskTrackHead(BaseModule):
         size = levels[0].shape[-2:]
         rows, columns = self.cells(centers, size)
         joined = torch.cat([read_resized(level, rows, columns, size) for level in levels], dim=1)
+        # (n, 3 F) -> (n, E): a 1 x 1 convolution is this product in every cell.
         weight, bias = self.conv_embed.weight.flatten(1), self.conv_embed.bias
         with torch.autocast(joined.device.type, enabled=False):
             return F.linear(joined, weight.float(), bias.float())
@@ -144,7 +145,7 @@ class SipMaskTrackHead(BaseModule):
         ref_centers: Sequence[Tensor],
         identities: Sequence[Tensor],
     ) -> dict[str, Tensor]:
-        """Tell for every sample which object of the reference frame it is, or that it is new.
+        """Classify every sample as one of the objects of the reference frame, or as new.
 
         Args:
             embed_map: Tensor[B, E, H, W] of the key frames.
@@ -156,15 +157,15 @@ class SipMaskTrackHead(BaseModule):
 
         Returns:
             ``loss_match``, the mean over the images of the cross entropy; ``match_acc``, percent
-            of the samples that are told right.
+            of the samples that are classified right.
         """
         loss = embed_map.new_zeros((), dtype=torch.float32)
         correct = embed_map.new_zeros((), dtype=torch.float32)
         for at, sample in enumerate(samples):
-            current = self.embed(embed_map[at], box_centers(sample.bboxes))
-            reference = self.embed(ref_embed_map[at], ref_centers[at])
-            logits = match_logits(current, reference)
-            target = identities[at][sample.gt_inds]
+            current = self.embed(embed_map[at], box_centers(sample.bboxes))  # (n, E)
+            reference = self.embed(ref_embed_map[at], ref_centers[at])  # (M, E)
+            logits = match_logits(current, reference)  # (n, 1 + M)
+            target = identities[at][sample.gt_inds]  # (n)
             each = F.cross_entropy(logits, target, reduction='sum')
             loss = loss + each / max(len(target), 1)
             correct = correct + (logits.argmax(dim=1) == target).sum()
@@ -192,15 +193,15 @@ def read_resized(level: Tensor, rows: Tensor, columns: Tensor, size: Sequence[in
     upper, lower = (
         torch.lerp(level[:, row, left].float(), level[:, row, right].float(), across)
         for row in (top, bottom)
-    )
+    )  # (C, n) each
     return torch.lerp(upper, lower, down).t()
 
 
 def _neighbours(index: Tensor, fine: int, coarse: int) -> tuple[Tensor, Tensor, Tensor]:
     """The two cells of a coarse axis around cells of the fine one, and the second's share."""
-    place = ((index + 0.5) * (coarse / fine) - 0.5).clamp(min=0)
-    low = place.long().clamp(max=coarse - 1)
-    return low, (low + 1).clamp(max=coarse - 1), place - low
+    position = ((index + 0.5) * (coarse / fine) - 0.5).clamp(min=0)
+    low = position.long().clamp(max=coarse - 1)
+    return low, (low + 1).clamp(max=coarse - 1), position - low
 
 
 def box_centers(boxes: Tensor) -> Tensor:
@@ -222,7 +223,7 @@ def reference_index(ids: Tensor, ref_ids: Tensor) -> Tensor:
 
     LongTensor[G], LongTensor[M] -> LongTensor[G]; the first position of a repeated id counts.
     """
-    same = ids[:, None] == ref_ids[None, :]
+    same = ids[:, None] == ref_ids[None, :]  # (G, M)
     # The column in front stands for "absent" and loses against any true entry.
     padded = F.pad(same.to(torch.uint8) * 2, (1, 0), value=1)
     return padded.argmax(dim=1)
