@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from mmdet.models.utils import aligned_bilinear
 from mmdet.utils import ConfigType, InstanceList
 from mmengine.structures import InstanceData
@@ -18,13 +17,13 @@ from torch import Tensor
 
 from mmrefine.fcos import clip_boxes, select_detections
 from mmrefine.fcos.candidates import DEFAULT_NMS
-from mmrefine.masks import check_format, encode, map_masks_to_rle, output_size, scale_factors
+from mmrefine.masks import map_masks, output_size, scale_factors
 
 from .kernel import box_regions, haloed_boxes, mask_exponent
 
 # log-probability that the v3 original writes outside the box
 LOG_OUTSIDE = -10.0
-# elements of resized maps held at a time
+# elements of enlarged maps held at a time
 CHUNK = 2**24
 
 
@@ -156,27 +155,28 @@ class MaskOutput:
         Raises:
             ValueError: For an unknown format or a threshold outside (0, 1).
         """
-        mask_format = check_format(cfg.get('mask_format', 'dense'))
+        mask_format = cfg.get('mask_format', 'dense')
         threshold = cfg.get('mask_thr', 0.5)
         if not 0 < threshold < 1:
             raise ValueError(f'test_cfg.mask_thr is a probability between 0 and 1, got {threshold}')
+        threshold = math.log(threshold) if self.log_space else threshold
+        common = (image_size, threshold, mask_format, pixels.device)
         if len(results) == 0:
-            empty = torch.zeros((0, *image_size), dtype=torch.bool, device=pixels.device)
-            return [] if mask_format == 'rle' else empty
+            return map_masks(pixels[:0], image_size, *common)
         maps = self.soft_maps(pixels, results.embeds, results.margins, results.bboxes)
-        if self.log_space:
-            threshold = math.log(threshold)
-        if mask_format == 'rle' and not self.aligned:
+        # A diverged network gives empty masks.
+        maps = maps.nan_to_num_(nan=threshold - 1)
+        if not self.aligned:
             size = resized_size(maps.shape[1:], self.stride, network_size, image_size)
-            return map_masks_to_rle(maps, size, image_size, threshold)
-        largest = max(math.prod(image_size), math.prod(network_size), 1)
-        dense = (
-            self._resize(part, network_size, image_size) > threshold
-            for part in maps.split(max(1, CHUNK // largest))
-        )
+            return map_masks(maps, size, *common)
+        parts = []
+        for part in maps.split(max(1, CHUNK // max(math.prod(network_size), 1))):
+            large = aligned_bilinear(part[None], self.stride)[0]  # (n, H, W) of the padded input
+            large = large[:, : network_size[0], : network_size[1]]
+            parts.append(map_masks(large, image_size, *common))
         if mask_format == 'rle':
-            return [rle for part in dense for rle in encode(part)]
-        return torch.cat(list(dense))
+            return [rle for part in parts for rle in part]
+        return torch.cat(parts)
 
     def soft_maps(self, pixels: Tensor, embeds: Tensor, margins: Tensor, boxes: Tensor) -> Tensor:
         """Probabilities on the mask map, or their logarithms with ``log_space``.
@@ -200,18 +200,6 @@ class MaskOutput:
         boxes = haloed_boxes(boxes / self.stride, size, self.box_halo, self.truncate_boxes)
         outside = LOG_OUTSIDE if self.log_space else 0.0
         return torch.where(box_regions(boxes, size), soft, outside)
-
-    def _resize(
-        self, maps: Tensor, network_size: tuple[int, int], image_size: tuple[int, int]
-    ) -> Tensor:
-        """Tensor[N, Hm, Wm] -> Tensor[N, height, width]."""
-        if self.aligned:
-            maps = aligned_bilinear(maps[None], self.stride)
-            maps = maps[..., : network_size[0], : network_size[1]]
-            return F.interpolate(maps, size=image_size, mode='bilinear', align_corners=False)[0]
-        size = resized_size(maps.shape[1:], self.stride, network_size, image_size)
-        large = F.interpolate(maps[None], size=size, mode='bilinear', align_corners=False)[0]
-        return large[:, : image_size[0], : image_size[1]]
 
 
 def resized_size(

@@ -194,9 +194,9 @@ def test_probabilities_are_those_of_the_kernel_inside_the_box():
 
 def test_results_do_not_depend_on_the_chunk_size(monkeypatch):
     pixels, result = torch.randn(4, 16, 16), detections(7)
-    whole = MaskOutput()(pixels, result, (60, 61), (90, 100), {})
+    whole = MaskOutput(aligned=True)(pixels, result, (60, 61), (90, 100), {})
     monkeypatch.setattr('mmrefine.embedmask.postprocess.CHUNK', 1)
-    assert torch.equal(MaskOutput()(pixels, result, (60, 61), (90, 100), {}), whole)
+    assert torch.equal(MaskOutput(aligned=True)(pixels, result, (60, 61), (90, 100), {}), whole)
 
 
 def test_unknown_branch_is_refused():
