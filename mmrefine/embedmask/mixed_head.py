@@ -4,8 +4,7 @@ Shapes: B images, P points of all levels (finest first), G objects of one image,
         channels, D embedding dimensions, M margin dimensions.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -93,6 +92,9 @@ class EmbeddedHead(ProposalLayers, BaseModule):
                 f'{type(self.head).__name__} has no regression tower "reg_convs" shared by its '
                 'levels; EmbeddedHead takes embeddings from it'
             )
+        # A hook that stays, since compilers cannot trace the registration of one.
+        self._features: list[Tensor] | None = None
+        tower[-1].register_forward_hook(self._collect)
         if (proposal or {}).get('margin_source') == 'box':
             raise ValueError(
                 "margins come from the regression tower here: set margin_source='feature'"
@@ -118,21 +120,16 @@ class EmbeddedHead(ProposalLayers, BaseModule):
         ]
         self.init_cfg = init_cfg or dict(type='Normal', layer=[], override=[*plain, *margins])
 
-    @contextmanager
-    def _tower_outputs(self) -> Iterator[list[Tensor]]:
-        """Collect what the regression tower gives, level by level, while inside."""
-        collected: list[Tensor] = []
-        last = self.head.reg_convs[-1]
-        handle = last.register_forward_hook(lambda module, inputs, output: collected.append(output))
-        try:
-            yield collected
-        finally:
-            handle.remove()
+    def _collect(self, module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        """Keep what the tower gives, level by level, while ``forward`` runs."""
+        if self._features is not None:
+            self._features.append(output)
 
     def forward(self, x: Sequence[Tensor]) -> EmbeddedOutputs:
         """Pyramid maps Tensor[B, C, H, W], finest first -> predictions of every level."""
-        with self._tower_outputs() as features:
-            outputs = self.head(x)
+        self._features = features = []
+        outputs = self.head(x)
+        self._features = None
         embeds, margins = [], []
         for level, feature in enumerate(features):
             # No distances: margins of this head never come from the box.

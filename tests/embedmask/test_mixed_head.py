@@ -1,5 +1,8 @@
 """Heads of other detectors carry proposals: build, loss, predict."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 from locations import ROOT
@@ -79,6 +82,24 @@ def test_another_head_predicts_boxes_equal_to_its_own_and_masks(kind):
         carried.bboxes.sort(dim=0).values, own.bboxes.sort(dim=0).values, atol=1e-3, rtol=1e-4
     )
     assert result.pred_instances.masks.shape[1:] == (96, 128)
+
+
+@pytest.mark.parametrize('kind', HEADS)
+def test_another_head_compiles_copies_and_pickles(kind):
+    head = detector(kind).eval().bbox_head
+    x = [torch.randn(1, 64, max(1, 16 >> i), max(1, 24 >> i)) for i in range(5)]
+    copies = (
+        torch.compile(head, fullgraph=True, backend='eager'),
+        copy.deepcopy(head),
+        pickle.loads(pickle.dumps(head)),
+    )
+    with torch.no_grad():
+        expected = head(x)
+        for each in copies:
+            found = each(x)
+            torch.testing.assert_close(found.embeds, expected.embeds)
+            torch.testing.assert_close(found.margins, expected.margins)
+            assert each._features is None
 
 
 def test_margins_from_the_box_are_refused():
