@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.structures import InstanceData
-from mmengine.utils import ProgressBar
 
 import mmrefine  # noqa: F401  (registers the components)
 from mmrefine.apis.video import Clip, FrameWriter, VideoSegmenter, draw_tracks, track_clip
 from mmrefine.results.files import refuse_overwriting
+from mmrefine.results.progress import progress_bar
 from mmrefine.results.track_file import TrackFile
 
 
@@ -50,34 +50,36 @@ def main(arguments: list[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
-    print(f'\n{count} frames, {tracks} objects; tracks: {writer.results_path}')
+    print(f'{count} frames, {tracks} objects; tracks: {writer.results_path}')
     return 0
 
 
 def warn(sentence: str) -> None:
-    """Say it below the progress bar."""
-    print(f'\nwarning: {sentence}', file=sys.stderr)
+    """Print a warning."""
+    print(f'warning: {sentence}', file=sys.stderr)
 
 
 def run(
     clip: Clip, writer: FrameWriter, segmenter: VideoSegmenter, score: float, video_id: int
 ) -> tuple[int, int]:
     """Track a clip, write frames and tracks; returns the number of frames and of objects."""
-    bar = ProgressBar(clip.length)
     seen: set[int] = set()
 
     def on_frame(number: int, image: np.ndarray | None, objects: InstanceData | None) -> None:
         tracks.add(objects)
         if image is None or objects is None:
-            print(f'\nframe {number} cannot be read: left out', file=sys.stderr)
+            print(f'frame {number} cannot be read: left out', file=sys.stderr)
         else:
             seen.update(objects.instances_id.tolist())
             shown = objects[objects.scores > score]
             writer.write(number, draw_tracks(image, shown, segmenter.classes))
-        bar.update()
+        step()
 
     try:
-        with TrackFile(Path(writer.results_path), video_id) as tracks:
+        with (
+            TrackFile(Path(writer.results_path), video_id) as tracks,
+            progress_bar('frames', clip.length or None) as step,
+        ):
             count = track_clip(segmenter, clip, on_frame)
     finally:
         writer.close()

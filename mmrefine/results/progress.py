@@ -8,12 +8,12 @@ from rich.progress import Progress
 
 
 @contextlib.contextmanager
-def progress_bar(title: str, total: int, shown: bool = True) -> Iterator[Callable[[], None]]:
+def progress_bar(title: str, total: int | None, shown: bool = True) -> Iterator[Callable[[], None]]:
     """Draw a bar on stderr while the block runs.
 
     Args:
         title: Stands before the bar.
-        total: Number of steps.
+        total: Number of steps; None where nobody knows.
         shown: False draws nothing.
 
     Yields:

@@ -115,7 +115,7 @@ def _deform_conv(features: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
     x, shifts = _padded(features, offset)
     output = x.new_empty(len(x), len(weight), *x.shape[2:])
     if len(x):
-        columns, ones = x.new_empty(0), x.new_empty(0)
+        columns, ones = x.new_empty(0), x.new_empty(0)  # scratch space, sized by the kernels
         weight = weight.contiguous()
         _kernels.deform_conv_forward(x, weight, shifts, output, columns, ones, **_settings(x))
     return output[..., :height, :width].contiguous()

@@ -28,6 +28,7 @@ from mmrefine.fcos import (
     select_detections,
 )
 from mmrefine.fcos.head import GROUP_NORM
+from mmrefine.masks import output_size
 
 from .align import FeatureAlign
 from .postprocess import image_scale
@@ -69,10 +70,10 @@ class SipMaskBBoxHead(FCOSHeadBase):
 
     Prediction settings (``test_cfg``): ``nms_pre`` best points (or pairs) per level, ``score_thr``
     on the class score, ``max_candidates`` (point, class) pairs before suppression (default: all),
-    ``max_per_img``, ``nms`` see ``fcos.nms.suppress``. For released
-    weights: ``candidates='pairs'`` ranks (point, class) pairs and ``score_sqrt`` takes the root of
-    the score (benchmark), ``clip_offset=1`` clips to the last pixel index, ``nms_in_original``
-    suppresses in original-image pixels, ``scale`` and ``scale_limits`` see ``postprocess``.
+    ``max_per_img``, ``nms`` see ``fcos.nms.suppress``. Parity: for released weights
+    ``candidates='pairs'`` ranks (point, class) pairs and ``score_sqrt`` takes the root of the score
+    (benchmark), ``clip_offset=1`` clips to the last pixel index, ``nms_in_original`` suppresses in
+    original-image pixels; ``scale`` and ``scale_limits`` see ``postprocess``.
     """
 
     def __init__(
@@ -227,8 +228,10 @@ class SipMaskBBoxHead(FCOSHeadBase):
         results = []
         for image, meta in enumerate(metas):
             boxes = decode_ltrb(grid.points, points.ltrb_stride[image] * grid.strides[:, None])
-            boxes = clip_boxes(boxes, meta['img_shape'][:2], cfg.get('clip_offset', 0))
+            size = output_size(meta, rescale=False)
+            boxes = clip_boxes(boxes, size, cfg.get('clip_offset', 0))  # (P, 4), network input
             compared = boxes
+            # Legacy pixel counting makes overlaps depend on the scale they are computed at.
             if cfg.get('nms_in_original', False):
                 x, y = image_scale(meta, cfg)
                 compared = boxes / boxes.new_tensor((x, y, x, y))

@@ -99,7 +99,7 @@ class SipMask(SingleStageInstanceSegmentor):
         outputs = self.bbox_head(x)
         losses, positives = self.bbox_head.loss_by_feat(outputs, gt_instances)
         samples = self.mask_head.select(positives, gt_instances)
-        basis = self.mask_head(outputs.features)
+        basis = self.mask_head(outputs.features)  # (B, S, H/2, W/2)
         losses.update(self.mask_head.loss_by_feat(basis, samples, gt_instances, metas))
         return losses, samples
 

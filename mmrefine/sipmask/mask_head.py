@@ -19,6 +19,8 @@ from mmengine.model import BaseModule
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from mmrefine.masks import output_size
+
 from .assembly import BoxPixels, pixel_logits, pixel_values, split_boxes
 from .losses import (
     half_masks,
@@ -158,7 +160,7 @@ class SipMaskHead(BaseModule):
         mask_loss = basis.new_zeros((), dtype=torch.float32)
         score_parts = []
         for one_basis, sample, gt, meta in zip(basis, samples, gt_instances, metas):
-            shape = meta['img_shape'][:2] if self.image_masks else None
+            shape = output_size(meta, rescale=False) if self.image_masks else None
             targets = half_masks(gt.masks, size, basis.device, shape)  # (G, Hb, Wb)
             pixels = self.pixels(sample.bboxes, sample.coeffs, size)
             logits = pixel_logits(one_basis, sample.coeffs, pixels)  # (M)

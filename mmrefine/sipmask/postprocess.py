@@ -39,7 +39,7 @@ def image_scale(meta: dict, cfg: ConfigType) -> tuple[float, float]:
     if rule not in RULES:
         raise ValueError(f'unknown scale rule {rule!r}: use one of {RULES}')
     if limits is None and rule != 'floor_min':
-        return scale_factors(meta)
+        return scale_factors(meta)  # of the rounded image, one per axis
     height, width = output_size(meta, rescale=True)
     if limits is not None:
         factor = min(max(limits) / max(height, width), min(limits) / min(height, width))
@@ -74,6 +74,7 @@ def resized_size(
     """
     rule = cfg.get('scale', 'exact')
     if rule == 'exact':
+        # A cell covers 2 x 2 input pixels, so a map of Hb cells is 2 Hb * ori / img pixels high.
         sizes = zip(map_size, output_size(meta, rescale), output_size(meta, rescale=False))
         height, width = (2 * cells * output / given for cells, output, given in sizes)
         return height, width
