@@ -58,10 +58,10 @@ def crop_masks(strings: Sequence[bytes], height: int) -> list[Crop]:
 
 
 def _crop(runs: np.ndarray, h: int) -> Crop:
+    """Crop of one mask from its run lengths, which walk the image column by column."""
     ends = np.cumsum(runs)
-    first, last = ends[:-1:2], ends[1::2] - 1
-    if len(first) > len(last):
-        first = first[: len(last)]
+    last = ends[1::2] - 1  # pixels of the runs of ones
+    first = ends[:-1:2][: len(last)]
     kept = last >= first
     if not kept.all():
         first, last = first[kept], last[kept]
@@ -70,15 +70,16 @@ def _crop(runs: np.ndarray, h: int) -> Crop:
     x_first, y_first = np.divmod(first, h)
     x_last, y_last = np.divmod(last, h)
     x = int(x_first[0])
+    width = int(x_last[-1]) + 1 - x
     if (x_last > x_first).any():  # a run that goes on in the next column touches both image edges
         y, rows = 0, h
     else:
         y = int(y_first.min())
         rows = int(y_last.max()) + 1 - y
-    width = int(x_last[-1]) + 1 - x
-    lengths = np.empty(2 * len(first) + 1, np.int64)
+    # The same runs, walking the box: zeros before each run of ones, and after the last.
     begin = (x_first - x) * rows + y_first - y
     end = (x_last - x) * rows + y_last - y + 1
+    lengths = np.empty(2 * len(first) + 1, np.int64)
     lengths[0] = begin[0]
     lengths[1::2] = end - begin
     lengths[2:-1:2] = begin[1:] - end[:-1]
