@@ -40,7 +40,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def named(results: list[str]) -> dict[str, str]:
-    """Split NAME=FILE; a file without a name is called by its own.
+    """Split NAME=FILE; without NAME, the stem of the file is taken.
 
     Raises:
         ValueError: Two files have the same name.

@@ -2,7 +2,7 @@
 
 Paper:    Boundary IoU: Improving Object-Centric Image Segmentation Evaluation, CVPR 2021 (arXiv
           2103.16562).
-Changes:  The reference erodes whole frames d times with a 3x3 square. Here one (2d + 1)-square
+Changes:  The reference erodes image-sized masks d times with a 3x3 square. Here one (2d + 1)-square
           erosion runs on the object's bounding box alone, which gives the same pixels.
 
 Shapes:   h x w image, H x W bounding box of the object.
@@ -109,8 +109,9 @@ def inner_band(crop: Crop, width: int) -> Crop:
         crop: A mask.
         width: Band width d, pixels.
     """
-    if min(crop.columns.shape) <= 2 * width:
+    if min(crop.columns.shape) <= 2 * width:  # no pixel is further inside
         return crop
+    # One (2d + 1)-square erosion equals d erosions with 3 x 3 squares.
     square = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
     core = cv2.erode(crop.columns, square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     return Crop(crop.x, crop.y, crop.columns - core)
@@ -152,8 +153,8 @@ def boundary_iou(
         crowd: BoolArray[G]; the columns of crowds keep their mask IoU.
         size: ``(h, w)`` of the image.
         ratio: Band width over image diagonal.
-        threshold: Pairs below it keep their mask IoU, which is an upper bound: a matching that
-            asks for at least this IoU comes out the same, and most bands need not be computed.
+        threshold: Pairs below it keep their mask IoU, which is an upper bound: a matching with
+            this threshold stays the same, and most bands need not be computed.
 
     Returns:
         float array[D, G].

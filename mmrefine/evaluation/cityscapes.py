@@ -102,12 +102,12 @@ def score_cityscapes(
 
 
 def _match(engine: ModuleType, prediction: Path, truth: Path, args: Any) -> tuple[dict, int]:
-    """The official ``matchGtWithPreds`` for one image, which stops at label ids it does not know.
+    """Match one image as the official ``matchGtWithPreds``, but leave out unknown label ids.
 
     Returns:
         What the official function stores of an image, and the number of predictions left out.
     """
-    # The official function wants all predictions below one folder.
+    # The official code refuses predictions outside this folder.
     args.predictionPath = str(prediction.parent)
     listed = engine.readPredInfo(str(prediction), args)
     known = {p: i for p, i in listed.items() if i['labelID'] in CITYSCAPES_IDS.values()}

@@ -89,7 +89,7 @@ def truth_file(image: Mapping, annotation_file: Path) -> Path | None:
         annotation_file: The json; the PNGs lie in ``gtFine/<split>`` beside its folder.
 
     Raises:
-        ValueError: Several splits have the image, and the json's name does not say which is meant.
+        ValueError: Several splits have the image, and the name of the json matches none or several.
     """
     name = Path(image.get('segm_file') or image_file(image)).name
     for suffix in ('_leftImg8bit.png', '_gtFine_labelIds.png', '_gtFine_instanceIds.png'):

@@ -21,7 +21,7 @@ from .scoring_metric import log_written, require_outfile
 class CityscapesMaskAPMetric(BaseMetric):
     """Average precision of Cityscapes instances by the official code, of masks and of boundaries.
 
-    Takes the place of ``CityScapesMetric``; predicted masks may be dense or RLE. Predictions go to
+    Replaces ``CityScapesMetric``; predicted masks may be dense or RLE. Predictions go to
     disk in the submission layout as they come; nothing dense is kept.
 
     Args:
@@ -129,7 +129,7 @@ class CityscapesMaskAPMetric(BaseMetric):
 
 
 def _shared_folder() -> str:
-    """A temporary folder that all ranks know."""
+    """Make a temporary folder and send its name to all ranks."""
     names = [tempfile.mkdtemp(prefix='cityscapes-') if is_main_process() else '']
     broadcast_object_list(names)
     return names[0]

@@ -1,9 +1,9 @@
-"""How often a tracked object changes its id.
+"""Count how often a tracked object changes its id.
 
-Average precision of tracks punishes a switched id, but does not tell it from a bad mask. Counted as
-in multi-object tracking (CLEAR MOT, Bernardin and Stiefelhagen 2008): in every frame, predictions
-are matched to objects by mask overlap; an object that is matched to another id than the last time
-has switched.
+Average precision of tracks falls with every switched id, as it does with bad masks. Here switches
+are counted alone, as in multi-object tracking (CLEAR MOT, Bernardin and Stiefelhagen 2008): in
+every frame, predictions are matched to objects by mask overlap; an object that is matched to
+another id than the last time has switched.
 """
 
 from collections import defaultdict

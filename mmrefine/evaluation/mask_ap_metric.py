@@ -23,7 +23,7 @@ from .scoring_metric import ScoringMetric, log_written
 class MaskAPMetric(ScoringMetric):
     """COCO and LVIS average precision of boxes, masks and mask boundaries.
 
-    Takes the place of ``CocoMetric`` or ``LVISMetric`` in any MMDetection config; predicted masks
+    Replaces ``CocoMetric`` or ``LVISMetric`` in any MMDetection config; predicted masks
     may be dense or RLE. Nothing dense is kept. Every image counts once, whatever the number of
     ranks.
 
@@ -41,7 +41,7 @@ class MaskAPMetric(ScoringMetric):
         iou_thrs: Default .5, .55, ..., .95.
         dilation_ratio: Width of the boundary band over the image diagonal (Cheng et al.: 0.02).
         backend: ``'pycocotools'``, or ``'vernier'`` if installed (same numbers, much faster).
-        box_areas: Small, medium and large masks by the area of their box instead of their own.
+        box_areas: Small, medium and large masks by the area of the box instead of the mask.
         format_only: Write the result files and compute nothing.
         outfile_prefix: Write ``PREFIX.bbox.json`` and ``PREFIX.segm.json``.
         show_progress: Draw a progress bar.

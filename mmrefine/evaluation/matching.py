@@ -1,6 +1,6 @@
 """Matching with pycocotools, one category at a time.
 
-Every category is matched by ``COCOeval`` on its own, over the images that hold it. The numbers are
+Every category is matched by ``COCOeval`` separately, over the images that hold it. The numbers are
 those of one run over all categories, but only one category is in memory at a time. LVIS's federated
 rules and Boundary IoU are two small changes to the same engine.
 

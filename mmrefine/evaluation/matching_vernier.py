@@ -12,7 +12,7 @@ from .ap_table import APTable
 from .matching import Progress, truth_flags
 from .protocols import Rules
 
-NO_BOX = [0.0, 0.0, 0.0, 0.0]  # vernier asks for a box even where only masks are compared
+NO_BOX = [0.0, 0.0, 0.0, 0.0]  # vernier requires a box even where only masks are compared
 
 
 def match_with_vernier(

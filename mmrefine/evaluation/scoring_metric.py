@@ -11,7 +11,7 @@ from mmrefine.results.ground_truth import GroundTruth
 
 from .evaluate import BACKENDS, evaluate
 from .protocols import Rules, require_choice
-from .tables import log_table
+from .tables import category_table, result_table
 
 
 class ScoringMetric(BaseMetric):
@@ -53,12 +53,16 @@ class ScoringMetric(BaseMetric):
         """Evaluate, log a table and name the numbers, with ``classwise`` also of each category."""
         progress = self.show_progress and is_main_process()
         found = evaluate(gt, dt, iou_types, self.rules, self.backend, box_areas, progress)
-        log_table(found, gt, classwise)
-        return {**found.numbers, **(found.named_categories(gt) if classwise else {})}
+        logger = MMLogger.get_current_instance()
+        logger.info('\n' + result_table(found))
+        if not classwise:
+            return found.numbers
+        logger.info('\n' + category_table(found, gt))
+        return {**found.numbers, **found.named_categories(gt)}
 
 
 def require_outfile(format_only: bool, outfile_prefix: str | None) -> None:
-    """Raise ValueError if results shall be written, but it is not said where."""
+    """Raise ValueError if only files are to be written and there is no path for them."""
     if format_only and outfile_prefix is None:
         raise ValueError('format_only=True needs outfile_prefix, the path the results go to')
 

@@ -1,20 +1,11 @@
 """Results as tables for the log."""
 
-from mmengine.logging import MMLogger
 from rich.console import Console
 from rich.table import Table
 
 from mmrefine.results.ground_truth import GroundTruth
 
 from .evaluate import Evaluation
-
-
-def log_table(found: Evaluation, gt: GroundTruth, classwise: bool) -> None:
-    """Log one row an IoU type, and with ``classwise`` one row a category."""
-    logger = MMLogger.get_current_instance()
-    logger.info('\n' + result_table(found))
-    if classwise:
-        logger.info('\n' + category_table(found, gt))
 
 
 def result_table(found: Evaluation) -> str:

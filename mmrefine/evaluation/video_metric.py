@@ -29,7 +29,7 @@ def iterate_frames(data_samples: Sequence[dict]) -> Iterator[dict]:
 class VideoMaskAPMetric(ScoringMetric, BaseVideoMetric):
     """Average precision and recall of tracked masks, as YouTube-VIS counts them.
 
-    Takes the place of ``YouTubeVISMetric``; predicted masks may be dense or RLE. Frames may come
+    Replaces ``YouTubeVISMetric``; predicted masks may be dense or RLE. Frames may come
     in any order, whole videos or single frames at a time, split over ranks in any way.
 
     Args:

@@ -1,6 +1,6 @@
 """The boundary of masks, coloured by how sure the model is of it.
 
-Red is unsure, yellow undecided, green sure; see ``refinemask.inference`` for what the numbers say.
+Red is unsure, yellow undecided, green sure; see ``refinemask.inference`` for what the numbers mean.
 
 Shapes: N instances, H x W image, S side of a grid over a box.
 """

@@ -47,7 +47,7 @@ def read_run(scalars: str | Path) -> Run:
             record = json.loads(line)
         except json.JSONDecodeError:
             continue
-        # Validation lines count steps in their own way; the last training step dates them.
+        # Validation lines count steps differently, so they take the last training step.
         if 'loss' in record:
             step = int(record.get('iter', record.get('step', step)))
             for name, value in record.items():

@@ -79,18 +79,18 @@ def _open_dataset(path: str) -> BaseDataset:
 def _truth(info: dict, size: tuple[int, int]) -> Instances:
     """Objects of an entry of the data set that have a mask; crowds are left out."""
     rles, labels = [], []
-    for thing in info['instances']:
-        mask = thing.get('mask')
+    for instance in info['instances']:
+        mask = instance.get('mask')
         if isinstance(mask, list):
             # LoadAnnotations leaves out such polygons, too.
             mask = [p for p in mask if not isinstance(p, list) or len(p) >= 6 and len(p) % 2 == 0]
-        if not mask or thing['ignore_flag']:
+        if not mask or instance['ignore_flag']:
             continue
         try:
             rles.append({'size': list(size), 'counts': to_counts(mask, size)})
         except ValueError as error:
             raise ValueError(f'{info["img_path"]}: {error}') from None
-        labels.append(thing['bbox_label'])
+        labels.append(instance['bbox_label'])
     return Instances(rles, labels)
 
 

@@ -41,13 +41,13 @@ def write_report(
     Args:
         gt: Annotation json.
         results: Name -> result json (COCO list with masks). The first is the one compared with.
-        out: The HTML file; it appears whole or not at all.
+        out: The HTML file; a failed run leaves no part of it.
         images: Folder of the pictures; without it masks are drawn on grey.
         format: ``'coco'``, ``'lvis'`` or ``'coco-on-lvis'``.
         worst: Images to show.
         score_thr: Lowest score of a prediction that is drawn.
         max_dets: As for ``make_rules``.
-        backend: Engine that scores the whole files.
+        backend: Engine that scores the files; single images are scored by pycocotools.
         title: Heading of the page.
 
     Returns:
