@@ -1,7 +1,9 @@
 """The whole detector: training and inference on ordinary and on difficult batches."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from mmdet.engine.hooks import CheckInvalidLossHook
@@ -64,6 +66,28 @@ def detector_results(count: int) -> InstanceData:
         labels=torch.arange(count),
         scores=torch.ones(count),
     )
+
+
+@pytest.mark.parametrize('rescale', [True, False])
+@pytest.mark.parametrize('container', [list, np.array, torch.tensor])
+def test_sizes_and_scales_may_come_in_any_container(container: Callable, rescale: bool) -> None:
+    detector = tiny_detector().eval()
+    plain = dict(img_shape=(96, 128), ori_shape=(48, 80), scale_factor=(1.6, 2.0))
+    other = dict(
+        img_shape=container([96, 128, 3]),
+        ori_shape=container([48, 80, 3]),
+        scale_factor=container([1.6, 2.0]),
+    )
+    with torch.no_grad():
+        x = detector.extract_feat(images(1))
+        expected, found = (
+            detector.roi_head.predict_mask(x, [meta], [detector_results(3)], rescale=rescale)[0]
+            for meta in (plain, other)
+        )
+    assert found.masks.shape == ((3, 48, 80) if rescale else (3, 96, 128))
+    assert torch.equal(found.masks, expected.masks) and expected.masks.any()
+    scale = torch.tensor([1.6, 2.0, 1.6, 2.0]) if rescale else 1.0
+    torch.testing.assert_close(found.bboxes, torch.tensor(BOXES) / scale)
 
 
 @pytest.mark.parametrize('kind', KINDS)

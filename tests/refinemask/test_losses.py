@@ -1,13 +1,38 @@
 """Multi-stage losses: regions, empty inputs, half precision, bad settings."""
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
+from locations import ROOT
+from mmdet.registry import MODELS
+from mmengine.config import Config
 
 from mmrefine.refinemask.inference import refine, refined_logits
 from mmrefine.refinemask.losses import BARCrossEntropyLoss, RefineCrossEntropyLoss, training_regions
 
 SIZES = (14, 28, 56, 112)
+FOLDERS = ('refinemask', 'mixed')
+CONFIGS = [p for folder in FOLDERS for p in (ROOT / 'configs' / folder).glob('refinemask*.py')]
+
+
+@pytest.mark.parametrize('path', sorted(CONFIGS), ids=lambda path: path.stem)
+def test_configs_train_with_the_published_weights(path: Path) -> None:
+    config = Config.fromfile(path).model.roi_head.mask_head
+    loss = MODELS.build(config).loss_func
+    if config.type == 'RefineMaskHead':
+        assert type(loss) is RefineCrossEntropyLoss
+        assert (*loss.stage_weights, loss.semantic_loss_weight) == (0.25, 0.5, 0.75, 1.0, 1.0)
+    else:
+        assert type(loss) is BARCrossEntropyLoss
+        assert loss.stage_weights == (0.5, 0.75, 0.75, 1.0)
+    assert (loss.boundary_width, loss.start_stage, loss.loss_weight) == (2, 1, 1.0)
+
+
+def test_losses_alone_have_the_published_weights() -> None:
+    for loss in (BARCrossEntropyLoss(), RefineCrossEntropyLoss()):
+        assert loss.stage_weights == (0.25, 0.5, 0.75, 1.0)
 
 
 def half_planes(count: int = 2) -> tuple[list[torch.Tensor], list[torch.Tensor]]:

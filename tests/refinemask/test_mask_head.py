@@ -1,10 +1,14 @@
-"""Mask heads: options, empty inputs, order of RoIs, precision, compilation."""
+"""Mask heads: options, empty inputs, order of RoIs, precision, threads, compilation."""
+
+import copy
+import pickle
 
 import pytest
 import torch
 from tiny_refinemask import tiny_head
 
 from mmrefine.layers import ClassLogits
+from mmrefine.refinemask.inference import InferenceSettings
 
 KINDS = ['RefineMaskHead', 'SimpleRefineMaskHead']
 
@@ -134,8 +138,37 @@ def test_forward_compiles_without_graph_breaks(kind: str) -> None:
         torch.testing.assert_close(a, b)
 
 
-def test_two_stage_list_has_matching_default_loss() -> None:
-    assert len(tiny_head(stage_sup_size=[14, 28]).loss_func.stage_weights) == 2
+@pytest.mark.parametrize('kind', KINDS)
+def test_copies_compute_the_same(kind: str) -> None:
+    head = tiny_head(kind)
+    for twin in (copy.deepcopy(head), pickle.loads(pickle.dumps(head))):
+        torch.testing.assert_close(twin(*inputs()), head(*inputs()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_threads_gradients_and_chunks_change_only_the_rounding(kind: str) -> None:
+    head = tiny_head(kind, conv_out_channels_instance=64).eval()  # pools by rows, and by the kernel
+    arguments, before = inputs(20), torch.get_num_threads()
+    with torch.no_grad():
+        expected = head(*arguments)
+        fused = head.fused_masks(*arguments)[0].logits
+    try:
+        for threads in (1, 2, 4):
+            torch.set_num_threads(threads)
+            for gradients in (False, True):
+                with torch.set_grad_enabled(gradients):
+                    torch.testing.assert_close(head(*arguments), expected, rtol=1e-4, atol=2e-5)
+            for chunk in (1, 7, 20):
+                with torch.no_grad():
+                    found = head.fused_masks(*arguments, InferenceSettings(chunk))[0].logits
+                # a logit that rounds to the other side of the threshold moves a boundary
+                assert ((found - fused).abs() > 1e-3).float().mean() < 1e-3
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_other_numbers_of_stages_have_weights_that_rise_to_one() -> None:
+    assert tiny_head(stage_sup_size=[14, 28]).loss_func.stage_weights == (0.5, 1.0)
 
 
 @pytest.mark.parametrize('kind', KINDS)

@@ -15,7 +15,7 @@ from mmdet.structures.mask import PolygonMasks
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
-from mmrefine.layers import ClassLogits, boundary_map, roi_align
+from mmrefine.layers import boundary_map, roi_align
 from mmrefine.refinemask.inference import InferenceSettings, binarise
 from mmrefine.refinemask.mask_head import RefineMaskHead
 from mmrefine.refinemask.targets import multi_size_targets
@@ -155,7 +155,7 @@ def _fit_logits(head: RefineMaskHead, inputs: tuple[Tensor, ...]) -> None:
         layer.weight.copy_(solution[:-1].view(1, -1, 1, 1).expand_as(layer.weight))
         layer.bias.copy_(solution[-1].expand_as(layer.bias))
 
-    layers = [m for m in head.modules() if isinstance(m, ClassLogits)]
+    layers = [*(stage.instance_logits for stage in head.stages), head.final_instance_logits]
     hooks = [layer.register_forward_pre_hook(fit) for layer in layers]
     head(feats, fine, rois, labels)
     for hook in hooks:
