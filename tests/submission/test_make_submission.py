@@ -284,7 +284,7 @@ def test_a_model_run_goes_on_where_it_stopped(
     from mmdet.apis import inference_detector
     from mmdet.registry import MODELS
 
-    from mmrefine.evaluation import predict_images
+    from mmrefine.apis import predict_images
 
     config = root / 'configs' / 'refinemask' / 'mask-rcnn_tiny_shapes.py'
     cfg = Config.fromfile(config)
