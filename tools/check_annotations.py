@@ -1,43 +1,10 @@
-"""Check a COCO-format annotation file: what is wrong, where, and what comes of it."""
+"""Check a COCO-format annotation file: what is wrong, where, and what to do about it."""
 
 import argparse
 import sys
 from pathlib import Path
 
-import cv2
-
-from mmrefine.datasets.annotation_check import (
-    Problem,
-    check_annotations,
-    lacks_file,
-    read_annotations,
-)
-
-
-def check_images(content: dict, folder: Path) -> list[Problem]:
-    """Open every picture and compare its size with the file's.
-
-    Entries without name or size are :func:`check_annotations`'s to report.
-    """
-    unreadable, resized = [], []
-    for image in content['images']:
-        if lacks_file(image):
-            continue
-        # As LoadImageFromFile reads: turned upright where a camera's EXIF orientation says so.
-        picture = cv2.imread(str(folder / image['file_name']), cv2.IMREAD_COLOR)
-        if picture is None:
-            unreadable.append(image['file_name'])
-        elif picture.shape[:2] != (image['height'], image['width']):
-            resized.append(image['file_name'])
-    texts = (
-        'pictures that cannot be read',
-        'pictures of another size than the file says, turned upright by their EXIF orientation',
-    )
-    return [
-        Problem(text, tuple(names), True)
-        for text, names in zip(texts, (unreadable, resized))
-        if names
-    ]
+from mmrefine.datasets.annotation_check import check_annotations, check_images, read_annotations
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from mmrefine.evaluation.evaluate import BACKENDS
 from mmrefine.evaluation.protocols import IOU_TYPES
 from mmrefine.evaluation.score_file import FORMATS, score_file
 from mmrefine.results.files import atomic_file, refuse_overwriting
-from mmrefine.submission.formats import json_text
+from mmrefine.results.json_files import json_text
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -17,8 +17,7 @@ from pathlib import Path
 
 import torch
 
-from mmrefine.apis.refine_results import RefineOptions, refine_results
-from mmrefine.apis.result_boxes import BAD_BOXES
+from mmrefine.apis.refine_results import BAD_BOXES, RefineOptions, refine_results
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

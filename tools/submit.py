@@ -15,12 +15,14 @@ stopped. What make writes has passed check.
 """
 
 import argparse
+import sqlite3
 import sys
 from pathlib import Path
 
-from mmrefine.submission.make import MakeOptions, check_submission, make_submission
+from mmrefine.submission.check import check_submission
+from mmrefine.submission.formats import FORMATS
+from mmrefine.submission.make import MakeOptions, make_submission
 
-FORMATS = ('coco', 'lvis', 'cityscapes', 'youtube-vis')
 SHOWN = 20  # problems printed
 
 
@@ -75,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
         options = {k: v for k, v in vars(args).items() if k != 'command'}
         for path in make_submission(MakeOptions(**options)):
             print(path)
-    except (ValueError, OSError, ModuleNotFoundError) as error:
+    except (ValueError, OSError, ModuleNotFoundError, sqlite3.Error) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
     return 0

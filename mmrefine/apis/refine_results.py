@@ -1,8 +1,7 @@
 """Give the boxes of a result file the masks of a model, image by image, and go on after a stop."""
 
-import hashlib
-import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,20 +9,22 @@ from typing import Any
 from mmengine.config import Config
 
 import mmrefine
-from mmrefine.results.coco_files import digest, write_json_list
-from mmrefine.results.files import refuse_overwriting
-from mmrefine.results.ground_truth import GroundTruth, load_json
-from mmrefine.results.image_files import image_file
-from mmrefine.results.json_stream import iterate_json_list
+from mmrefine.results.entries import EntryReader
+from mmrefine.results.fields import BoxError, read_box
+from mmrefine.results.files import file_digest, refuse_overwriting, value_digest
+from mmrefine.results.ground_truth import GroundTruth, Id
+from mmrefine.results.image_files import existing_files
+from mmrefine.results.json_files import iterate_json_list, load_json, write_json_list
 from mmrefine.results.progress import progress_bar
+from mmrefine.results.resume_log import ResumeLog
 
 from .class_names import class_names
 from .given_boxes import BoxSegmenter, empty_mask
 from .load_model import load_model
-from .result_boxes import BAD_BOXES, BoxReader, labels_by_name
-from .work_file import BoxRow, WorkFile
 
 UNUSED = ('rpn_head.', 'roi_head.bbox_head.')  # the boxes are given
+BAD_BOXES = ('error', 'empty')
+SHOWN = 5  # names listed in an error
 
 
 @dataclass
@@ -39,7 +40,8 @@ class RefineOptions:
         out: Result json to write.
         device: E.g. ``'cuda:0'``.
         chunk: Boxes at once; None: see ``predict_masks``.
-        bad_boxes: See ``BoxReader``.
+        bad_boxes: A box that is not finite, or inverted: ``'error'``, or ``'empty'`` for an empty
+            mask.
         show_progress: Draw a progress bar.
     """
 
@@ -62,120 +64,148 @@ def refine_results(options: RefineOptions) -> list[str]:
     output, from which an interrupted run continues; it goes when the output is complete.
 
     Returns:
-        Lines to tell: what was written, and what was odd about the boxes.
+        Lines for the user: what was written, and what was unusual about the boxes.
 
     Raises:
-        ValueError: Files that do not fit together; images that are missing or have another size.
+        ValueError: Files that do not match; images that are missing or have another size.
         TypeError: The model has no RoI mask head.
         FloatingPointError: The model gives NaN.
     """
     if options.bad_boxes not in BAD_BOXES:
         raise ValueError(f'bad_boxes must be one of {BAD_BOXES}, got {options.bad_boxes!r}')
-    _check_output(options)
-    data = load_json(options.gt)
-    listed = {key: data[key] for key in ('images', 'categories') if key in data}
-    gt = GroundTruth.from_dict(listed, name=str(options.gt))
-    config = Config.fromfile(options.config)
-    work = WorkFile(
-        options.out.with_name(f'{options.out.name}.progress'), _settings(options, config)
-    )
-    try:
-        files = _run(options, config, gt, data['images'], work)
-        write_json_list(options.out, _entries(options.results, work))
-        notes = work.notes()
-    except BaseException:
-        work.close()
-        raise
-    work.close(remove=True)
-    return [f'{options.out}: masks for the boxes of {files} images', *notes]
-
-
-def _check_output(options: RefineOptions) -> None:
     inputs = {name: getattr(options, name) for name in ('results', 'gt', 'config', 'checkpoint')}
     refuse_overwriting(options.out, **inputs)
     if options.out.is_dir():
         raise ValueError(f'--out {options.out} is a folder: name a file in it')
+    data = load_json(options.gt)
+    listed = {key: data[key] for key in ('images', 'categories') if key in data}
+    gt = GroundTruth.from_dict(listed, name=str(options.gt))
+    config = Config.fromfile(options.config)
+    progress = options.out.with_name(f'{options.out.name}.progress')
+    log = ResumeLog(progress, _run_settings(options, config))
+    try:
+        count = _segment_all(options, config, gt, data['images'], log)
+        entries = zip(iterate_json_list(options.results), log.results(), strict=True)
+        write_json_list(options.out, ({**e, 'segmentation': mask} for e, mask in entries))
+        notes = log.notes()
+    except BaseException:
+        log.close()
+        raise
+    log.close(remove=True)
+    return [f'{options.out}: masks for the boxes of {count} images', *notes]
 
 
-def _run(
-    options: RefineOptions, config: Config, gt: GroundTruth, images: list, work: WorkFile
+def _segment_all(
+    options: RefineOptions, config: Config, gt: GroundTruth, images: list, log: ResumeLog
 ) -> int:
-    """Complete the work file; the number of images that have boxes."""
+    """Complete the log; return the number of images that have boxes."""
     if 'test_dataloader' not in config:
         raise ValueError(f'{options.config} has no test_dataloader, whose pipeline prepares images')
     model = load_model(config, options.checkpoint, options.device, UNUSED)
     segmenter = BoxSegmenter(model, options.chunk)
-    if not work.complete:
-        labels = labels_by_name(gt.categories, class_names(model))
-        reader = BoxReader(gt, labels, options.bad_boxes)
-        work.fill(reader.rows(options.results), reader.notes)
-    sizes = list(gt.sizes.values())
-    files = _image_files(images, gt, work.images(), options.images)
-    todo = work.images(todo=True)
+    if not log.filled:
+        unusual: Counter = Counter()
+        boxes = _boxes(options, gt, class_names(model), unusual)
+        log.fill(
+            boxes, lambda: [f'{n} {what}: their masks are empty' for what, n in unusual.items()]
+        )
+    ids = list(gt.sizes)
+    by_id = {image['id']: image for image in images}
+    used = log.images()
+    files = existing_files((by_id[ids[i]] for i in used), options.images)
+    done = log.done()
+    todo = [i for i in used if i not in done]
     with progress_bar('images', len(todo), options.show_progress) as step:
-        for image in todo:
-            rows = work.rows(image)
-            work.add(image, rows, _masks(segmenter, files[image], rows, sizes[image]))
+        for i in todo:
+            tasks = log.tasks(i)
+            masks = _masks(segmenter, files[ids[i]], [task for _, task in tasks], gt.sizes[ids[i]])
+            log.add(i, zip((number for number, _ in tasks), masks))
             step()
-    return len(files)
+    return len(used)
+
+
+def _boxes(
+    options: RefineOptions, gt: GroundTruth, classes: Sequence[str], unusual: Counter
+) -> Iterator[tuple[int, tuple[int, Any]]]:
+    """Yield position of the image, class and box (None if it is bad) of every entry.
+
+    Args:
+        options: For the file, and what to do with bad boxes.
+        gt: What the entries must refer to.
+        classes: Of the model; categories are matched by name.
+        unusual: Counts boxes that get empty masks.
+
+    Raises:
+        ValueError: A damaged file, the first entry that is wrong, or the categories whose name the
+            model does not know, after the last entry.
+    """
+    reader = EntryReader(gt)
+    position = {image: i for i, image in enumerate(gt.sizes)}
+    labels = {name: label for label, name in enumerate(classes)}
+    missing: dict[Id, None] = {}
+    for number, entry in enumerate(iterate_json_list(options.results)):
+        found = reader.read_ids(f'{options.results}: entry {number}', entry)
+        if found is None:  # only where faults do not raise
+            continue
+        if gt.categories[found.category] not in labels:
+            missing[found.category] = None
+            continue
+        box = _box(found.label, entry, options.bad_boxes)
+        if box is None:
+            unusual['boxes are not finite or inverted'] += 1
+        else:
+            x, y, w, h = box
+            height, width = gt.sizes[found.image]
+            if not (x < width and y < height and x + w > 0 and y + h > 0):
+                unusual['boxes do not touch their image'] += 1
+        yield position[found.image], (labels[gt.categories[found.category]], box)
+    if missing:
+        names = [f'{gt.categories[category]} (id {category})' for category in missing]
+        more = f' and {len(names) - SHOWN} more' if len(names) > SHOWN else ''
+        raise ValueError(
+            f'the model has no class of the name of these categories: {", ".join(names[:SHOWN])}'
+            f'{more}; it needs a mask head trained on them, or a json whose categories carry the '
+            'names it knows'
+        )
+
+
+def _box(label: str, entry: Mapping, bad_boxes: str) -> tuple[float, ...] | None:
+    """The box of an entry; None if it is bad and may be."""
+    if entry.get('bbox') is None:
+        raise ValueError(f'{label} has no "bbox"; give the box results of the detector')
+    try:
+        return read_box(entry['bbox'])
+    except BoxError as error:
+        if error.kind != 'type' and bad_boxes == 'empty':
+            return None
+        hint = '' if error.kind == 'type' else '; --bad-boxes empty gives such boxes an empty mask'
+        raise ValueError(f'{label} {error}{hint}') from None
 
 
 def _masks(
-    segmenter: BoxSegmenter, file: Path, rows: list[BoxRow], size: tuple[int, int]
-) -> list[dict]:
-    """RLEs of the boxes of one image."""
-    good = [row for row in rows if row.box]
-    boxes = [row.box for row in rows if row.box]
-    corners = [(x, y, x + w, y + h) for x, y, w, h in boxes]
-    found, actual = segmenter.segment(file, corners, [row.label for row in good])
+    segmenter: BoxSegmenter, file: Path, tasks: list, size: tuple[int, int]
+) -> list[dict[str, Any]]:
+    """RLEs of the boxes of one image, counts as text."""
+    good = [(label, box) for label, box in tasks if box is not None]
+    corners = [(x, y, x + w, y + h) for _, (x, y, w, h) in good]
+    found, actual = segmenter.segment(file, corners, [label for label, _ in good])
     if tuple(actual) != tuple(size):
         raise ValueError(
             f'{file} has {actual[0]} x {actual[1]} pixels (height x width), the json says '
             f'{size[0]} x {size[1]}'
         )
-    masks = dict(zip((row.entry for row in good), found))
-    return [masks.get(row.entry, empty_mask(size)) for row in rows]
+    masks = iter(found)
+    rles = [empty_mask(size) if box is None else next(masks) for _, box in tasks]
+    return [{'size': list(r['size']), 'counts': r['counts'].decode('ascii')} for r in rles]
 
 
-def _entries(results: Path, work: WorkFile) -> Iterator[dict]:
-    for entry, mask in zip(iterate_json_list(results), work.masks(), strict=True):
-        yield {**entry, 'segmentation': mask}
-
-
-def _image_files(images: list, gt: GroundTruth, used: list[int], folder: Path) -> dict[int, Path]:
-    """Files of the used images.
-
-    Raises:
-        ValueError: Some do not exist; the first ones are named.
-    """
-    by_id = {image['id']: image for image in images}
-    ids = list(gt.sizes)
-    files = {i: _image_file(by_id[ids[i]], folder) for i in used}
-    missing = [str(file) for file in files.values() if not file.is_file()]
-    if missing:
-        raise ValueError(
-            f'{len(missing)} of {len(files)} images do not exist: {", ".join(missing[:3])}'
-            + (' ...' if len(missing) > 3 else '')
-        )
-    return files
-
-
-def _image_file(image: dict, folder: Path) -> Path:
-    """The file itself, or one of its name without the folders in between."""
-    name = image_file(image)
-    file = folder / name
-    bare = folder / Path(name).name
-    return bare if not file.is_file() and bare.is_file() else file
-
-
-def _settings(options: RefineOptions, config: Config) -> dict[str, Any]:
-    """What decides about the masks."""
-    text = json.dumps(config.to_dict(), sort_keys=True, default=str).encode()
+def _run_settings(options: RefineOptions, config: Config) -> dict[str, Any]:
+    """What the masks depend on."""
     return {
-        'config': hashlib.sha256(text).hexdigest()[:16],
-        'checkpoint': digest(Path(options.checkpoint)),
-        'results': digest(options.results),
-        'gt': digest(options.gt),
+        'config': value_digest(config.to_dict()),
+        'checkpoint': file_digest(options.checkpoint),
+        'results': file_digest(options.results),
+        'gt': file_digest(options.gt),
         'chunk': options.chunk,
         'bad_boxes': options.bad_boxes,
         'version': mmrefine.__version__,

@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 from mmengine.logging import print_log
 
+from mmrefine.results.cityscapes import CITYSCAPES_IDS
 from mmrefine.results.progress import progress_bar
-from mmrefine.submission.formats import CITYSCAPES_IDS
 
 from .boundary import Crop, band_width, crop_iou, crop_of, inner_band
 

@@ -12,11 +12,16 @@ import numpy as np
 from mmengine.logging import print_log
 from PIL import Image
 
+from mmrefine.results.cityscapes import (
+    cityscapes_labels,
+    cityscapes_stem,
+    scoring_problems,
+    write_cityscapes_tree,
+)
 from mmrefine.results.detections import load_results
-from mmrefine.results.ground_truth import GroundTruth, Id, load_json
+from mmrefine.results.ground_truth import GroundTruth, Id
 from mmrefine.results.image_files import image_file
-from mmrefine.submission.cityscapes import scoring_problems
-from mmrefine.submission.formats import cityscapes_labels, cityscapes_stem, write_cityscapes_tree
+from mmrefine.results.json_files import load_json
 
 from .boundary import crop_masks
 

@@ -10,8 +10,8 @@ from mmdet.registry import METRICS
 from mmengine.dist import barrier, broadcast_object_list, is_main_process
 from mmengine.evaluator import BaseMetric
 
+from mmrefine.results.cityscapes import CITYSCAPES_IDS, write_cityscapes_image, zip_tree
 from mmrefine.results.predictions import read_instances
-from mmrefine.submission.formats import CITYSCAPES_IDS, write_cityscapes_image, zip_tree
 
 from .cityscapes import import_engine, score_cityscapes
 from .scoring_metric import log_written, require_outfile

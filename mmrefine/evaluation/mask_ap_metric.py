@@ -9,9 +9,9 @@ from mmdet.registry import METRICS
 from mmengine.fileio import get_local_path
 from mmengine.logging import print_log
 
-from mmrefine.results.coco_files import write_coco_results
-from mmrefine.results.detections import Detections, check_masks
-from mmrefine.results.ground_truth import GroundTruth, Id, load_json
+from mmrefine.results.detections import Detections, check_masks, write_coco_results
+from mmrefine.results.ground_truth import GroundTruth, Id
+from mmrefine.results.json_files import load_json
 from mmrefine.results.plain_dataset import image_truth, truth_of_images
 from mmrefine.results.predictions import read_instances
 

@@ -20,7 +20,8 @@ from mmengine.fileio import get_local_path
 from mmengine.logging import MMLogger
 from pycocotools import mask as coco_mask
 
-from mmrefine.results.ground_truth import GroundTruth, Id, load_json
+from mmrefine.results.ground_truth import GroundTruth, Id
+from mmrefine.results.json_files import load_json
 from mmrefine.results.plain_dataset import image_truth, truth_of_images
 from mmrefine.results.predictions import mask_counts, to_numpy
 

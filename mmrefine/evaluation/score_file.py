@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmrefine.results.detections import Detections, load_results
-from mmrefine.results.ground_truth import GroundTruth, load_json
+from mmrefine.results.ground_truth import GroundTruth
+from mmrefine.results.json_files import load_json
 from mmrefine.results.tracks import VideoTruth, load_tracks
 
 from .cityscapes import score_cityscapes

@@ -11,8 +11,7 @@ from mmengine.fileio import get_local_path
 
 from mmrefine.results.ground_truth import Id
 from mmrefine.results.predictions import read_instances, to_numpy
-from mmrefine.results.tracks import VideoTruth, load_tracks
-from mmrefine.submission.formats import write_video_results
+from mmrefine.results.tracks import VideoTruth, load_tracks, write_tracks
 
 from .protocols import video_rules
 from .scoring_metric import ScoringMetric, log_written
@@ -134,7 +133,7 @@ class VideoMaskAPMetric(ScoringMetric, BaseVideoMetric):
         truth = self.truth or VideoTruth(self._truth_of(videos), 'the data set')
         tracks = list(self._tracks(videos, list(truth.strips.categories)))
         if self.outfile_prefix is not None:
-            log_written(write_video_results(tracks, self.outfile_prefix))
+            log_written(write_tracks(tracks, self.outfile_prefix))
         if self.format_only:
             return {}
         return self.score(truth.strips, load_tracks(tracks, truth), ['segm'])

@@ -1,20 +1,20 @@
-"""Detections in columns: what a result file or a model says, checked against the ground truth."""
+"""Detections in columns: read from result files, and written to them."""
 
-from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from logging import WARNING
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmengine.logging import print_log
 from pycocotools import mask as coco_mask
 
-from mmrefine.masks.run_lengths import misfits, pixel_counts, present, to_counts
+from mmrefine.masks.run_lengths import misfits, pixel_counts, present
 
+from .entries import EntryReader
 from .ground_truth import GroundTruth, Id
-from .json_stream import iterate_json_list
+from .json_files import iterate_json_list, write_json_list
+
+NO_BOX = (np.nan,) * 4
 
 
 @dataclass
@@ -120,135 +120,29 @@ def load_results(
     Raises:
         ValueError: A damaged file, or the first entry that is wrong and why.
     """
-    if unknown not in ('error', 'drop'):
-        raise ValueError(f"unknown must be 'error' or 'drop', got {unknown!r}")
+    reader = EntryReader(gt, unknown=unknown)
     if isinstance(results, Mapping):
         raise ValueError('results is a dict: expected a list of result entries')
+    image_ids, category_ids, counts = [], [], []
+    scores: list[float | None] = []
+    boxes: list[tuple[float, ...]] = []
     entries = iterate_json_list(results) if isinstance(results, (str, Path)) else results
-    reader = _Reader(gt, unknown == 'drop')
     for i, entry in enumerate(entries):
-        reader.add(i, entry)
-    return reader.finish()
-
-
-class _Reader:
-    """Collects entries column by column."""
-
-    def __init__(self, gt: GroundTruth, drop_unknown: bool) -> None:
-        self.gt = gt
-        self.drop_unknown = drop_unknown
-        self.dropped: Counter = Counter()
-        # Python keeps one object per row otherwise: an id read from json is a new int every time.
-        self.images = {i: i for i in gt.sizes}
-        self.categories = {i: i for i in gt.categories}
-        self.index: list[int] = []
-        self.image_ids: list[Id] = []
-        self.category_ids: list[Id] = []
-        self.scores: list[float] = []
-        self.boxes: list[tuple[float, ...]] = []
-        self.counts: list[bytes | None] = []
-
-    def add(self, i: int, entry: Any) -> None:
-        if not isinstance(entry, Mapping):
-            raise ValueError(
-                f'results[{i}] is a {type(entry).__name__}: expected an object per detection'
-            )
-        for key in ('image_id', 'category_id', 'score'):
-            if key not in entry:
-                raise ValueError(f'results[{i}] has no "{key}" (it has {sorted(entry)})')
-        if not (
-            self._known(i, 'image', entry, self.images)
-            and self._known(i, 'category', entry, self.categories)
-        ):
-            return
-        label = f'results[{i}] (image {entry["image_id"]})'
-        image = self.images[entry['image_id']]
-        self.scores.append(read_score(label, entry['score']))
-        self.boxes.append(read_box(label, entry.get('bbox')))
-        self.counts.append(read_mask(label, entry.get('segmentation'), self.gt.sizes[image]))
-        self.index.append(i)
-        self.image_ids.append(image)
-        self.category_ids.append(self.categories[entry['category_id']])
-
-    def _known(self, i: int, kind: str, entry: Mapping, table: dict) -> bool:
-        value = entry[f'{kind}_id']
-        if isinstance(value, Hashable) and value in table:
-            return True
-        if self.drop_unknown and isinstance(value, Hashable):
-            self.dropped[kind] += 1
-            return False
-        known = list(table)
-        some = ', '.join(map(repr, known[:5])) + (', ...' if len(known) > 5 else '')
-        raise ValueError(
-            f'results[{i}] has the {kind}_id {value!r}, which {self.gt.name} does not list (it has '
-            f'{len(known)}: {some}). If these results cover more than this ground truth, drop such '
-            "entries: --unknown drop (unknown='drop')"
-        )
-
-    def finish(self) -> Detections:
-        for kind, number in self.dropped.items():
-            print_log(
-                f'{number} results of unknown {kind} ids were left out',
-                logger='current',
-                level=WARNING,
-            )
-        check_masks(self.counts, self.image_ids, self.gt, lambda i: f'results[{self.index[i]}]')
-        return Detections(
-            self.image_ids,
-            self.category_ids,
-            np.array(self.scores, np.float64),
-            np.array(self.boxes, np.float64).reshape(-1, 4),
-            self.counts,
-        )
-
-
-def read_score(label: str, score: Any) -> float:
-    """Take a score that is a finite number.
-
-    Raises:
-        ValueError: It is not.
-    """
-    if isinstance(score, bool) or not isinstance(score, (int, float)) or not np.isfinite(score):
-        raise ValueError(f'{label} has the score {score!r}: expected a finite number')
-    return float(score)
-
-
-def read_box(label: str, box: Any) -> tuple[float, ...]:
-    """Take a box x, y, w, h; NaNs if there is none.
-
-    Raises:
-        ValueError: Not four finite numbers, or a negative width or height.
-    """
-    if box is None:
-        return (np.nan,) * 4
-    try:
-        x, y, w, h = (float(value) for value in box)
-    except (TypeError, ValueError):
-        raise ValueError(
-            f'{label} has the bbox {box!r}: expected four numbers x, y, w, h'
-        ) from None
-    if not np.isfinite((x, y, w, h)).all():
-        raise ValueError(f'{label} has the bbox {box!r}: expected finite numbers')
-    if w < 0 or h < 0:
-        raise ValueError(
-            f'{label} has the bbox {box!r} with a negative width or height (x2 < x1 or y2 < y1): '
-            'results are x, y, width, height'
-        )
-    return x, y, w, h
-
-
-def read_mask(label: str, segmentation: Any, size: tuple[int, int]) -> bytes | None:
-    """Take a mask as compressed counts; None if there is none.
-
-    Raises:
-        ValueError: Wrong size or no mask.
-    """
-    if segmentation is None:
-        return None
-    try:
-        return to_counts(segmentation, size)
-    except ValueError as error:
-        raise ValueError(f'{label}: {error}') from None
+        found = reader.read(f'results[{i}]', entry)
+        if found is not None:
+            image_ids.append(found.image)
+            category_ids.append(found.category)
+            scores.append(found.score)
+            boxes.append(found.box or NO_BOX)
+            counts.append(found.counts)
+    reader.finish()
+    return Detections(
+        image_ids,
+        category_ids,
+        np.array(scores, np.float64),
+        np.array(boxes, np.float64).reshape(-1, 4),
+        counts,
+    )
 
 
 def check_masks(
@@ -257,7 +151,7 @@ def check_masks(
     gt: GroundTruth,
     label: Callable[[int], str],
 ) -> None:
-    """Refuse run-length strings that do not decode to their image.
+    """Check that run-length strings decode to their images.
 
     Raises:
         ValueError: The first one that does not.
@@ -270,3 +164,33 @@ def check_masks(
             f'{label(i)} (image {image_ids[i]}): the RLE cannot be decoded to '
             f'{" x ".join(map(str, gt.sizes[image_ids[i]]))} pixels'
         )
+
+
+def result_entries(dt: Detections, gt: GroundTruth, masks: bool) -> Iterator[dict[str, Any]]:
+    """Yield COCO result entries: ``segmentation`` or ``bbox``, never both.
+
+    An entry with both would be put among the small, medium or large masks by the area of its box.
+    """
+    scores = dt.mask_scores if masks and dt.mask_scores is not None else dt.scores
+    for i, (image, category, counts) in enumerate(zip(dt.image_ids, dt.category_ids, dt.counts)):
+        entry = {'image_id': image, 'category_id': category, 'score': float(scores[i])}
+        if masks:
+            text = present([counts])[0].decode('ascii')
+            entry['segmentation'] = {'size': list(gt.sizes[image]), 'counts': text}
+        else:
+            entry['bbox'] = dt.boxes[i].tolist()
+        yield entry
+
+
+def write_coco_results(dt: Detections, gt: GroundTruth, prefix: str) -> list[str]:
+    """Write ``PREFIX.bbox.json``, and ``PREFIX.segm.json`` if there are masks.
+
+    Returns:
+        The paths.
+    """
+    files = [f'{prefix}.bbox.json']
+    write_json_list(files[0], result_entries(dt, gt, masks=False))
+    if len(dt) == 0 or dt.counts[0] is not None:
+        files.append(f'{prefix}.segm.json')
+        write_json_list(files[1], result_entries(dt, gt, masks=True))
+    return files

@@ -1,18 +1,15 @@
-"""Read the pickles that `mim test --out` writes, without running what a pickle may run."""
+"""Read the pickles of `mim test --out` without executing code that a pickle may hold."""
 
 import collections
 import io
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import _utils as torch_utils
-
-from .ground_truth import GroundTruth, Id
-from .predictions import read_instances
 
 
 def _load_storage(data: bytes) -> Any:
@@ -94,48 +91,3 @@ def read_dump(path: str | Path) -> list[dict]:
     if not isinstance(found, list) or not all(isinstance(s, dict) and 'img_id' in s for s in found):
         raise ValueError(f'{path} is no dump of `mim test --out`: expected a list of data samples')
     return found
-
-
-def sample_entries(
-    sample: dict, gt: GroundTruth, categories: Sequence[Id]
-) -> Iterator[dict[str, Any]]:
-    """Turn the predictions of one image into COCO result entries, with masks if there are any.
-
-    Args:
-        sample: With ``img_id``, ``ori_shape`` and ``pred_instances`` (dict or InstanceData).
-        gt: Sizes of the images.
-        categories: Category id of every label.
-
-    Raises:
-        ValueError: An unknown image or label, no predictions, or some that cannot be written.
-    """
-    image = sample['img_id']
-    if image not in gt.sizes:
-        raise ValueError(f'image {image!r} is not in {gt.name}')
-    size = gt.sizes[image]
-    pred: Any = sample.get('pred_instances')
-    if not hasattr(pred, 'keys'):  # a dict of a dump, InstanceData of a model
-        raise ValueError(
-            f'image {image!r} of the dump has no pred_instances (it has {sorted(map(str, sample))})'
-            ': write it with `mim test --out` from a detector'
-        )
-    missing = [key for key in ('scores', 'bboxes', 'labels') if key not in pred]
-    if missing:
-        raise ValueError(
-            f'image {image!r} of the dump has pred_instances without {", ".join(missing)} (they '
-            f'have {sorted(map(str, pred.keys()))}): write it with `mim test --out` from a detector'
-        )
-    found = read_instances(pred, size, f'image {image!r}')
-    scores = found['scores'] if found['mask_scores'] is None else found['mask_scores']
-    for i, label in enumerate(found['labels'].tolist()):
-        if not 0 <= label < len(categories):
-            raise ValueError(
-                f'image {image!r}: label {label}, but {gt.name} has {len(categories)} categories'
-            )
-        entry = {'image_id': image, 'category_id': categories[label], 'score': float(scores[i])}
-        if found['counts'] is None:
-            entry['bbox'] = found['boxes'][i].tolist()
-        else:
-            counts = found['counts'][i].decode('ascii')
-            entry['segmentation'] = {'size': list(size), 'counts': counts}
-        yield entry

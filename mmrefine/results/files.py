@@ -1,14 +1,17 @@
-"""Files that tools write: whole or not at all, and never over what they read."""
+"""Write files completely or not at all, never over an input, and tell contents apart by digests."""
 
 import contextlib
+import hashlib
+import json
 import os
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 
 def refuse_overwriting(out: str | Path | None, **inputs: str | Path | None) -> None:
-    """Make sure that an output is none of the inputs, whatever links lead there.
+    """Check that an output is none of the inputs, also through links.
 
     Args:
         out: Where a tool will write; None if nowhere.
@@ -27,10 +30,10 @@ def refuse_overwriting(out: str | Path | None, **inputs: str | Path | None) -> N
 
 @contextlib.contextmanager
 def atomic_file(path: str | Path, mode: str = 'w') -> Iterator[IO]:
-    """Open a file that takes its name only after it was written to the end.
+    """Open a file that gets its name only after everything is written.
 
     Args:
-        path: Where it goes; missing folders are made.
+        path: Final path; missing folders are made.
         mode: ``'w'`` or ``'wb'``.
     """
     path = Path(path)
@@ -44,6 +47,36 @@ def atomic_file(path: str | Path, mode: str = 'w') -> Iterator[IO]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_zip(path: str | Path, files: Mapping[str, Path]) -> None:
+    """Pack files.
+
+    Args:
+        path: The archive.
+        files: Name inside -> file.
+    """
+    with (
+        atomic_file(path, 'wb') as file,
+        zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED) as archive,
+    ):
+        for name, source in files.items():
+            archive.write(source, name)
+
+
+def file_digest(path: str | Path) -> str:
+    """First 16 digits of the SHA-256 of a file."""
+    found = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while part := file.read(1 << 20):
+            found.update(part)
+    return found.hexdigest()[:16]
+
+
+def value_digest(value: Any) -> str:
+    """First 16 digits of the SHA-256 of a value written as json."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -1,17 +1,15 @@
-"""What a data set says is true: the checked contents of a COCO or LVIS file."""
+"""Read the ground truth of a COCO or LVIS annotation file."""
 
-import json
-import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from numbers import Real
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
 from pycocotools import mask as coco_mask
 
-from mmrefine.masks.run_lengths import misfits, to_counts
+from .annotations import KINDS, find_faults, require_lists
+from .fields import MaskReader
+from .json_files import load_json
 
 FREQUENCIES = ('r', 'c', 'f')
 SHOWN = 5  # names listed in an error
@@ -81,18 +79,15 @@ class GroundTruth:
         Raises:
             ValueError: Something is missing, doubled or does not refer to anything.
         """
-        if not isinstance(data, Mapping):
-            raise ValueError(
-                f'{name} holds a {type(data).__name__}: expected a COCO annotation file'
-            )
-        missing = [key for key in ('images', 'categories') if key not in data]
-        if missing:
-            raise ValueError(f'{name} has no "{missing[0]}": expected a COCO annotation file')
-        sizes = _unique(name, 'images', data['images'], _size)
-        categories = _unique(
-            name, 'categories', data['categories'], lambda c: str(c.get('name', c['id']))
-        )
-        annotations = list(_annotations(name, data.get('annotations') or [], sizes, categories))
+        require_lists(data, name, ['images', 'categories'])
+        if data.get('annotations') is not None:
+            require_lists(data, name, ['annotations'])
+        for fault in find_faults(data):
+            if KINDS[fault.kind].unscorable:
+                raise ValueError(f'{name}: {fault.sentence}')
+        sizes = {i['id']: (int(i['height']), int(i['width'])) for i in data['images']}
+        categories = {c['id']: str(c.get('name', c['id'])) for c in data['categories']}
+        annotations = [_annotation(i, a) for i, a in enumerate(data.get('annotations') or ())]
         federation = _federation(name, data) if federated else None
         return cls(dict(_sorted_items(name, sizes)), categories, annotations, federation, name)
 
@@ -145,84 +140,34 @@ class GroundTruth:
         Raises:
             ValueError: An annotation has neither, or a mask that cannot be drawn.
         """
-        if (masks or any('area' not in a for a in self.annotations)) and not self._masks_ready:
+        missing = any('area' not in a for a in self.annotations)
+        if (masks or missing) and not self._masks_ready:
             self._encode_masks(needed=masks)
+        reader = MaskReader()
         for a in self.annotations:
             if 'area' not in a:
                 a['area'] = _area(a, self.name)
             if boxes and 'bbox' not in a:
                 if not a.get('segmentation'):
                     raise ValueError(f'{self.name}: annotation {a["file_id"]} has no bbox')
-                rle = a['segmentation'] if self._masks_ready else self._rle(a)
+                rle = a['segmentation'] if self._masks_ready else self._rle(a, reader)
                 a['bbox'] = coco_mask.toBbox(rle).tolist()
 
     def _encode_masks(self, needed: bool) -> None:
-        done = []
+        reader = MaskReader()
         for a in self.annotations:
-            if not a.get('segmentation'):
-                if needed:
-                    raise ValueError(f'{self.name}: annotation {a["file_id"]} has no segmentation')
-                continue
-            a['segmentation'] = self._rle(a)
-            done.append(a)
-        areas = np.array([a['segmentation']['size'] for a in done], np.int64).reshape(-1, 2).prod(1)
-        for i in misfits([a['segmentation']['counts'] for a in done], areas)[:1]:
-            raise ValueError(
-                f'{self.name}: the RLE of annotation {done[i]["file_id"]} cannot be decoded'
-            )
-        self._masks_ready = len(done) == len(self.annotations)
+            if a.get('segmentation'):
+                a['segmentation'] = self._rle(a, reader)
+            elif needed:
+                raise ValueError(f'{self.name}: annotation {a["file_id"]} has no segmentation')
+        reader.check()
+        self._masks_ready = all(a.get('segmentation') for a in self.annotations)
 
-    def _rle(self, annotation: dict) -> dict:
-        size = self.sizes[annotation['image_id']]
-        try:
-            counts = to_counts(annotation['segmentation'], size)
-        except ValueError as error:
-            raise ValueError(
-                f'{self.name}: annotation {annotation["file_id"]} of image '
-                f'{annotation["image_id"]}: {error}'
-            ) from None
-        return {'size': list(size), 'counts': counts}
-
-
-def load_json(path: str | Path) -> Any:
-    """Read a json file; a damaged one is named.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is cut off or is no json.
-    """
-    text = Path(path).read_text(encoding='utf-8')
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        if not text[error.pos :].strip() or error.msg.startswith('Unterminated'):
-            raise ValueError(
-                f'{path} ends in the middle of an entry (character {error.pos}): the file was '
-                'cut off, copy or write it again'
-            ) from None
-        raise ValueError(f'{path} is no json: {error}') from None
-
-
-def _unique(name: str, kind: str, entries: Any, value: Any) -> dict:
-    if not isinstance(entries, Sequence) or isinstance(entries, str):
-        raise ValueError(f'{name}: "{kind}" is a {type(entries).__name__}, expected a list')
-    found: dict = {}
-    for i, entry in enumerate(entries):
-        if not isinstance(entry, Mapping) or 'id' not in entry:
-            raise ValueError(f'{name}: {kind}[{i}] has no id')
-        if entry['id'] in found:
-            raise ValueError(f'{name}: {kind}[{i}] has the id {entry["id"]}, which occurs twice')
-        try:
-            found[entry['id']] = value(entry)
-        except (KeyError, TypeError, ValueError):
-            raise ValueError(
-                f'{name}: {kind}[{i}] (id {entry["id"]}) has no width and height'
-            ) from None
-    return found
-
-
-def _size(image: Mapping) -> tuple[int, int]:
-    return int(image['height']), int(image['width'])
+    def _rle(self, annotation: dict, reader: MaskReader) -> dict:
+        image = annotation['image_id']
+        label = f'{self.name}: annotation {annotation["file_id"]} of image {image}'
+        size = self.sizes[image]
+        return {'size': list(size), 'counts': reader.read(label, annotation['segmentation'], size)}
 
 
 def _sorted_items(name: str, sizes: dict) -> list:
@@ -234,46 +179,21 @@ def _sorted_items(name: str, sizes: dict) -> list:
         ) from None
 
 
-def _annotations(name: str, entries: Any, sizes: dict, categories: dict) -> Iterator[dict]:
-    for i, entry in enumerate(entries):
-        label = f'{name}: annotations[{i}]'
-        if not isinstance(entry, Mapping) or 'image_id' not in entry or 'category_id' not in entry:
-            raise ValueError(f'{label} must be an object with image_id and category_id')
-        if entry['image_id'] not in sizes:
-            raise ValueError(f'{label} belongs to image {entry["image_id"]!r}, which is not listed')
-        if entry['category_id'] not in categories:
-            raise ValueError(
-                f'{label} has the category {entry["category_id"]!r}, which is not listed'
-            )
-        annotation = {
-            'id': i + 1,
-            'file_id': entry.get('id', i),
-            'image_id': entry['image_id'],
-            'category_id': entry['category_id'],
-            'iscrowd': int(bool(entry.get('iscrowd', 0))),
-            'ignore': int(bool(entry.get('ignore', 0))),
-        }
-        annotation.update(
-            {k: entry[k] for k in ('area', 'segmentation') if entry.get(k) is not None}
-        )
-        area = annotation.get('area', 0.0)
-        if not isinstance(area, Real) or not math.isfinite(area):
-            raise ValueError(f'{label} has the area {area!r}: expected a finite number')
-        if entry.get('bbox') is not None:
-            annotation['bbox'] = _box(label, entry['bbox'])
-        yield annotation
-
-
-def _box(label: str, box: Any) -> list[float]:
-    numbers = isinstance(box, Sequence) and all(isinstance(value, Real) for value in box)
-    if not numbers or len(box) != 4 or not np.isfinite(box).all():
-        raise ValueError(
-            f'{label} has the bbox {box!r}: expected four finite numbers x, y, w, h; leave "bbox" '
-            'out and it is made from the segmentation'
-        )
-    if box[2] < 0 or box[3] < 0:
-        raise ValueError(f'{label} has the bbox {list(box)} with a negative width or height')
-    return [float(value) for value in box]
+def _annotation(i: int, entry: Mapping) -> dict:
+    """Take what scoring needs of annotation ``i``."""
+    annotation = {
+        'id': i + 1,
+        'file_id': entry.get('id', i),
+        'image_id': entry['image_id'],
+        'category_id': entry['category_id'],
+        'iscrowd': int(bool(entry.get('iscrowd', 0))),
+        'ignore': int(bool(entry.get('ignore', 0))),
+    }
+    kept = ('area', 'segmentation', 'bbox')
+    annotation.update({k: entry[k] for k in kept if entry.get(k) is not None})
+    if 'bbox' in annotation:
+        annotation['bbox'] = [float(value) for value in entry['bbox']]
+    return annotation
 
 
 def _area(annotation: dict, name: str) -> float:

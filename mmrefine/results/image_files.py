@@ -1,7 +1,10 @@
-"""Where an image of an annotation file lies."""
+"""Find the image files that an annotation file names."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
+
+SHOWN = 3  # files named in an error
 
 
 def image_file(image: Mapping[str, Any]) -> str:
@@ -17,3 +20,30 @@ def image_file(image: Mapping[str, Any]) -> str:
     if not name:
         raise ValueError(f'image {image.get("id")!r} has neither file_name nor coco_url')
     return name
+
+
+def existing_files(images: Iterable[Mapping[str, Any]], folder: str | Path) -> dict[Any, Path]:
+    """Image id -> file below ``folder``, found also without the folders in its name.
+
+    Args:
+        images: Entries of ``images`` in a COCO or LVIS file.
+        folder: Where the images are.
+
+    Raises:
+        ValueError: Some do not exist; the first ones are named.
+    """
+    files: dict[Any, Path] = {}
+    missing = []
+    for image in images:
+        file = Path(folder) / image_file(image)
+        bare = Path(folder) / file.name
+        files[image['id']] = bare if not file.is_file() and bare.is_file() else file
+        if not files[image['id']].is_file():
+            missing.append(str(file))
+    if missing:
+        more = ' ...' if len(missing) > SHOWN else ''
+        raise ValueError(
+            f'{len(missing)} of {len(files)} images do not exist: '
+            f'{", ".join(missing[:SHOWN])}{more}'
+        )
+    return files

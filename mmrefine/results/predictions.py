@@ -1,6 +1,6 @@
-"""From a data sample to compact results; masks may be dense or RLE."""
+"""Take the predictions of data samples, from a model or a dump; masks may be dense or RLE."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,8 @@ from torch import Tensor
 
 from mmrefine.masks import encode
 from mmrefine.masks.run_lengths import to_counts
+
+from .ground_truth import GroundTruth, Id
 
 
 def to_numpy(values: Any) -> np.ndarray:
@@ -99,3 +101,48 @@ def read_instances(pred: Mapping, size: tuple[int, int], label: str) -> dict[str
         'labels': labels,
         'counts': counts,
     }
+
+
+def sample_entries(
+    sample: dict, gt: GroundTruth, categories: Sequence[Id]
+) -> Iterator[dict[str, Any]]:
+    """Turn the predictions of one image into COCO result entries, with masks if there are any.
+
+    Args:
+        sample: With ``img_id``, ``ori_shape`` and ``pred_instances`` (dict or InstanceData).
+        gt: Sizes of the images.
+        categories: Category id of every label.
+
+    Raises:
+        ValueError: An unknown image or label, no predictions, or some that cannot be written.
+    """
+    image = sample['img_id']
+    if image not in gt.sizes:
+        raise ValueError(f'image {image!r} is not in {gt.name}')
+    size = gt.sizes[image]
+    pred: Any = sample.get('pred_instances')
+    if not hasattr(pred, 'keys'):  # a dict of a dump, InstanceData of a model
+        raise ValueError(
+            f'image {image!r} of the dump has no pred_instances (it has {sorted(map(str, sample))})'
+            ': write it with `mim test --out` from a detector'
+        )
+    missing = [key for key in ('scores', 'bboxes', 'labels') if key not in pred]
+    if missing:
+        raise ValueError(
+            f'image {image!r} of the dump has pred_instances without {", ".join(missing)} (they '
+            f'have {sorted(map(str, pred.keys()))}): write it with `mim test --out` from a detector'
+        )
+    found = read_instances(pred, size, f'image {image!r}')
+    scores = found['scores'] if found['mask_scores'] is None else found['mask_scores']
+    for i, label in enumerate(found['labels'].tolist()):
+        if not 0 <= label < len(categories):
+            raise ValueError(
+                f'image {image!r}: label {label}, but {gt.name} has {len(categories)} categories'
+            )
+        entry = {'image_id': image, 'category_id': categories[label], 'score': float(scores[i])}
+        if found['counts'] is None:
+            entry['bbox'] = found['boxes'][i].tolist()
+        else:
+            counts = found['counts'][i].decode('ascii')
+            entry['segmentation'] = {'size': list(size), 'counts': counts}
+        yield entry

@@ -1,27 +1,28 @@
-"""Tracks as masks on a film strip, so that the image engines score videos.
+"""Read and write YouTube-VIS annotations and results (layout: YouTube-VIS 2019, arXiv 1905.04804).
 
-The frames of a video lie side by side in one wide image; a track is one mask on it, empty where
-the object is not seen. The IoU of two such masks is the spatio-temporal IoU of YouTube-VIS, whose
-annotations and results are read here (layout: YouTube-VIS 2019, arXiv 1905.04804).
+Tracks become masks on a film strip: the frames of a video lie side by side in one wide image, and a
+track is one mask on it, empty where the object is not seen. The IoU of two such masks is the
+spatio-temporal IoU of YouTube-VIS, so that the engines for images score videos.
 
 Shapes:   T frames of h x w pixels make a strip of h x (w T).
 """
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from logging import WARNING
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmengine.logging import print_log
 
 from mmrefine.masks.rle import toggles_to_rle
-from mmrefine.masks.run_lengths import misfits, pixel_counts, present, read_runs, to_counts
+from mmrefine.masks.run_lengths import pixel_counts, present, read_runs
 
-from .detections import Detections, read_score
-from .ground_truth import GroundTruth, Id, load_json
-from .json_stream import iterate_json_list
+from .detections import NO_BOX, Detections
+from .entries import Entry, EntryReader
+from .fields import MaskReader
+from .files import write_zip
+from .ground_truth import GroundTruth, Id
+from .json_files import iterate_json_list, load_json, write_json_list
 
 
 def join_frames(frames: Sequence[bytes | None], size: tuple[int, int]) -> bytes:
@@ -41,8 +42,8 @@ def join_frames(frames: Sequence[bytes | None], size: tuple[int, int]) -> bytes:
         np.cumsum(runs[a:b])[: (b - a) // 2 * 2] + t * h * w
         for t, a, b in zip(seen, starts[:-1].tolist(), starts[1:].tolist())
     ]
-    places = np.concatenate(toggles) if toggles else np.zeros(0, np.int64)
-    strip = toggles_to_rle(places, np.zeros_like(places), 1, (h, w * len(frames)))
+    joined = np.concatenate([np.zeros(0, np.int64), *toggles])
+    strip = toggles_to_rle(joined, np.zeros_like(joined), 1, (h, w * len(frames)))
     return strip[0]['counts']
 
 
@@ -53,44 +54,37 @@ def mean_area(frames: Sequence[bytes | None]) -> float:
 
 
 def read_frames(
-    label: str, segmentations: Any, size: tuple[int, int], length: int
+    label: str, segmentations: Any, shape: tuple[int, int, int], reader: MaskReader
 ) -> list[bytes | None]:
-    """Check the masks of one track.
+    """Read the masks of one track.
 
     Args:
         label: Names the track in messages.
         segmentations: One RLE, polygon list or None a frame.
-        size: ``(h, w)`` of a frame.
-        length: Frames of the video.
+        shape: ``(h, w, T)`` of the video.
+        reader: Gets what is wrong: another number of frames, or a mask that does not decode.
 
     Returns:
-        One compressed counts or None a frame.
-
-    Raises:
-        ValueError: Another number of frames, or a mask that does not decode to a frame.
+        One compressed counts or None a frame; an empty list if their number is wrong.
     """
+    h, w, length = shape
     if not isinstance(segmentations, (list, tuple)) or len(segmentations) != length:
         got = len(segmentations) if isinstance(segmentations, (list, tuple)) else 'none'
-        raise ValueError(
+        reader.report(
             f'{label} must have "segmentations", a list of {length} masks or nulls, one a frame; '
             f'it has {got}'
         )
-    frames: list[bytes | None] = []
-    for t, segmentation in enumerate(segmentations):
-        try:
-            frames.append(None if segmentation is None else to_counts(segmentation, size))
-        except ValueError as error:
-            raise ValueError(f'{label}, frame {t}: {error}') from None
-    seen = [t for t, counts in enumerate(frames) if counts is not None]
-    for i in misfits(present(frames), np.full(len(seen), size[0] * size[1]))[:1]:
-        raise ValueError(
-            f'{label}, frame {seen[i]}: the RLE cannot be decoded to {size[0]} x {size[1]} pixels'
-        )
+        return []
+    frames = [
+        reader.read(f'{label}, frame {t}', segmentation, (h, w))
+        for t, segmentation in enumerate(segmentations)
+    ]
+    reader.check()
     return frames
 
 
 class VideoTruth:
-    """The videos and tracks of a YouTube-VIS annotation file.
+    """Videos and tracks of a YouTube-VIS annotation file.
 
     Args:
         data: Parsed file: ``videos``, ``annotations`` and ``categories``.
@@ -136,8 +130,8 @@ class VideoTruth:
         video = annotation.get('video_id')
         if not isinstance(video, Hashable) or video not in self.videos:
             raise ValueError(f'{label} belongs to video {video!r}, which is not listed')
-        h, w, length = self.videos[video]
-        frames = read_frames(label, annotation.get('segmentations'), (h, w), length)
+        h, w, length = shape = self.videos[video]
+        frames = read_frames(label, annotation.get('segmentations'), shape, MaskReader())
         given = [area for area in annotation.get('areas') or () if area]
         return {
             'id': annotation.get('id', i),
@@ -147,6 +141,31 @@ class VideoTruth:
             'area': float(np.mean(given)) if given else mean_area(frames),
             'segmentation': {'size': [h, w * length], 'counts': join_frames(frames, (h, w))},
         }
+
+
+def read_track(
+    reader: EntryReader, label: str, entry: Any, truth: VideoTruth
+) -> tuple[Entry, list[bytes | None]] | None:
+    """Read a result entry of a video.
+
+    Args:
+        reader: Made with ``truth.strips`` and ``owner='video'``; gets what is wrong.
+        label: Names the entry in messages.
+        entry: Parsed json.
+        truth: Shapes of the videos.
+
+    Returns:
+        Ids and score, and the frames as ``read_frames`` returns them; None if the entry is no
+        object, or dropped.
+    """
+    found = reader.read_ids(label, entry)
+    if found is None:
+        return None
+    frames: list[bytes | None] = []
+    if found.image is not None:
+        shape = truth.videos[found.image]
+        frames = read_frames(found.label, entry.get('segmentations'), shape, reader.masks)
+    return found, frames
 
 
 def load_tracks(
@@ -164,57 +183,43 @@ def load_tracks(
     Raises:
         ValueError: A damaged file, or the first entry that is wrong and why.
     """
-    if unknown not in ('error', 'drop'):
-        raise ValueError(f"unknown must be 'error' or 'drop', got {unknown!r}")
+    reader = EntryReader(truth.strips, 'video', unknown=unknown)
+    videos, categories, scores, areas, counts = [], [], [], [], []
     entries = iterate_json_list(results) if isinstance(results, (str, Path)) else results
-    videos: list[Id] = []
-    categories: list[Id] = []
-    scores, areas, counts = [], [], []
-    dropped: Counter = Counter()
     for i, entry in enumerate(entries):
-        label = f'results[{i}]'
-        if not isinstance(entry, Mapping):
-            raise ValueError(f'{label} is a {type(entry).__name__}: expected an object per track')
-        for key in ('video_id', 'category_id', 'score'):
-            if key not in entry:
-                raise ValueError(f'{label} has no "{key}" (it has {sorted(entry)})')
-        foreign = _unlisted(entry, truth)
-        if foreign is not None and unknown == 'error':
-            raise ValueError(
-                f'{label} has the {foreign} {entry[foreign]!r}, which {truth.strips.name} does not '
-                'list. If these results cover more than this ground truth, drop such entries: '
-                "--unknown drop (unknown='drop')"
-            )
-        if foreign is not None:
-            dropped[foreign] += 1
-            continue
-        h, w, length = truth.videos[entry['video_id']]
-        label = f'{label} (video {entry["video_id"]})'
-        frames = read_frames(label, entry.get('segmentations'), (h, w), length)
-        scores.append(read_score(label, entry['score']))
-        areas.append(mean_area(frames))
-        counts.append(join_frames(frames, (h, w)))
-        videos.append(entry['video_id'])
-        categories.append(entry['category_id'])
-    for key, number in dropped.items():
-        print_log(
-            f'{number} results of unknown {key}s were left out', logger='current', level=WARNING
-        )
+        track = read_track(reader, f'results[{i}]', entry, truth)
+        if track is not None:
+            found, frames = track
+            videos.append(found.image)
+            categories.append(found.category)
+            scores.append(found.score)
+            areas.append(mean_area(frames))
+            counts.append(join_frames(frames, truth.videos[found.image][:2]))
+    reader.finish()
     return Detections(
         videos,
         categories,
         np.array(scores, np.float64),
-        np.full((len(scores), 4), np.nan),
+        np.full((len(scores), 4), NO_BOX),
         counts,
         given_areas=np.array(areas, np.float64),
     )
 
 
-def _unlisted(entry: Mapping, truth: VideoTruth) -> str | None:
-    for key, table in (('video_id', truth.videos), ('category_id', truth.strips.categories)):
-        if not isinstance(entry[key], Hashable) or entry[key] not in table:
-            return key
-    return None
+def write_tracks(tracks: Iterable[Mapping], prefix: str | Path) -> list[str]:
+    """Write ``PREFIX.json`` and ``PREFIX.submission_file.zip``, which holds it as ``results.json``.
+
+    Args:
+        tracks: YouTube-VIS result entries.
+        prefix: Path without suffix.
+
+    Returns:
+        The two paths.
+    """
+    json_path, archive = Path(f'{prefix}.json'), Path(f'{prefix}.submission_file.zip')
+    write_json_list(json_path, tracks)
+    write_zip(archive, {'results.json': json_path})
+    return [str(json_path), str(archive)]
 
 
 def _id(name: str, i: int, video: Any) -> Id:

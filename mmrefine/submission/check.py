@@ -3,26 +3,47 @@
 import contextlib
 import io
 import json
-import math
-import re
+import logging
+import tempfile
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pycocotools.coco import COCO
 
-from mmrefine.masks.run_lengths import misfits, to_counts
-from mmrefine.results.detections import read_box
-from mmrefine.results.ground_truth import GroundTruth, load_json
-from mmrefine.results.json_stream import iterate_json_list
-from mmrefine.results.tracks import VideoTruth, read_frames
+from mmrefine.results.cityscapes import check_cityscapes, cityscapes_images
+from mmrefine.results.entries import Entry, EntryReader
+from mmrefine.results.ground_truth import GroundTruth
+from mmrefine.results.json_files import iterate_json_list, load_json
+from mmrefine.results.tracks import VideoTruth, read_track
 
-from .formats import MAX_PER_IMAGE
+from .formats import MAX_PER_IMAGE, name_note
 
-CHUNK = 4096  # masks decoded at once
+Read = Callable[[EntryReader, str, Any], Entry | None]
+
+
+def check_submission(
+    format: str, path: str | Path, gt: str | Path, max_per_image: int | None = None
+) -> tuple[list[str], list[str]]:
+    """Check a submission of any tool.
+
+    Args:
+        format: ``'coco'``, ``'lvis'``, ``'cityscapes'`` or ``'youtube-vis'``.
+        path: The file or folder.
+        gt: Json with the images (or videos) and categories; Cityscapes: or a folder of its images.
+        max_per_image: Default: COCO 100, LVIS 300, else any number.
+
+    Returns:
+        Problems, for which the file is refused, and notes.
+    """
+    if format == 'cityscapes':
+        return check_cityscapes(path, cityscapes_images(gt)), []
+    if format == 'youtube-vis':
+        return check_tracks(path, VideoTruth.load(gt), max_per_image), []
+    note = name_note(Path(path)) if format == 'coco' else None
+    return check_list(path, GroundTruth.load(gt), format, max_per_image), [note] if note else []
 
 
 def check_list(
@@ -39,10 +60,24 @@ def check_list(
     Returns:
         One sentence a problem; an empty list for a good file.
     """
+    kinds: Counter = Counter()
+
+    def read(reader: EntryReader, label: str, entry: Any) -> Entry | None:
+        found = reader.read(label, entry)
+        if found is not None:
+            given = [k for k in ('segmentation', 'bbox') if entry.get(k) is not None]
+            kinds.update(['entries', *given])
+            if not given:
+                reader.report(f'{found.label} has neither segmentation nor bbox')
+        return found
+
     with _opened(Path(path), None) as source:
         if isinstance(source, str):
             return [source]
-        problems = list(_list_problems(source, gt, max_per_image or MAX_PER_IMAGE[format]))
+        problems = _problems(source, gt, 'image', read, max_per_image or MAX_PER_IMAGE[format])
+        total, masked, boxed = (kinds[k] for k in ('entries', 'segmentation', 'bbox'))
+        if masked not in (0, total) or boxed not in (0, total):
+            problems.append(f'only {masked} of {total} entries have masks, {boxed} have boxes')
         return problems or _load_as_the_server(source, gt, format)
 
 
@@ -59,25 +94,30 @@ def check_tracks(
     Returns:
         One sentence a problem; an empty list for a good file.
     """
+
+    def read(reader: EntryReader, label: str, entry: Any) -> Entry | None:
+        track = read_track(reader, label, entry, truth)
+        if track is None:
+            return None
+        found, frames = track
+        if frames and not any(entry['segmentations']):
+            reader.report(f'{found.label} has no mask in any frame')
+        return found
+
     with _opened(Path(path), 'results.json') as source:
         if isinstance(source, str):
             return [source]
-        return list(_track_problems(source, truth, max_per_video))
+        return _problems(source, truth.strips, 'video', read, max_per_video)
 
 
 @contextlib.contextmanager
 def _opened(path: Path, wanted: str | None) -> Iterator[Path | str]:
-    """The json of a plain or zipped submission, or a sentence that says why there is none."""
-    import tempfile
-
+    """Open the json of a plain or zipped submission; a sentence says why there is none."""
     if not path.is_file():
         yield f'{path} does not exist'
         return
     if not zipfile.is_zipfile(path):
-        if path.suffix == '.zip':
-            yield f'{path} is damaged: not a zip archive'
-            return
-        yield path
+        yield f'{path} is damaged: not a zip archive' if path.suffix == '.zip' else path
         return
     with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as scratch:
         names = [n for n in archive.namelist() if not n.endswith('/')]
@@ -87,141 +127,49 @@ def _opened(path: Path, wanted: str | None) -> Iterator[Path | str]:
             yield f'{path} must hold {expected} and nothing else, at the top; it holds {found}'
             return
         try:
-            yield Path(archive.extract(names[0], scratch))
+            source = Path(archive.extract(names[0], scratch))
         except (zipfile.BadZipFile, EOFError) as error:
             yield f'{path} is damaged: {error}'
+            return
+        yield source
 
 
-def _walk(source: Path) -> Iterator[tuple[int, Any]]:
-    yield from enumerate(iterate_json_list(source))
+def _problems(source: Path, gt: GroundTruth, owner: str, read: Read, most: int | None) -> list[str]:
+    """What is wrong with the entries of a list.
 
-
-def _list_problems(source: Path, gt: GroundTruth, most: int) -> Iterator[str]:
+    Args:
+        source: The json.
+        gt: Images (or videos) and categories that may occur.
+        owner: ``'image'`` or ``'video'``.
+        read: Reads an entry with a reader that reports, given label and entry.
+        most: Entries an image or video.
+    """
+    problems: list[str] = []
+    reader = EntryReader(gt, owner, problems.append, submitted=True)
+    counts: Counter = Counter()
     seen: dict[int, int] = {}
-    count: Counter = Counter()
-    masks: list[tuple[str, bytes, int]] = []
-    kinds: Counter = Counter()
     try:
-        for i, entry in _walk(source):
-            label = f'entry {i}'
-            if not isinstance(entry, Mapping):
-                yield f'{label} is a {type(entry).__name__}, expected an object: wrong nesting'
+        for i, entry in enumerate(iterate_json_list(source)):
+            found = read(reader, f'entry {i}', entry)
+            if found is None:
                 continue
-            yield from _key_problems(label, entry, ('image_id', 'category_id', 'score'))
-            image = entry.get('image_id')
-            label += f' (image {image})'
-            yield from _id_problems(label, entry, 'image_id', gt.sizes)
-            yield from _id_problems(label, entry, 'category_id', gt.categories)
-            yield from _score_problems(label, entry)
-            yield from _shape_problems(label, entry, gt, masks)
-            kinds.update(k for k in ('segmentation', 'bbox') if entry.get(k) is not None)
-            if isinstance(image, Hashable):
-                count[image] += 1
-            yield from _repeat_problems(label, i, entry, seen)
-            if len(masks) >= CHUNK:
-                yield from _undecodable(masks)
+            if isinstance(entry.get(f'{owner}_id'), Hashable):
+                counts[entry.get(f'{owner}_id')] += 1
+            # A hash an entry instead of the entry: millions of entries are checked in one pass.
+            key = hash(json.dumps(entry, sort_keys=True, default=str))
+            if seen.setdefault(key, i) != i:
+                problems.append(f'{found.label} repeats entry {seen[key]}')
     except ValueError as error:
-        yield str(error)
-    yield from _undecodable(masks)
-    total = sum(count.values())
-    if kinds['segmentation'] not in (0, total) or kinds['bbox'] not in (0, total):
-        masked, boxed = kinds['segmentation'], kinds['bbox']
-        yield f'only {masked} of {total} entries have masks, {boxed} have boxes'
-    for image, number in count.items():
-        if number > most:
-            yield f'image {image} has {number} entries, at most {most} are allowed'
-
-
-def _track_problems(source: Path, truth: VideoTruth, most: int | None) -> Iterator[str]:
-    seen: dict[int, int] = {}
-    count: Counter = Counter()
-    try:
-        for i, entry in _walk(source):
-            label = f'entry {i}'
-            if not isinstance(entry, Mapping):
-                yield f'{label} is a {type(entry).__name__}, expected an object: wrong nesting'
-                continue
-            yield from _key_problems(
-                label, entry, ('video_id', 'category_id', 'score', 'segmentations')
-            )
-            video = entry.get('video_id')
-            label += f' (video {video})'
-            yield from _id_problems(label, entry, 'video_id', truth.videos)
-            yield from _id_problems(label, entry, 'category_id', truth.strips.categories)
-            yield from _score_problems(label, entry)
-            if isinstance(video, Hashable) and video in truth.videos:
-                h, w, length = truth.videos[video]
-                try:
-                    frames = read_frames(label, entry.get('segmentations'), (h, w), length)
-                    if all(f is None for f in frames):
-                        yield f'{label} has no mask in any frame'
-                except ValueError as error:
-                    yield str(error)
-                count[video] += 1
-            yield from _repeat_problems(label, i, entry, seen)
-    except ValueError as error:
-        yield str(error)
-    for video, number in count.items():
+        problems.append(str(error))
+    reader.finish()
+    for owner_id, number in counts.items():
         if most is not None and number > most:
-            yield f'video {video} has {number} entries, at most {most} are allowed'
-
-
-def _key_problems(label: str, entry: Mapping, keys: Iterable[str]) -> Iterator[str]:
-    for key in keys:
-        if key not in entry:
-            yield f'{label} has no "{key}"'
-
-
-def _id_problems(label: str, entry: Mapping, key: str, known: Mapping) -> Iterator[str]:
-    if key in entry and (not isinstance(entry[key], Hashable) or entry[key] not in known):
-        yield f'{label} has the unknown {key} {entry[key]!r}'
-
-
-def _score_problems(label: str, entry: Mapping) -> Iterator[str]:
-    score = entry.get('score', 1.0)
-    number = isinstance(score, (int, float)) and not isinstance(score, bool)
-    if not number or not math.isfinite(score) or not 0 < score <= 1:
-        yield f'{label} has the score {score!r}, which is not in (0, 1]'
-
-
-def _shape_problems(
-    label: str, entry: Mapping, gt: GroundTruth, masks: list[tuple[str, bytes, int]]
-) -> Iterator[str]:
-    if entry.get('segmentation') is None and entry.get('bbox') is None:
-        yield f'{label} has neither segmentation nor bbox'
-    try:
-        read_box(label, entry.get('bbox'))
-    except ValueError as error:
-        yield str(error)
-    image = entry.get('image_id')
-    if entry.get('segmentation') is None or not isinstance(image, Hashable):
-        return
-    if not isinstance(entry['segmentation'], Mapping):
-        yield f'{label}: the segmentation must be an RLE object'
-    elif image in gt.sizes:
-        size = gt.sizes[image]
-        try:
-            masks.append((label, to_counts(entry['segmentation'], size), size[0] * size[1]))
-        except ValueError as error:
-            yield f'{label}: {error}'
-
-
-def _undecodable(masks: list[tuple[str, bytes, int]]) -> Iterator[str]:
-    areas = np.array([area for _, _, area in masks], np.int64)
-    for i in misfits([counts for _, counts, _ in masks], areas).tolist():
-        yield f'{masks[i][0]}: the RLE cannot be decoded to the {masks[i][2]} pixels of its image'
-    masks.clear()
-
-
-def _repeat_problems(label: str, i: int, entry: Mapping, seen: dict[int, int]) -> Iterator[str]:
-    # A hash an entry instead of the entry: millions of entries are checked in one pass.
-    key = hash(json.dumps(entry, sort_keys=True, default=str))
-    if seen.setdefault(key, i) != i:
-        yield f'{label} repeats entry {seen[key]}'
+            problems.append(f'{owner} {owner_id} has {number} entries, at most {most} are allowed')
+    return problems
 
 
 def _load_as_the_server(source: Path, gt: GroundTruth, format: str) -> list[str]:
-    """Hand a good file to the official loader."""
+    """Load a good file with the official loader."""
     data = {
         'images': [{'id': i, 'height': h, 'width': w} for i, (h, w) in gt.sizes.items()],
         'categories': [{'id': i, 'name': name} for i, name in gt.categories.items()],
@@ -232,42 +180,28 @@ def _load_as_the_server(source: Path, gt: GroundTruth, format: str) -> list[str]
         return []
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            load = _lvis_loader() if format == 'lvis' else None
-            (load or _coco_loader)(data, results)
+            load = _load_lvis if format == 'lvis' else _load_coco
+            load(data, results)
     except Exception as error:  # whatever the loader stumbles over, the server would too
         return [f'the official loader refuses the file: {type(error).__name__}: {error}']
     return []
 
 
-def _coco_loader(data: dict, results: list) -> None:
+def _load_coco(data: Mapping, results: list) -> None:
     api = COCO()
     api.dataset = data
     api.createIndex()
     api.loadRes(results)
 
 
-def _lvis_loader() -> Callable[[dict, list], None] | None:
+def _load_lvis(data: Mapping, results: list) -> None:
     try:
         from lvis import LVIS, LVISResults
     except ModuleNotFoundError:
-        return None
-    import logging
-
-    def load(data: dict, results: list) -> None:
-        api = LVIS.__new__(LVIS)
-        api.logger, api.dataset = logging.getLogger('lvis'), data
-        api.logger.setLevel(logging.ERROR)
-        api._create_index()
-        LVISResults(api, results)
-
-    return load
-
-
-def name_note(path: Path) -> str | None:
-    """What COCO's server would say about the file name; None if it is fine."""
-    if re.fullmatch(r'detections_[\w-]+_results\.(json|zip)', path.name):
-        return None
-    return (
-        f'{path.name}: COCO test servers expect detections_<split>_<algorithm>_results.zip '
-        'holding the json of that name'
-    )
+        return _load_coco(data, results)
+    api = LVIS.__new__(LVIS)  # its constructor reads a file
+    api.logger, api.dataset = logging.getLogger('lvis'), data
+    api.logger.setLevel(logging.ERROR)
+    api._create_index()
+    LVISResults(api, results)
+    return None

@@ -1,4 +1,4 @@
-"""From results or a model to checked submission files."""
+"""Make checked submission files from results, a dump or a model."""
 
 import re
 import shutil
@@ -8,26 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmrefine.results.cityscapes import write_cityscapes_tree, zip_tree
 from mmrefine.results.detections import load_results
-from mmrefine.results.dumps import read_dump, sample_entries
+from mmrefine.results.dumps import read_dump
 from mmrefine.results.files import refuse_overwriting
-from mmrefine.results.ground_truth import GroundTruth, load_json
+from mmrefine.results.ground_truth import GroundTruth
 from mmrefine.results.image_files import image_file
-from mmrefine.results.json_stream import iterate_json_list
-from mmrefine.results.tracks import VideoTruth
+from mmrefine.results.json_files import iterate_json_list, load_json, write_json_list
+from mmrefine.results.predictions import sample_entries
+from mmrefine.results.tracks import write_tracks
 
-from .check import check_list, check_tracks, name_note
-from .cityscapes import check_cityscapes, cityscapes_images
-from .formats import (
-    MAX_PER_IMAGE,
-    best_per_image,
-    coco_name,
-    write_cityscapes_tree,
-    write_coco_submission,
-    write_lvis_submission,
-    write_video_results,
-    zip_tree,
-)
+from .check import check_submission
+from .formats import MAX_PER_IMAGE, best_per_image, coco_name, write_coco_submission
 
 SHOWN = 5  # problems named in an error
 TREE_FILE = re.compile(r'.+_leftImg8bit(_\d+_\d+\.png|_pred\.txt)')  # of a Cityscapes submission
@@ -80,7 +72,7 @@ class MakeOptions:
     @property
     def log(self) -> Path:
         """Where the results of a model wait until the submission is made."""
-        return self.out.with_name(f'{self.out.name}.progress.jsonl')
+        return self.out.with_name(f'{self.out.name}.progress')
 
 
 def make_submission(options: MakeOptions) -> list[str]:
@@ -113,7 +105,7 @@ def make_submission(options: MakeOptions) -> list[str]:
             if target.is_dir():
                 shutil.rmtree(target)
             target.parent.mkdir(exist_ok=True)
-            Path(file).replace(target)
+            file.replace(target)
     options.log.unlink(missing_ok=True)
     return list(map(str, options.targets))
 
@@ -136,33 +128,32 @@ def _require_replaceable(target: Path, format: str) -> None:
             raise ValueError(f'{target} holds other files, e.g. {foreign[0]}; choose a new folder')
 
 
-def _make_tracks(options: MakeOptions, folder: Path) -> list[str]:
+def _make_tracks(options: MakeOptions, folder: Path) -> list[Path]:
     if options.results is None:
         raise ValueError(
             'YouTube-VIS: give --results; tools/track_video.py and the metric write them'
         )
     tracks = (t for t in iterate_json_list(options.results) if _score(t) != 0)
-    return write_video_results(tracks, folder / 'results')[-1:]
+    return [Path(write_tracks(tracks, folder / 'results')[-1])]
 
 
-def _make_images(options: MakeOptions, folder: Path) -> list[str]:
+def _make_images(options: MakeOptions, folder: Path) -> list[Path]:
     data = load_json(options.gt)
     gt = GroundTruth.from_dict(data, name=str(options.gt))
     entries = _entries(options, data, gt)
     most = options.max_per_image or MAX_PER_IMAGE.get(options.format)
     if options.format == 'coco':
-        return write_coco_submission(
-            entries, folder, options.split, options.algorithm, most or MAX_PER_IMAGE['coco']
-        )
+        return write_coco_submission(entries, folder, options.split, options.algorithm, most)
     if options.format == 'lvis':
         path = folder / options.targets[0].name
-        return write_lvis_submission(entries, path, most or MAX_PER_IMAGE['lvis'])
+        write_json_list(path, best_per_image(entries, most))
+        return [path]
     dt = load_results(best_per_image(entries, most), gt)
     dt.require(masks=True)
     tree = folder / 'tree'
     tree.mkdir()
     write_cityscapes_tree(dt, gt, {i['id']: image_file(i) for i in data['images']}, tree)
-    return [str(tree), zip_tree(tree, folder / 'tree.zip')]
+    return [tree, Path(zip_tree(tree, folder / 'tree.zip'))]
 
 
 def _entries(options: MakeOptions, data: dict, gt: GroundTruth) -> Iterable[dict]:
@@ -180,8 +171,8 @@ def _entries(options: MakeOptions, data: dict, gt: GroundTruth) -> Iterable[dict
             gt,
             options.log,
             options.device,
-        ).entries()
-    assert options.results is not None  # one of both was given
+        )
+    assert options.results is not None  # make_submission has checked that one of both is given
     if options.results.suffix in ('.pkl', '.pickle'):
         categories = list(gt.categories)
         if options.classes is not None:
@@ -208,25 +199,3 @@ def _score(entry: Any) -> float:
     if not isinstance(score, (int, float)):
         raise ValueError(f'an entry has the score {score!r}, expected a number')
     return score
-
-
-def check_submission(
-    format: str, path: str | Path, gt: str | Path, max_per_image: int | None = None
-) -> tuple[list[str], list[str]]:
-    """Check a submission of any tool.
-
-    Args:
-        format: ``'coco'``, ``'lvis'``, ``'cityscapes'`` or ``'youtube-vis'``.
-        path: The file or folder.
-        gt: Json with the images (or videos) and categories; Cityscapes: or a folder of its images.
-        max_per_image: Default: COCO 100, LVIS 300, else any number.
-
-    Returns:
-        Problems, for which the file is refused, and notes.
-    """
-    if format == 'cityscapes':
-        return check_cityscapes(path, cityscapes_images(gt)), []
-    if format == 'youtube-vis':
-        return check_tracks(path, VideoTruth.load(gt), max_per_image), []
-    note = name_note(Path(path)) if format == 'coco' else None
-    return check_list(path, GroundTruth.load(gt), format, max_per_image), [note] if note else []

@@ -11,8 +11,9 @@ from mmrefine.evaluation import Detections, GroundTruth, Rules, evaluate
 from mmrefine.evaluation.protocols import IOU_TYPES, make_rules, read_truth, require_choice
 from mmrefine.results.detections import load_results
 from mmrefine.results.files import atomic_file
-from mmrefine.results.ground_truth import Id, load_json
+from mmrefine.results.ground_truth import Id
 from mmrefine.results.image_files import image_file
+from mmrefine.results.json_files import load_json
 from mmrefine.results.progress import progress_bar
 
 from .instances import Instances

@@ -22,9 +22,9 @@ from tiny_training import environment, write_config
 
 from mmrefine.apis.given_boxes import BoxSegmenter
 from mmrefine.apis.refine_results import RefineOptions, refine_results
-from mmrefine.apis.work_file import WorkFile
 from mmrefine.evaluation.score_file import score_file
 from mmrefine.masks import encode
+from mmrefine.results.resume_log import ResumeLog
 
 sys.path.insert(0, str(ROOT / 'tools'))
 from refine_results import main
@@ -182,16 +182,19 @@ def bad(work: dict, **change: Any) -> list[dict]:
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        (dict(image_id=77), 'image ids that .* does not list: 77'),
-        (dict(category_id=9), 'category ids that .* does not list: 9'),
-        (dict(bbox=[0, 0, float('nan'), 4]), r'entry 1 \(image 0\): bbox is .*finite'),
+        (dict(image_id=77), 'entry 1 .* image_id 77, which .* does not list'),
+        (dict(category_id=9), 'entry 1 .* category_id 9, which .* does not list'),
+        (
+            dict(bbox=[0, 0, float('nan'), 4]),
+            r'entry 1 \(image 0\) .*finite.*--bad-boxes',
+        ),
         (dict(bbox=[9, 9, -1, 4]), r'entry 1 .*w >= 0'),
-        (dict(bbox=[9, 9, 4]), 'expected four numbers'),
-        (dict(bbox='1 2 3 4'), 'expected four numbers'),
-        (dict(bbox=None), "entry 1 has no 'bbox'; give the box results"),
-        (dict(score=None), "entry 1 has no 'score'"),
-        (dict(image_id=[0]), 'image_id is'),
-        (dict(image_id=0.5), 'image_id is 0.5, expected a whole number'),
+        (dict(bbox=[9, 9, 4]), 'expected four finite numbers'),
+        (dict(bbox='1 2 3 4'), 'expected four finite numbers'),
+        (dict(bbox=None), r'entry 1 \(image 0\) has no "bbox"; give the box results'),
+        (dict(score=None), 'entry 1 has no "score"'),
+        (dict(image_id=[0]), r'image_id \[0\], which'),
+        (dict(image_id=0.5), 'image_id 0.5, which'),
         (dict(bbox=[0, 0, 1e39, 4]), 'entry 1 .*finite'),
         (dict(bbox=[0, 0, 10**400, 4]), 'entry 1 .*finite'),
     ],
@@ -290,7 +293,7 @@ def test_places_that_cannot_be_written_are_named_before_the_work(
 def test_two_processes_do_not_share_a_progress_file(
     work: dict, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    first = WorkFile(tmp_path / 'out.json.progress', {})
+    first = ResumeLog(tmp_path / 'out.json.progress', {})
     assert main(arguments(work, tmp_path / 'out.json')) == 1
     assert 'another process is at it' in capsys.readouterr().err
     first.close(remove=True)

@@ -15,8 +15,7 @@ from mmdet.registry import METRICS
 from mmrefine.evaluation.boundary import band_width
 from mmrefine.evaluation.cityscapes import import_engine, score_cityscapes
 from mmrefine.evaluation.score_file import score_file
-from mmrefine.submission.cityscapes import cityscapes_images
-from mmrefine.submission.formats import CITYSCAPES_IDS
+from mmrefine.results.cityscapes import CITYSCAPES_IDS, cityscapes_images
 
 CLASSES = tuple(CITYSCAPES_IDS)
 
@@ -294,7 +293,7 @@ def test_unknown_entries_of_a_list_can_be_dropped(tmp_path: Path) -> None:
     expected = score_list(tmp_path)
     more = [{**results[0], 'image_id': 99}, {**results[0], 'category_id': 99}]
     (tmp_path / 'results.json').write_text(json.dumps([*more, *results]))
-    with pytest.raises(ValueError, match=r'results\[0\] has the image_id 99, .*--unknown drop'):
+    with pytest.raises(ValueError, match=r'results\[0\] .*unknown image_id 99, .*--unknown drop'):
         score_list(tmp_path)
     assert score_list(tmp_path, unknown='drop') == expected
 

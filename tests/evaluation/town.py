@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from evaluation.scenes import blob, shaken, text_rle
 
-from mmrefine.submission.formats import CITYSCAPES_IDS
+from mmrefine.results.cityscapes import CITYSCAPES_IDS
 
 H, W = 160, 240
 

@@ -13,8 +13,9 @@ from mmengine.structures import InstanceData
 
 from mmrefine.evaluation import GroundTruth, evaluate, load_results, make_rules
 from mmrefine.evaluation.protocols import Rules
-from mmrefine.results.dumps import read_dump, sample_entries
-from mmrefine.results.json_stream import iterate_json_list
+from mmrefine.results.dumps import read_dump
+from mmrefine.results.json_files import iterate_json_list
+from mmrefine.results.predictions import sample_entries
 
 BOX = {'image_id': 5, 'category_id': 3, 'score': 0.5, 'bbox': [1, 2, 3, 4]}
 
@@ -31,7 +32,7 @@ def truth() -> dict:
         ({'score': 'high'}, "score 'high'"),
         ({'bbox': [5, 5, -1, 3]}, 'negative width or height'),
         ({'bbox': [5, 5, float('inf'), 3]}, 'finite'),
-        ({'bbox': [5, 5, 3]}, 'four numbers'),
+        ({'bbox': [5, 5, 3]}, 'four finite numbers'),
         ({'image_id': 6}, r'image_id 6, which .* does not list \(it has 12: 5, 12, 19'),
         ({'image_id': [5]}, r'image_id \[5\]'),
         ({'category_id': 4}, r'category_id 4, which .* does not list \(it has 3: 3, 5, 7\)'),

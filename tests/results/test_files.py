@@ -1,10 +1,15 @@
-"""A tool never writes over what it reads."""
+"""Outputs appear completely or not at all, and never replace inputs; runs go on after a stop."""
 
 import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from mmrefine.results.files import refuse_overwriting
+from mmrefine.results.files import atomic_file, refuse_overwriting
+from mmrefine.results.resume_log import ResumeLog
 
 
 def test_other_files_and_absent_ones_pass(tmp_path):
@@ -33,3 +38,60 @@ def test_other_spellings_of_a_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match='--results'):
         refuse_overwriting('sub/../a.json', results=tmp_path / 'a.json')
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / 'file.txt'
+    path.write_text('old')
+    with pytest.raises(KeyboardInterrupt), atomic_file(path) as file:
+        file.write('new')
+        raise KeyboardInterrupt
+    assert path.read_text() == 'old'
+    assert list(tmp_path.iterdir()) == [path]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from mmrefine.results.resume_log import ResumeLog
+log = ResumeLog(Path(sys.argv[1]), {'config': 'a'})
+log.add(4, [(None, {'image_id': 'x'})])
+log.add(5, [])
+def results():
+    yield None, {'image_id': 'y'}
+    os.kill(os.getpid(), signal.SIGKILL)
+log.add(6, results())
+"""
+
+
+def test_a_killed_run_keeps_finished_images_only(tmp_path: Path) -> None:
+    path = tmp_path / 'log'
+    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', KILLED, str(path)])
+    assert done.returncode == -signal.SIGKILL
+    with pytest.raises(ValueError, match=r'begun by another run \(.*"a"'):
+        ResumeLog(path, {'config': 'b'})
+    log = ResumeLog(path, {'config': 'a'})
+    assert log.done() == {4, 5} and list(log.results()) == [{'image_id': 'x'}]
+    log.add(6, [(None, {'image_id': 'y'})])
+    assert list(log.results()) == [{'image_id': 'x'}, {'image_id': 'y'}]
+    log.close(remove=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tasks_are_stored_completely_or_not_at_all(tmp_path: Path) -> None:
+    def cut_off():
+        yield 7, 'first'
+        raise KeyError
+
+    log = ResumeLog(tmp_path / 'log', {})
+    with pytest.raises(KeyError):
+        log.fill(cut_off(), list)
+    assert not log.filled and log.done() == set() and list(log.results()) == []
+    log.fill([(7, 'first'), (3, 'second'), (7, 'third')], lambda: ['note'])
+    log.add(7, [(2, 'C'), (0, 'A')])
+    log.close()
+    log = ResumeLog(tmp_path / 'log', {})
+    assert log.filled and log.notes() == ['note'] and log.images() == [7, 3]
+    assert log.tasks(7) == [(0, 'first'), (2, 'third')] and log.done() == {7}
+    log.add(3, [(1, 'B')])
+    assert list(log.results()) == ['A', 'B', 'C']

@@ -18,10 +18,8 @@ from evaluation.town import make_city
 from mmengine.config import Config
 from mmengine.runner import save_checkpoint
 
-from mmrefine.apis.predict_images import ResultLog
 from mmrefine.evaluation import GroundTruth, evaluate, load_results
 from mmrefine.results.dumps import read_dump
-from mmrefine.results.files import atomic_file
 from mmrefine.submission.make import MakeOptions, make_submission
 
 
@@ -252,31 +250,6 @@ def test_what_is_no_dump_is_refused(tmp_path: Path, content: bytes) -> None:
         read_dump(file)
 
 
-def test_a_log_forgets_the_line_that_was_not_finished(tmp_path: Path) -> None:
-    path = tmp_path / 'log.jsonl'
-    log = ResultLog(path, {'config': 'a'})
-    log.add(1, [{'image_id': 1}])
-    log.add(2, [])
-    with open(path, 'a') as file:
-        file.write('{"image_id": 3, "entr')
-    log = ResultLog(path, {'config': 'a'})
-    assert log.done == {1, 2}
-    log.add(3, [{'image_id': 3}])
-    assert list(ResultLog(path, {'config': 'a'}).entries()) == [{'image_id': 1}, {'image_id': 3}]
-    with pytest.raises(ValueError, match='begun by another run'):
-        ResultLog(path, {'config': 'b'})
-
-
-def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / 'file.txt'
-    path.write_text('old')
-    with pytest.raises(KeyboardInterrupt), atomic_file(path) as file:
-        file.write('new')
-        raise KeyboardInterrupt
-    assert path.read_text() == 'old'
-    assert list(tmp_path.iterdir()) == [path]
-
-
 @pytest.mark.slow
 def test_a_model_run_goes_on_where_it_stopped(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -329,4 +302,4 @@ def test_a_model_run_goes_on_where_it_stopped(
     calls += ['', '', '']
     make_submission(options)
     assert [Path(c).name for c in calls[3:]] == ['0.png'] * 4
-    assert not (tmp_path / 'out.progress.jsonl').exists()
+    assert not (tmp_path / 'out.progress').exists()

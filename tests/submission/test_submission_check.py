@@ -12,10 +12,10 @@ from evaluation.scenes import make_scene
 from evaluation.town import make_city
 
 from mmrefine.evaluation import GroundTruth
+from mmrefine.results.cityscapes import check_cityscapes, cityscapes_images
 from mmrefine.results.tracks import VideoTruth
-from mmrefine.submission.check import check_list, check_tracks
-from mmrefine.submission.cityscapes import check_cityscapes, cityscapes_images
-from mmrefine.submission.make import MakeOptions, check_submission, make_submission
+from mmrefine.submission.check import check_list, check_submission, check_tracks
+from mmrefine.submission.make import MakeOptions, make_submission
 
 
 def problems_of(tmp_path: Path, results: object, format: str = 'coco', **options: int) -> list[str]:

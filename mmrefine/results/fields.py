@@ -1,0 +1,100 @@
+"""Read the box and the mask of an annotation or a result."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from mmrefine.masks.run_lengths import misfits, to_counts
+
+CHUNK = 4096  # masks decoded at once
+FARTHEST = 1e30  # pixels; models compute in float32, where more may be infinite
+
+Report = Callable[[str], None]
+
+
+def refuse(sentence: str) -> None:
+    """Raise ValueError: what readers do with the first fault."""
+    raise ValueError(sentence)
+
+
+class BoxError(ValueError):
+    """No box; ``kind`` is ``'type'``, ``'infinite'`` or ``'inverted'``."""
+
+    def __init__(self, kind: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.kind = kind
+
+
+def read_box(box: Any) -> tuple[float, float, float, float]:
+    """Take a box x, y, w, h in pixels.
+
+    Raises:
+        BoxError: Not four finite numbers, or a negative width or height. The message goes on after
+            the name of the entry.
+    """
+    try:
+        numbers = [float(value) for value in box if not isinstance(value, str)]
+    except OverflowError:  # an integer of more than 308 digits
+        numbers = [math.inf] * 4
+    except (TypeError, ValueError):
+        numbers = []
+    kind, wanted = 'infinite', 'expected four finite numbers x, y, w, h'
+    if len(numbers) != 4:
+        kind = 'type'
+    elif all(abs(value) <= FARTHEST for value in numbers):  # not so of NaN
+        x, y, w, h = numbers
+        if w >= 0 and h >= 0:
+            return x, y, w, h
+        kind = 'inverted'
+        wanted = (
+            'a negative width or height (x2 < x1 or y2 < y1); expected x, y, w, h with w >= 0 and '
+            'h >= 0'
+        )
+    raise BoxError(kind, f'has the bbox {box!r}: {wanted}')
+
+
+class MaskReader:
+    """Reads ``segmentation`` fields as compressed counts; strings are decoded to check them.
+
+    Args:
+        report: Gets one sentence a fault; by default the first one is raised as ValueError.
+        rle_only: Whether polygons are a fault.
+    """
+
+    def __init__(self, report: Report = refuse, rle_only: bool = False) -> None:
+        self.report = report
+        self.rle_only = rle_only
+        self._unchecked: list[tuple[str, bytes, tuple[int, int]]] = []
+
+    def read(self, label: str, segmentation: Any, size: tuple[int, int]) -> bytes | None:
+        """Take a mask; None if there is none or if it is faulty.
+
+        Args:
+            label: Names the entry in messages.
+            segmentation: RLE, polygons or None.
+            size: ``(h, w)`` of the image.
+        """
+        if segmentation is None:
+            return None
+        if self.rle_only and not isinstance(segmentation, Mapping):
+            self.report(f'{label}: the segmentation must be an RLE object')
+            return None
+        try:
+            counts = to_counts(segmentation, size)
+        except ValueError as error:
+            self.report(f'{label}: {error}')
+            return None
+        self._unchecked.append((label, counts, size))
+        if len(self._unchecked) >= CHUNK:
+            self.check()
+        return counts
+
+    def check(self) -> None:
+        """Report the masks read since the last check whose runs do not make up their image."""
+        areas = np.array([h * w for _, _, (h, w) in self._unchecked], np.int64)
+        waiting, self._unchecked = self._unchecked, []
+        for i in misfits([counts for _, counts, _ in waiting], areas).tolist():
+            label, _, (h, w) = waiting[i]
+            self.report(f'{label}: the RLE cannot be decoded to {h} x {w} pixels')
