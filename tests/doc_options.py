@@ -17,7 +17,7 @@ NESTED = {
     'EmbeddedHead.proposal': 'embedmask.box_head:ProposalLayers.build_proposal_layers',
     'EmbedMaskHead.loss': 'embedmask.losses:EmbedMaskLoss',
     'EmbedMaskHead.output': 'embedmask.postprocess:MaskOutput',
-    'SipMaskHead.sampling': 'sipmask.samples:select_samples',
+    'SipMaskHead.sampling': 'sipmask.losses:select_samples',
 }
 SETTINGS = ('test_cfg', 'train_cfg')
 
@@ -90,6 +90,8 @@ def lookup(option: str) -> list[Any]:
             for base in target.__mro__
             if 'mmrefine' in base.__module__
         }
+        # Detectors on points hand their settings to the selection that they share.
+        folders |= {'fcos'} if folders & {'sipmask', 'embedmask'} else set()
         keys = [settings(folder.removesuffix('.py')) for folder in folders]
         found = [known[inner.split('.')[-1]] for known in keys if inner.split('.')[-1] in known]
         if not found:

@@ -222,6 +222,7 @@ class SipMaskBBoxHead(FCOSHeadBase):
             ``scores`` Tensor[N], ``labels`` LongTensor[N], ``coeffs`` and the other extras.
         """
         cfg = self.test_cfg if cfg is None else cfg
+        defaults = dict(candidates='points', sqrt_score=cfg.get('score_sqrt', False))
         grid = self.grid(outputs.classes)
         points = self.flatten_outputs(outputs.classes, outputs.ltrb, outputs.centers)
         extras = {name: flatten_levels(maps) for name, maps in outputs.extras.items()}
@@ -240,7 +241,7 @@ class SipMaskBBoxHead(FCOSHeadBase):
                 points.class_logits[image].float().sigmoid(),
                 points.center_logits[image].float().sigmoid(),
                 grid.counts,
-                {'candidates': 'points', 'sqrt_score': cfg.get('score_sqrt', False), **cfg},
+                {**defaults, **cfg},
             )
             result = InstanceData(bboxes=boxes[at], scores=scores, labels=labels)
             result.update(InstanceData(**self._gather(extras, image, at)))
