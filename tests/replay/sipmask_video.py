@@ -248,16 +248,20 @@ def check_association(golden: Golden, report: Report, device: torch.device) -> N
         embeds = golden.tensor(f'in/{name}/det_embed', device)
         found = FrameObjects(boxes[:, :4], boxes[:, 4], labels, embeds)
         ids = check_step(golden, report, tracker, (video, number), found, size, f'out/{name}')
+        # The original writes the tracks of a video in the order in which they first appear, which is
+        # not that of their ids where a memory goes on from the video before.
+        for track in ids[ids >= 0].tolist():
+            tracks.setdefault((video, track), [])
         for at in last_of_each(ids).tolist():
             entry = (number, int(labels[at]), float(boxes[at, 4]))
-            tracks.setdefault((video, int(ids[at])), []).append(entry)
+            tracks[video, int(ids[at])].append(entry)
         number += 1
     check_tracks(golden, report, tracks)
 
 
 def check_tracks(golden: Golden, report: Report, tracks: dict) -> None:
     """Compare the result file: videos, categories, scores, and in which frames each was seen."""
-    keys = sorted(tracks)
+    keys = list(tracks)
     categories = [np.bincount([part[1] for part in tracks[key]]).argmax() + 1 for key in keys]
     present = [sum(1 << part[0] for part in tracks[key]) for key in keys]
     scores = np.array([np.mean([part[2] for part in tracks[key]]) for key in keys], np.float32)
