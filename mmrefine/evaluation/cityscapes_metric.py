@@ -14,7 +14,7 @@ from mmrefine.results.cityscapes import CITYSCAPES_IDS, write_cityscapes_image, 
 from mmrefine.results.predictions import read_instances
 
 from .cityscapes import import_engine, score_cityscapes
-from .scoring_metric import log_written, require_outfile
+from .scoring_metric import log_written, require_outfile, require_same
 
 
 @METRICS.register_module()
@@ -111,6 +111,9 @@ class CityscapesMaskAPMetric(BaseMetric):
             log_written([self.root, archive])
             return {}
         pairs = [(Path(text), self._truth(path)) for text, path in dict(results).items()]
+        if self.seg_prefix is not None:
+            scored = {path.name for path in Path(self.seg_prefix).rglob('*_gtFine_instanceIds.png')}
+            require_same({truth.name for _, truth in pairs}, scored, self.seg_prefix)
         numbers = score_cityscapes(
             pairs, self.iou_types, self.dilation_ratio, self.show_progress and is_main_process()
         )

@@ -1,6 +1,7 @@
 """Box, mask and boundary AP as one evaluator for configs."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from logging import WARNING
 from typing import Any
 
@@ -16,7 +17,7 @@ from mmrefine.results.plain_dataset import image_truth, truth_of_images
 from mmrefine.results.predictions import read_instances
 
 from .protocols import IOU_TYPES, make_rules, read_truth
-from .scoring_metric import ScoringMetric, log_written
+from .scoring_metric import ScoringMetric, log_written, require_same
 
 
 @METRICS.register_module()
@@ -56,8 +57,9 @@ class MaskAPMetric(ScoringMetric):
     stands for no ground truth.
 
     Raises:
-        ValueError: An unknown value, a damaged annotation file, or predictions that cannot be
-            scored.
+        ValueError: An unknown value, a damaged annotation file, predictions that cannot be scored,
+            or images predicted that are not those of ``ann_file`` (AP* takes the images of both and
+            logs how many are left out).
     """
 
     def __init__(
@@ -131,15 +133,12 @@ class MaskAPMetric(ScoringMetric):
         if gt is None:
             truths = {image: truth for image, (_, truth) in first.items()}
             gt = truth_of_images(truths, self.dataset_meta['classes'])
-        dt = self._detections({image: result for image, (result, _) in first.items()}, gt)
-        unseen = len(gt.sizes.keys() - first.keys())
-        if unseen:
-            print_log(
-                f'{unseen} of {len(gt.sizes)} images of {gt.name} were not predicted; their '
-                'objects count as missed',
-                logger='current',
-                level=WARNING,
-            )
+        predicted = {image: result for image, (result, _) in first.items()}
+        if self.protocol == 'coco-on-lvis':
+            gt, predicted = _common(gt, predicted)
+        dt = self._detections(predicted, gt)
+        if not self.format_only:
+            require_same(predicted, gt.sizes, gt.name)
         if self.outfile_prefix is not None:
             log_written(write_coco_results(dt, gt, self.outfile_prefix))
         if self.format_only:
@@ -187,6 +186,21 @@ class MaskAPMetric(ScoringMetric):
         return gt.categories_of(
             () if everything else (self.dataset_meta or {}).get('classes') or ()
         )
+
+
+def _common(gt: GroundTruth, predicted: Mapping[Id, dict]) -> tuple[GroundTruth, dict[Id, dict]]:
+    """The images of both: LVIS annotates other images than COCO's validation set, and not all."""
+    both = [image for image in gt.sizes if image in predicted]
+    print_log(
+        f'AP* on the {len(both)} images that were predicted and that {gt.name} annotates; left '
+        f'out: {len(predicted) - len(both)} predicted and {len(gt.sizes) - len(both)} annotated',
+        logger='current',
+        level=WARNING,
+    )
+    chosen = set(both)
+    kept = [annotation for annotation in gt.annotations if annotation['image_id'] in chosen]
+    sizes = {image: gt.sizes[image] for image in both}
+    return replace(gt, sizes=sizes, annotations=kept), {image: predicted[image] for image in both}
 
 
 def _mask_scores(part: dict) -> np.ndarray:

@@ -27,6 +27,7 @@ from mmrefine.results.predictions import mask_counts, to_numpy
 
 from .greedy import match_greedily, pairwise_ious
 from .protocols import COCO_AREAS
+from .scoring_metric import require_same
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 IOU_TYPES = ('segm', 'bbox')
@@ -131,12 +132,14 @@ class ProposalARMetric(BaseMetric):
         auc: Whether to report the area under the curve (it always uses 1, 10, 100 and 1000
             proposals).
         boxes_from_masks: Score the tight box of each mask instead of the predicted box.
-        max_images: Evaluate the first images by id only (5000 of val2014 in the papers).
+        max_images: Score the images with the lowest ids only (5000 of val2014 in the papers); the
+            test data set must list the same ones, see ``CocoFirstImagesDataset``.
         collect_device: As in mmengine.
         prefix: As in mmengine.
 
     Raises:
-        ValueError: Bad option, a damaged annotation file, or samples without annotations.
+        ValueError: Bad option, a damaged annotation file, samples without annotations, or other
+            images predicted than ``ann_file`` and ``max_images`` say.
         KeyError: Predictions without masks.
     """
 
@@ -167,6 +170,7 @@ class ProposalARMetric(BaseMetric):
         self.auc, self.boxes_from_masks = auc, boxes_from_masks
         if max_images is not None and ann_file is None:
             raise ValueError('max_images needs ann_file, which lists all image ids')
+        self.ann_file = ann_file
         self.truth: dict[Id, list[dict]] | None = None  # of the images that count
         if ann_file is not None:
             with get_local_path(ann_file, backend_args=backend_args) as path:
@@ -190,14 +194,14 @@ class ProposalARMetric(BaseMetric):
         for sample in data_samples:
             image, size = sample['img_id'], tuple(sample['ori_shape'][:2])
             if self.truth is not None and image not in self.truth:
+                self.results.append((image, {}))  # an error once all images are known
                 continue
             annotations = (
                 self._sample_truth(sample, size) if self.truth is None else self.truth[image]
             )
             proposals = self._proposals(sample, size)
-            self.results.append(
-                {kind: image_ranks(annotations, proposals, kind) for kind in self.iou_types}
-            )
+            ranks = {kind: image_ranks(annotations, proposals, kind) for kind in self.iou_types}
+            self.results.append((image, ranks))
 
     def _sample_truth(self, sample: Mapping[str, Any], size: tuple[int, int]) -> list[dict]:
         found = image_truth(sample, size)
@@ -230,16 +234,21 @@ class ProposalARMetric(BaseMetric):
                 proposal['bbox'] = [x1, y1, x2 - x1, y2 - y1]
         return proposals
 
-    def compute_metrics(self, results: list[dict[str, ImageRanks]]) -> dict[str, float]:
+    def compute_metrics(self, results: list[tuple[Id, dict[str, ImageRanks]]]) -> dict[str, float]:
         """Recall over all images.
 
         Args:
             results: What ``process`` stored, of all ranks.
         """
+        images = dict(results)  # samplers repeat images to make the ranks' shares equal
+        if self.truth is not None:
+            require_same(images, self.truth, str(self.ann_file))
         metrics: dict[str, float] = {}
         for kind in self.iou_types:
             numbers = (*self.proposal_nums, self.size_num)
-            recall = average_recall([ranks[kind] for ranks in results], numbers)
+            # mmengine collects named tuples as plain ones
+            ranks = [ImageRanks(*image[kind]) for image in images.values()]
+            recall = average_recall(ranks, numbers)
             metrics.update({f'{kind}_AR@{n}': recall['all'][n] for n in self.proposal_nums})
             metrics.update(
                 {f'{kind}_AR_{a}@{self.size_num}': recall[a][self.size_num] for a in 'sml'}

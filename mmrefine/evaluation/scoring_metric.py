@@ -1,13 +1,13 @@
 """What the AP metrics share: the engine, the result files, the log."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Hashable, Sequence
 
 from mmengine.dist import is_main_process
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 
 from mmrefine.results.detections import Detections
-from mmrefine.results.ground_truth import GroundTruth
+from mmrefine.results.ground_truth import SHOWN, GroundTruth
 
 from .evaluate import BACKENDS, evaluate
 from .protocols import Rules, require_choice
@@ -65,6 +65,34 @@ def require_outfile(format_only: bool, outfile_prefix: str | None) -> None:
     """Raise ValueError if only files are to be written and there is no path for them."""
     if format_only and outfile_prefix is None:
         raise ValueError('format_only=True needs outfile_prefix, the path the results go to')
+
+
+def require_same(
+    predicted: Collection[Hashable], scored: Collection[Hashable], name: str, what: str = 'images'
+) -> None:
+    """Compare what was predicted with what is scored; a part of either gives wrong numbers.
+
+    Args:
+        predicted: Ids that the model saw.
+        scored: Ids that count.
+        name: Where the scored ones come from.
+        what: What the ids are of.
+
+    Raises:
+        ValueError: They differ; the message says in how many.
+    """
+    missing = set(scored) - set(predicted)
+    foreign = set(predicted) - set(scored)
+    parts = [
+        f'{len(ids)} {what} {how}, such as {", ".join(map(str, sorted(ids, key=str)[:SHOWN]))}'
+        for how, ids in (('were not predicted', missing), ('predicted do not count', foreign))
+        if ids
+    ]
+    if parts:
+        raise ValueError(
+            f'{"; ".join(parts)}; {len(scored)} {what} of {name} count: the test data set and the '
+            'evaluator must list the same'
+        )
 
 
 def log_written(files: Sequence[object]) -> None:

@@ -14,7 +14,7 @@ from mmrefine.results.predictions import read_instances, to_numpy
 from mmrefine.results.tracks import VideoTruth, load_tracks, write_tracks
 
 from .protocols import video_rules
-from .scoring_metric import ScoringMetric, log_written
+from .scoring_metric import ScoringMetric, log_written, require_same
 
 
 def iterate_frames(data_samples: Sequence[dict]) -> Iterator[dict]:
@@ -136,6 +136,11 @@ class VideoMaskAPMetric(ScoringMetric, BaseVideoMetric):
             log_written(write_tracks(tracks, self.outfile_prefix))
         if self.format_only:
             return {}
+        frames = {(video, number) for video in videos for number in videos[video]}
+        counted = {
+            (video, i) for video, (_, _, length) in truth.videos.items() for i in range(length)
+        }
+        require_same(frames, counted, truth.strips.name, 'frames (video, number)')
         return self.score(truth.strips, load_tracks(tracks, truth), ['segm'])
 
     def _tracks(self, videos: dict, categories: list[Id]) -> Iterator[dict]:

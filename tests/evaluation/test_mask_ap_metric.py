@@ -177,6 +177,13 @@ def test_it_takes_the_place_of_the_metric_in_stock_configs(scene: SimpleNamespac
         assert found['coco/boundary_AP'] == pytest.approx(scene.expected['coco/boundary_AP'])
 
 
+def test_images_that_were_not_predicted_are_an_error(scene: SimpleNamespace) -> None:
+    metric = build(NAMES, ann_file=scene.file)
+    metric.process({}, scene.samples[False][:-2])
+    with pytest.raises(ValueError, match=r'2 images were not predicted, such as .* images of'):
+        metric.evaluate(len(scene.samples[False]) - 2)
+
+
 def test_ap_star_scores_coco_labels_on_lvis_annotations(tmp_path: Path) -> None:
     truth, results = make_scene(2, lvis=True)
     synsets = ('person.n.01', 'beef.n.01', 'acorn.n.01')
@@ -188,18 +195,26 @@ def test_ap_star_scores_coco_labels_on_lvis_annotations(tmp_path: Path) -> None:
     metric = build(classes, ann_file=str(file), protocol='coco-on-lvis', metric='segm')
     gt = GroundTruth.from_dict(truth)
     labels = {3: classes.index('person'), 5: classes.index('cow'), 7: classes.index('dog')}
-    for image in truth['images']:
+    # One annotated image is not predicted, and one predicted image not annotated.
+    left_out = truth['images'][-1]['id']
+    for image in truth['images'][:-1]:
         entry = sample(image, results, True, gt)
         found = entry['pred_instances']['labels']
         entry['pred_instances']['labels'] = torch.tensor([labels[IDS[i]] for i in found.tolist()])
         metric.process({}, [entry])
+    metric.process({}, [{**entry, 'img_id': 999}])
     numbers = metric.evaluate(len(truth['images']))
     kept = [
         {**r, 'category_id': {3: 1, 5: 21}[r['category_id']]}
         for r in results
-        if r['category_id'] < 7
+        if r['category_id'] < 7 and r['image_id'] != left_out
     ]
-    star = GroundTruth.from_dict(cocofy(truth), federated=True)
+    common = {
+        **truth,
+        'images': truth['images'][:-1],
+        'annotations': [a for a in truth['annotations'] if a['image_id'] != left_out],
+    }
+    star = GroundTruth.from_dict(cocofy(common), federated=True)
     from mmrefine.evaluation import make_rules
 
     expected = evaluate(

@@ -156,14 +156,36 @@ def test_the_metric_reads_dense_masks_and_rles_from_any_model(tmp_path, form, fr
         options = dict(ann_file=str(path), max_images=1)
     metric = ProposalARMetric(proposal_nums=(1, 10), boxes_from_masks=form == 'rle', **options)
     data = sample(truth, proposals, form, with_instances=not from_file)
-    # Image 2 is not among the first by id.
-    metric.process({}, [data] + [dict(data, img_id=2)] * from_file)
+    # Samplers repeat images: one counts once.
+    metric.process({}, [data, data] if from_file else [data])
     values = metric.compute_metrics(metric.results)
     for kind in ('segm', 'bbox'):
         expected = reference(truth, proposals, kind, (1, 10, 100), images=1)
         assert values[f'{kind}_AR@1'] == pytest.approx(expected['all'][1])
         assert values[f'{kind}_AR@10'] == pytest.approx(expected['all'][10])
         assert values[f'{kind}_AR_m@100'] == pytest.approx(expected['m'][100])
+
+
+def test_predicted_images_must_be_those_that_count(tmp_path):
+    """The file is not in the order of the ids; the first two by id are 1 and 2."""
+    truth, proposals = scene(0, images=1)
+    path = tmp_path / 'truth.json'
+    images = [dict(id=i, height=SIZE[0], width=SIZE[1]) for i in (30, 2, 1)]
+    content = dict(images=images, categories=[dict(id=1), dict(id=2)], annotations=[])
+    path.write_text(json.dumps(content))
+    data = sample(truth, proposals, 'rle', with_instances=False)
+    for ids, reason in (
+        ((1,), r'1 images were not predicted, such as 2; 2 images of .*truth.json count'),
+        ((1, 2, 30), r'1 images predicted do not count, such as 30; 2 images'),
+        ((1, 30), r'such as 2; 1 images predicted do not count, such as 30'),
+    ):
+        metric = ProposalARMetric(ann_file=str(path), max_images=2)
+        metric.process({}, [dict(data, img_id=i) for i in ids])
+        with pytest.raises(ValueError, match=reason):
+            metric.evaluate(len(ids))
+    metric = ProposalARMetric(ann_file=str(path), max_images=2)
+    metric.process({}, [dict(data, img_id=i) for i in (2, 1)])
+    assert metric.evaluate(2)['proposals/segm_AR@10'] == -1
 
 
 def test_box_proposals_need_no_masks():

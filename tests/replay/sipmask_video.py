@@ -248,7 +248,7 @@ def check_association(golden: Golden, report: Report, device: torch.device) -> N
         embeds = golden.tensor(f'in/{name}/det_embed', device)
         found = FrameObjects(boxes[:, :4], boxes[:, 4], labels, embeds)
         ids = check_step(golden, report, tracker, (video, number), found, size, f'out/{name}')
-        # The original writes the tracks of a video in the order in which they first appear, which is
+        # The original writes the tracks of a video in the order of their first appearance, which is
         # not that of their ids where a memory goes on from the video before.
         for track in ids[ids >= 0].tolist():
             tracks.setdefault((video, track), [])
