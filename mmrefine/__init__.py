@@ -13,10 +13,13 @@ __version__ = '0.2.0'
 
 require_dependencies()
 
-from mmrefine import compat, registration  # noqa: E402  (both need the dependencies)
+from . import compat, registration  # noqa: E402  (both need the dependencies)
 
 # Module -> the public classes it defines. A new component needs its name here and nothing else.
 COMPONENTS: dict[str, tuple[str, ...]] = {
+    # These two define nothing: they mend what the others meet at run time.
+    'mmrefine.evaluation.numpy_names': (),
+    'mmrefine.loading_errors': (),
     'mmrefine.datasets.checked_coco': ('CheckedCocoDataset',),
     'mmrefine.datasets.coco_by_id': ('CocoFirstImagesDataset',),
     'mmrefine.embedmask.box_head': ('EmbedMaskBBoxHead',),
@@ -78,7 +81,7 @@ FUNCTIONS: dict[str, tuple[str, ...]] = {
 
 __all__ = [name for names in (COMPONENTS | FUNCTIONS).values() for name in names]
 
-compat.install()
+compat.allow_checkpoint_types()
 registration.announce(__name__, COMPONENTS)
 
 

@@ -1,11 +1,11 @@
-"""Recognise and convert checkpoints of the original implementations.
+"""Read checkpoints, ours and the authors', and convert those of the original implementations.
 
-Each paper's folder owns a table of ``Converter``s; this module finds the one that fits a file, and
-checks the result against a model, naming every key that does not fit.
+Each paper's ``checkpoint.py`` describes its authors' files by a table of ``Converter``s. This
+module finds the one that fits a file, when a detector loads it (``rename_authors_weights``) or when
+``tools/convert_checkpoint.py`` writes it anew, and checks the result against a model.
 """
 
 import importlib
-import importlib.util
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from mmrefine.results.files import atomic_file
+
+from . import loading_errors  # noqa: F401  (what mmengine's loader raises names the fix)
 
 StateDict = dict[str, Tensor]
 
@@ -54,45 +57,43 @@ class Converter:
 
 def converters() -> list[Converter]:
     """All converters of the package, in the order of the papers."""
-    found: list[Converter] = []
-    for paper in PAPERS:
-        name = f'{__package__}.{paper}.checkpoint'
-        if importlib.util.find_spec(name) is not None:
-            found += importlib.import_module(name).CONVERTERS
-    return found
+    modules = (importlib.import_module(f'{__package__}.{paper}.checkpoint') for paper in PAPERS)
+    return [converter for module in modules for converter in module.CONVERTERS]
 
 
 def read_checkpoint(path: str | Path) -> StateDict:
-    """Read the weights of a checkpoint file without executing anything it contains.
+    """Read the weights of a checkpoint without executing anything it contains.
 
     Accepts mmcv/mmengine files (``state_dict``), maskrcnn-benchmark and AdelaiDet files
     (``model``), plain state dicts, and the file types that a converter reads itself. A leading
     ``module.`` is removed.
 
+    Args:
+        path: A file, or an address that mmengine's ``CheckpointLoader`` knows (``https://...``).
+
     Raises:
         CheckpointError: The file is truncated, no checkpoint, or needs code to be executed.
-        FileNotFoundError: There is no such file.
+        OSError: There is no such file, or it cannot be fetched.
     """
-    path = Path(path)
-    if not path.is_file():
+    if '://' not in str(path) and not Path(path).is_file():
         raise FileNotFoundError(f'no checkpoint at {path}')
     for converter in converters():
-        if path.suffix in converter.suffixes and converter.read is not None:
-            return converter.read(path)
+        if converter.read is not None and Path(path).suffix in converter.suffixes:
+            return converter.read(Path(path))
     try:
-        content = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:  # torch reports damage and refused globals by many types
+        content = CheckpointLoader.load_checkpoint(str(path), 'cpu', logger='silent')
+    except OSError:
+        raise
+    except Exception as error:  # damage and refused globals come as many types
         raise CheckpointError(
-            f'cannot read {path}: {type(error).__name__}: {error}. The file is damaged, or holds '
-            'objects that only executing it would restore; save its state_dict alone with the '
-            'program that wrote it.'
+            f'cannot read the weights, {path} is no checkpoint of plain tensors: {error}'
         ) from error
-    state_dict = _weights(content)
-    if not state_dict:
+    weights = _weights(content)
+    if not weights:
         raise CheckpointError(
             f'{path} holds no weights: expected state_dict, model, or tensors by name'
         )
-    return {key.removeprefix('module.'): value for key, value in state_dict.items()}
+    return weights
 
 
 def _weights(content: Any) -> StateDict:
@@ -101,7 +102,30 @@ def _weights(content: Any) -> StateDict:
             content = content[entry]
     if not isinstance(content, Mapping):
         return {}
-    return {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    return {
+        key.removeprefix('module.'): value
+        for key, value in content.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def rename_authors_weights(module: nn.Module, state_dict: dict, prefix: str, *_: Any) -> None:
+    """Rename the entries of an author's state dict in place; leave any other one alone.
+
+    Detectors register this with ``register_load_state_dict_pre_hook``, so that ``load_from`` takes
+    the authors' files as they are.
+
+    Args:
+        module: The detector.
+        state_dict: What it is about to load; benchmark files wrap their weights in ``model``.
+        prefix: Name of the detector inside a larger module; only an outermost one renames.
+    """
+    weights = {} if prefix else _weights(state_dict)
+    fitting = [c for c in converters() if c.recognise(weights)]
+    if len(fitting) == 1:
+        converted = fitting[0].convert(weights)
+        state_dict.clear()
+        state_dict.update(converted)
 
 
 def recognise(state_dict: Mapping[str, Tensor]) -> Converter:

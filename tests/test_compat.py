@@ -19,7 +19,8 @@ from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.runner.checkpoint import CheckpointLoader
 from tiny_training import run
 
-from mmrefine import compat, dependencies
+from mmrefine import dependencies, loading_errors
+from mmrefine.evaluation import numpy_names
 
 
 class Foreign:
@@ -132,7 +133,7 @@ def test_other_loading_errors_stay_as_they_are(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match='can not be found'):
         load(tmp_path / 'missing.pth')
     with pytest.raises(RuntimeError, match='^of the device$'):
-        compat.explained(raising(RuntimeError('of the device')))('x.pth')
+        loading_errors.explained(raising(RuntimeError('of the device')))('x.pth')
 
 
 def raising(error: Exception) -> object:
@@ -147,7 +148,7 @@ def test_torchvision_weights_without_torchvision_come_from_their_address(
 ) -> None:
     without = ModuleNotFoundError("No module named 'torchvision'")
     asked = []
-    loader = compat._without_torchvision(
+    loader = loading_errors._without_torchvision(
         raising(without), lambda url, map_location: asked.append(url) or {'conv1.weight': 1}
     )
     assert loader('torchvision://resnet50') == {'conv1.weight': 1}
@@ -160,7 +161,7 @@ def test_torchvision_weights_without_torchvision_come_from_their_address(
 def test_torchvision_weights_out_of_reach_say_what_to_do(weights: str, error: type) -> None:
     without = ModuleNotFoundError("No module named 'torchvision'")
     offline = raising(urllib.error.URLError('name not known'))
-    loader = compat._without_torchvision(raising(without), offline)
+    loader = loading_errors._without_torchvision(raising(without), offline)
     with pytest.raises(error, match='pip install --no-deps torchvision') as caught:
         loader(f'torchvision://{weights}')
     assert 'model.backbone.init_cfg=None' in str(caught.value)
@@ -180,32 +181,14 @@ def test_numpy_names_exist_in_the_metrics_and_nowhere_else(first: bool) -> None:
         'mmdet.evaluation.functional.ytviseval': 'float',
         'cityscapesscripts.evaluation.evalInstanceLevelSemanticLabeling': 'in1d',
     }
+    assert set(used) == set(numpy_names.USERS)
     lines = [f'import {module}' for module in used]
     lines.insert(0 if first else len(lines), 'import mmrefine')
+    lines += ['from mmdet.registry import METRICS', 'METRICS.get("LVISMetric")']
     for module, name in used.items():
         lines += [f'{module}.np.{name}; assert {module}.np.array([1]).sum() == 1']
     lines += ['import numpy', 'assert "float" not in vars(numpy) and "in1d" not in vars(numpy)']
     run(sys.executable, '-W', 'ignore', '-c', '\n'.join(lines))
-
-
-def test_looking_for_a_module_does_not_use_up_its_adaptation(tmp_path: Path) -> None:
-    (tmp_path / 'adapted_later.py').write_text('value = 1')
-    sys.path.insert(0, str(tmp_path))
-    try:
-        compat.adapt('adapted_later', lambda module: setattr(module, 'value', 2))
-        assert importlib_find('adapted_later')
-        import adapted_later
-
-        assert adapted_later.value == 2
-    finally:
-        sys.path.remove(str(tmp_path))
-        compat._ADAPTER.actions.pop('adapted_later')
-
-
-def importlib_find(name: str) -> bool:
-    import importlib.util
-
-    return importlib.util.find_spec(name) is not None
 
 
 # ------------------------------------------------------------------------------------ dependencies
@@ -276,7 +259,7 @@ def test_operators_of_another_torch_are_recognised(monkeypatch: pytest.MonkeyPat
 
 def test_import_of_the_package_gives_the_message(tmp_path: Path) -> None:
     (tmp_path / 'mmengine.py').write_text('__version__ = "0.9.0"')
-    root = Path(compat.__file__).parents[1]
+    root = Path(dependencies.__file__).parents[1]
     code = f'import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(root)!r}]; import mmrefine'
     printed = run(sys.executable, '-W', 'ignore', '-c', code, expect=1)
     assert 'ImportError: mmrefine needs mmengine >= 0.10.7, this is 0.9.0' in printed

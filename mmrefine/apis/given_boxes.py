@@ -14,15 +14,14 @@ import numpy as np
 import torch
 from mmcv.transforms import Compose
 from mmdet.models.roi_heads import SparseRoIHead
-from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from mmdet.utils import get_test_pipeline_cfg
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from mmrefine.masks import check_format, encode, to_dense
+from mmrefine.masks import RLEMasks, check_format, encode, to_dense
 from mmrefine.masks.rle import RLE
-from mmrefine.masks.stock_heads import RLEMasks, rle_class
+from mmrefine.masks.stock_heads import RLE_HEADS, rle_head
 
 from .class_names import class_count
 
@@ -136,7 +135,7 @@ class BoxSegmenter:
             found = self.roi_head.predict_mask(
                 x=x, batch_img_metas=[meta], results_list=[detections], rescale=True, **context
             )[0].masks
-            masks += found if isinstance(found, list) else encode(found)
+            masks += found.tolist() if isinstance(found, RLEMasks) else encode(found)
         return masks
 
     def _context(self, x: tuple[Tensor, ...]) -> dict[str, Any]:
@@ -291,12 +290,7 @@ def _with_rle_masks(roi_head: nn.Module) -> nn.Module:
 def _rle_head(head: nn.Module) -> nn.Module:
     if isinstance(head, nn.ModuleList):
         return nn.ModuleList(_rle_head(each) for each in head)
-    ours = type(head).__module__.startswith('mmrefine.')
-    if ours or isinstance(head, RLEMasks) or not isinstance(head, FCNMaskHead):
-        return head
-    twin = _shallow(head)
-    twin.__class__ = rle_class(type(head))
-    return twin
+    return rle_head(head) if type(head) in RLE_HEADS else head
 
 
 def _shallow(module: nn.Module) -> Any:

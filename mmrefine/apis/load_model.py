@@ -1,4 +1,4 @@
-"""A model with its weights, or a clear word on why not."""
+"""Build a model from a config and load its checkpoint; raise if they do not match."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from mmdet.apis import init_detector
 from mmengine.config import Config
-from mmengine.runner import CheckpointLoader
 from torch import nn
+
+from mmrefine.checkpoint import read_checkpoint
 
 NAMED = 3  # keys listed in an error
 
@@ -19,9 +20,9 @@ def load_model(
     device: str = 'cpu',
     unused: Sequence[str] = (),
 ) -> nn.Module:
-    """``mmdet.apis.init_detector``, but weights that do not fill the model are an error.
+    """Call ``mmdet.apis.init_detector``, and raise if the weights do not fill the model.
 
-    MMDetection tells of missing weights in its log and goes on with random ones.
+    mmengine only logs missing weights and leaves random ones.
 
     Args:
         config: Config of the model.
@@ -34,8 +35,10 @@ def load_model(
         ValueError: No such device, or the checkpoint cannot be read or is one of another model.
     """
     place = checked_device(device)
-    state = read_weights(checkpoint)
-    model = init_detector(config, str(checkpoint), device=str(place))
+    state = read_checkpoint(checkpoint)
+    # Only our reader knows Torch7 files; the weights come with `require_weights` in any case.
+    known = None if Path(checkpoint).suffix == '.t7' else str(checkpoint)
+    model = init_detector(config, known, device=str(place))
     require_weights(model, state, str(checkpoint), unused)
     return model
 
@@ -70,26 +73,6 @@ def checked_device(name: str) -> torch.device:
     if device.type == 'cuda' and (device.index or 0) >= count:
         raise ValueError(f'there is no {name}: PyTorch finds {count} GPUs; give --device cpu')
     return device
-
-
-def read_weights(checkpoint: str | Path) -> dict[str, Any]:
-    """The weights in a checkpoint, by name.
-
-    Raises:
-        OSError: There is no such file.
-        ValueError: It cannot be read, or holds no weights.
-    """
-    try:
-        loaded = CheckpointLoader.load_checkpoint(str(checkpoint), 'cpu', logger='silent')
-    except OSError:
-        raise
-    except Exception as error:  # what unpickling a file of another kind runs into is anyone's guess
-        raise ValueError(f'{checkpoint} is no checkpoint: {error!r}') from error
-    state = loaded.get('state_dict', loaded) if isinstance(loaded, dict) else {}
-    weights = {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
-    if not weights:
-        raise ValueError(f'{checkpoint} holds no weights')
-    return {key.removeprefix('module.'): value for key, value in weights.items()}
 
 
 def require_weights(

@@ -21,10 +21,11 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint
 from mmengine.structures import InstanceData
 
+from mmrefine.checkpoint import read_checkpoint
 from mmrefine.sipmask.video.detector import SipMaskVIS
 from mmrefine.visualization.overlays import draw_instances, instance_colour
 
-from .load_model import checked_device, read_weights, require_weights
+from .load_model import checked_device, require_weights
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 VIDEO_CODECS = {'.mp4': 'mp4v', '.m4v': 'mp4v', '.mov': 'mp4v', '.avi': 'MJPG', '.mkv': 'MJPG'}
@@ -78,7 +79,7 @@ class VideoSegmenter:
                 read, or there is no such device.
         """
         torch_device = checked_device(device)
-        state = None if checkpoint is None else read_weights(checkpoint)
+        state = None if checkpoint is None else read_checkpoint(checkpoint)
         if not isinstance(config, Config):
             config = Config.fromfile(config)
         init_default_scope(config.get('default_scope', 'mmdet'))

@@ -169,15 +169,3 @@ CONVERTERS: list[Converter] = [
     _benchmark('v3'),
     Converter('embedmask-adet', _is_adelaidet, lambda w: _convert(w, ADELAIDET, 0.0), CLASS_KEYS),
 ]
-
-
-def upgrade_official_keys(state_dict: dict[str, Tensor], prefix: str, *_: Any) -> None:
-    """Rename an author's file in place when a detector loads it; leave others as they are."""
-    if prefix:
-        return
-    plain = {key.removeprefix('module.'): value for key, value in state_dict.items()}
-    for converter in CONVERTERS:
-        if converter.recognise(plain):
-            state_dict.clear()
-            state_dict.update(converter.convert(plain))
-            return

@@ -11,9 +11,9 @@ from mmdet.registry import MODELS
 from mmdet.structures import OptSampleList, SampleList
 from torch import Tensor
 
+from mmrefine.checkpoint import rename_authors_weights
 from mmrefine.fcos import require_pyramid
 
-from .checkpoint import upgrade_official_keys
 from .targets import objects_on_canvas
 
 
@@ -31,7 +31,7 @@ class EmbedMask(SingleStageInstanceSegmentor):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._register_load_state_dict_pre_hook(upgrade_official_keys)
+        self.register_load_state_dict_pre_hook(rename_authors_weights)
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
         """Images Tensor[B, 3, H, W] -> pyramid maps Tensor[B, C, h, w], finest first.

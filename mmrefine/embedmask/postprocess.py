@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mmrefine.fcos import clip_boxes, select_detections
 from mmrefine.fcos.candidates import DEFAULT_NMS
-from mmrefine.masks import map_masks, output_size, scale_factors
+from mmrefine.masks import RLEMasks, map_masks, output_size, scale_factors
 
 from .kernel import box_regions, haloed_boxes, mask_exponent
 
@@ -136,7 +136,7 @@ class MaskOutput:
         network_size: tuple[int, int],
         image_size: tuple[int, int],
         cfg: ConfigType,
-    ) -> Tensor | list[dict]:
+    ) -> Tensor | RLEMasks:
         """Masks of one image.
 
         Args:
@@ -175,7 +175,7 @@ class MaskOutput:
             large = large[:, : network_size[0], : network_size[1]]
             parts.append(map_masks(large, image_size, *common))
         if mask_format == 'rle':
-            return [rle for part in parts for rle in part]
+            return RLEMasks.cat(parts)
         return torch.cat(parts)
 
     def soft_maps(self, pixels: Tensor, embeds: Tensor, margins: Tensor, boxes: Tensor) -> Tensor:

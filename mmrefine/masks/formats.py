@@ -1,10 +1,13 @@
-"""The two forms in which masks leave a model: dense booleans and RLE."""
+"""The two formats in which masks leave a model: dense booleans and RLE."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from .grids import MaskGrids
 from .rle import RLE, to_dense
+from .rle_masks import RLEMasks
 from .roi import roi_masks_to_rle
 
 FORMATS = ('dense', 'rle')
@@ -21,13 +24,38 @@ def check_format(mask_format: str) -> str:
     return mask_format
 
 
+def in_format(
+    rles: Sequence[RLE],
+    image_size: tuple[int, int],
+    mask_format: str,
+    device: torch.device | str | None = None,
+) -> Tensor | RLEMasks:
+    """Bring the masks of an image to the format in which they leave the model.
+
+    Args:
+        rles: COCO RLEs.
+        image_size: ``(h, w)``.
+        mask_format: ``'dense'`` or ``'rle'``.
+        device: Where dense masks go; default: the CPU.
+
+    Returns:
+        BoolTensor[N, h, w] or ``RLEMasks``.
+
+    Raises:
+        ValueError: Unknown format.
+    """
+    if check_format(mask_format) == 'rle':
+        return RLEMasks(rles, image_size)
+    return to_dense(rles, image_size, device)
+
+
 def roi_masks(
     masks: Tensor | MaskGrids,
     boxes: Tensor,
     image_size: tuple[int, int],
     threshold: float = 0.5,
     mask_format: str = 'dense',
-) -> Tensor | list[RLE]:
+) -> Tensor | RLEMasks:
     """Resize RoI masks into their boxes and threshold them.
 
     Args:
@@ -38,30 +66,17 @@ def roi_masks(
         mask_format: ``'dense'`` or ``'rle'``.
 
     Returns:
-        BoolTensor[N, h, w], or N RLEs, in the order of the boxes.
+        BoolTensor[N, h, w] or N RLEs, in the order of the boxes.
 
     Raises:
         ValueError: Unknown format, or the numbers of masks and boxes differ.
     """
-    height, width = (int(side) for side in image_size)
     if len(masks) != len(boxes):
         raise ValueError(f'{len(masks)} masks but {len(boxes)} boxes')
-    if check_format(mask_format) == 'dense' and len(masks) == 0:
-        return torch.zeros((0, height, width), dtype=torch.bool, device=boxes.device)
-    if isinstance(masks, Tensor):
-        rles = roi_masks_to_rle(masks, boxes, (height, width), threshold)
-    else:
-        rles = _of_all_groups(masks, boxes, (height, width), threshold)
-    return rles if mask_format == 'rle' else to_dense(rles, (height, width), boxes.device)
-
-
-def _of_all_groups(
-    grids: MaskGrids, boxes: Tensor, image_size: tuple[int, int], threshold: float
-) -> list[RLE]:
-    """RLEs of all groups, in the order of the boxes."""
+    grids = MaskGrids.of_one_size(masks) if isinstance(masks, Tensor) else masks
     rles: list[RLE] = [{}] * len(boxes)
-    for places, masks in grids.groups:
-        found = roi_masks_to_rle(masks, boxes[places], image_size, threshold)
-        for place, rle in zip(places.tolist(), found):
-            rles[place] = rle
-    return rles
+    for positions, group in grids.groups:
+        found = roi_masks_to_rle(group, boxes[positions], image_size, threshold)
+        for position, rle in zip(positions.tolist(), found):
+            rles[position] = rle
+    return in_format(rles, image_size, mask_format, boxes.device)

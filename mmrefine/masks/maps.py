@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .formats import check_format
+from .formats import in_format
 from .resize import Resize
-from .rle import RLE, to_dense, toggles_to_rle
+from .rle import RLE, toggles_to_rle
+from .rle_masks import RLEMasks
 from .tiles import Tile, TileBatch
 from .trace import CHUNK, POINTS, Toggles, rounding_error
 
@@ -25,7 +26,7 @@ def map_masks(
     mask_format: str = 'dense',
     device: torch.device | None = None,
     **crops: Any,
-) -> Tensor | list[RLE]:
+) -> Tensor | RLEMasks:
     """Resize soft masks of a whole image bilinearly and threshold them.
 
     Args:
@@ -43,9 +44,8 @@ def map_masks(
     Raises:
         ValueError: As ``map_masks_to_rle``, or an unknown format.
     """
-    check_format(mask_format)
     rles = map_masks_to_rle(maps, resized_size, image_size, threshold, **crops)
-    return rles if mask_format == 'rle' else to_dense(rles, image_size, device or 'cpu')
+    return in_format(rles, image_size, mask_format, device)
 
 
 def map_masks_to_rle(

@@ -9,16 +9,12 @@ or leave the model alone and add one hook, which serves every RoI mask head of i
     custom_hooks = [dict(type='MaskFormatHook', mask_format='rle')]
 
 ``test_cfg.rcnn.mask_format`` (``'dense'`` or ``'rle'``) decides where both are possible. The masks
-are the same pixels in either format; RLE needs no memory of the size of the image. Images without
+are the same pixels in either format; RLE needs no memory of the size of the image. A batch without
 any detection may keep MMDetection's dense tensor of zero masks.
 """
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 import torch
-from mmdet.evaluation import DumpDetResults
 from mmdet.models.roi_heads.mask_heads import (
     CoarseMaskHead,
     DynamicMaskHead,
@@ -32,12 +28,12 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from . import check_format, roi_masks_to_rle
-from .rle import RLE
+from . import check_format, output_size, roi_masks_to_rle, scale_factors
+from .rle_masks import RLEMasks
 
 
-class RLEMasks(FCNMaskHead):
-    """What goes before ``FCNMaskHead`` or a class derived from it, ``class X(RLEMasks, Base)``.
+class RLEOutput(FCNMaskHead):
+    """What goes before ``FCNMaskHead`` or a class derived from it, ``class X(RLEOutput, Base)``.
 
     ``rcnn_test_cfg.mask_format`` is ``'rle'`` where it is missing: who names such a head wants RLE.
     """
@@ -62,7 +58,7 @@ class RLEMasks(FCNMaskHead):
             activate_map: The predictions have been through the sigmoid.
 
         Returns:
-            Detections with ``masks``: a list of n RLEs, or BoolTensor[n, h, w] if dense.
+            Detections with ``masks``: ``RLEMasks`` of n, or BoolTensor[n, h, w] if dense.
 
         Raises:
             ValueError: Unknown ``mask_format``, or RLE with a ``mask_thr_binary`` not above 0.
@@ -72,9 +68,9 @@ class RLEMasks(FCNMaskHead):
             mask_preds, results_list, batch_img_metas, rcnn_test_cfg, rescale, activate_map
         )
         if mask_format == 'rle':
-            for results in results_list:
-                if len(results) == 0:
-                    results.masks = []
+            for results, meta in zip(results_list, batch_img_metas):
+                if len(results) == 0:  # the base class gives a dense tensor of no masks
+                    results.masks = RLEMasks([], _size(meta, rescale))
         return results_list
 
     def _predict_by_feat_single(
@@ -86,95 +82,129 @@ class RLEMasks(FCNMaskHead):
         rcnn_test_cfg: dict,
         rescale: bool = False,
         activate_map: bool = False,
-    ) -> Tensor | list[RLE]:
+    ) -> Tensor | RLEMasks:
         if rcnn_test_cfg.get('mask_format', 'rle') == 'dense':
             return super()._predict_by_feat_single(
                 mask_preds, bboxes, labels, img_meta, rcnn_test_cfg, rescale, activate_map
             )
-        scale = bboxes.new_tensor(img_meta['scale_factor'])
-        height, width = img_meta['ori_shape'][:2]
         if rescale:
-            bboxes /= scale.repeat(2)
-        else:
-            height = int(np.round(height * scale[1].item()))
-            width = int(np.round(width * scale[0].item()))
+            bboxes /= bboxes.new_tensor(scale_factors(img_meta)).repeat(2)
+        size = _size(img_meta, rescale)
         # Averaged predictions of several stages or views arrive as arrays.
-        masks = torch.as_tensor(mask_preds, device=bboxes.device)
+        masks = torch.as_tensor(mask_preds, device=bboxes.device)  # (n, C, S, S)
         channel = 0 if self.class_agnostic else labels
-        return roi_masks_to_rle(
-            masks[range(len(masks)), channel],
+        rles = roi_masks_to_rle(
+            masks[range(len(masks)), channel],  # (n, S, S)
             bboxes,
-            (height, width),
+            size,
             rcnn_test_cfg['mask_thr_binary'],
             logits=not activate_map,
         )
+        return RLEMasks(rles, size)
+
+
+def _size(meta: dict, rescale: bool) -> tuple[int, int]:
+    """Size of the masks of an image, rounded as in ``FCNMaskHead``: (h, w)."""
+    height, width = output_size(meta, rescale=True)
+    if rescale:
+        return height, width
+    wide, high = scale_factors(meta)
+    return int(np.round(height * high)), int(np.round(width * wide))
 
 
 @MODELS.register_module()
-class RLEFCNMaskHead(RLEMasks):
+class RLEFCNMaskHead(RLEOutput):
     """``FCNMaskHead`` (Mask R-CNN, Cascade Mask R-CNN, Mask Scoring R-CNN) with RLE output."""
 
 
 @MODELS.register_module()
-class RLEHTCMaskHead(RLEMasks, HTCMaskHead):
+class RLEHTCMaskHead(RLEOutput, HTCMaskHead):
     """``HTCMaskHead`` with RLE output."""
 
 
 @MODELS.register_module()
-class RLECoarseMaskHead(RLEMasks, CoarseMaskHead):
+class RLECoarseMaskHead(RLEOutput, CoarseMaskHead):
     """``CoarseMaskHead`` with RLE output; in PointRend it also resizes the refined masks."""
 
 
 @MODELS.register_module()
-class RLESCNetMaskHead(RLEMasks, SCNetMaskHead):
+class RLESCNetMaskHead(RLEOutput, SCNetMaskHead):
     """``SCNetMaskHead`` with RLE output."""
 
 
 @MODELS.register_module()
-class RLEDynamicMaskHead(RLEMasks, DynamicMaskHead):
+class RLEDynamicMaskHead(RLEOutput, DynamicMaskHead):
     """``DynamicMaskHead`` (QueryInst) with RLE output."""
 
 
-_CLASSES: dict[type, type] = {}
+# Stock class -> the registered one whose masks can be RLE.
+RLE_HEADS: dict[type, type[RLEOutput]] = {
+    FCNMaskHead: RLEFCNMaskHead,
+    HTCMaskHead: RLEHTCMaskHead,
+    CoarseMaskHead: RLECoarseMaskHead,
+    SCNetMaskHead: RLESCNetMaskHead,
+    DynamicMaskHead: RLEDynamicMaskHead,
+}
 
 
-def rle_class(head: type) -> type:
-    """Derive the RLE-capable class of a mask head class; the same one every time."""
-    if head not in _CLASSES:
-        _CLASSES[head] = type(f'RLE{head.__name__}', (RLEMasks, head), {})
-    return _CLASSES[head]
+def rle_head(head: nn.Module) -> RLEOutput:
+    """Return a head with the weights and settings of a stock one, whose masks can be RLE.
+
+    Args:
+        head: Of a class in ``RLE_HEADS``. The two heads share parameters, buffers and hooks.
+
+    Raises:
+        ValueError: Another class; it names those that can.
+    """
+    kind = RLE_HEADS.get(type(head))
+    if kind is None:
+        raise ValueError(
+            f'{type(head).__name__} cannot give masks as RLE, only '
+            f'{", ".join(stock.__name__ for stock in RLE_HEADS)} and the heads of mmrefine can'
+        )
+    twin = kind.__new__(kind)
+    twin.__dict__.update(head.__dict__)
+    return twin
 
 
 def set_mask_format(model: nn.Module, mask_format: str) -> int:
-    """Make a built model hand out masks in the given format.
+    """Make a built model return masks in the given format.
 
     Args:
-        model: Any detector; weights and state dict stay as they are.
+        model: Any detector; weights and state dict stay as they are. Stock mask heads are replaced
+            by their ``rle_head``.
         mask_format: ``'dense'`` or ``'rle'``.
 
     Returns:
-        Number of stock mask heads that were converted.
+        Number of stock mask heads that were replaced.
 
     Raises:
-        ValueError: Unknown format, or the model has no mask head that knows both.
+        ValueError: Unknown format, the model has no mask head that knows both, or one that does
+            not.
     """
     check_format(mask_format)
     heads = [m for m in model.modules() if isinstance(m, FCNMaskHead)]
-    stock = [m for m in heads if not isinstance(m, RLEMasks)]
-    ours = any(type(m).__module__.startswith('mmrefine.') for m in model.modules())
+    ours = any(_is_ours(m) for m in model.modules())
     if not heads and not ours:
         raise ValueError(
             f'{type(model).__name__} has no RoI mask head to set mask_format={mask_format!r} for'
         )
-    for head in stock:
-        head.__class__ = rle_class(type(head))
+    twins = {head: rle_head(head) for head in heads if not _is_ours(head)}
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if child in twins:
+                setattr(parent, name, twins[child])
     for module in model.modules():
         config = getattr(module, 'test_cfg', None)
         if isinstance(config, dict):
             config['mask_format'] = mask_format
             if isinstance(config.get('rcnn'), dict):
                 config['rcnn']['mask_format'] = mask_format
-    return len(stock)
+    return len(twins)
+
+
+def _is_ours(module: nn.Module) -> bool:
+    return type(module).__module__.startswith('mmrefine.')
 
 
 @HOOKS.register_module()
@@ -189,33 +219,5 @@ class MaskFormatHook(Hook):
         self.mask_format = check_format(mask_format)
 
     def before_run(self, runner: Runner) -> None:
-        """Convert the model's mask heads."""
+        """Replace the model's stock mask heads and set the format of the others."""
         set_mask_format(runner.model, self.mask_format)
-
-    def before_test(self, runner: Runner) -> None:
-        """Let the results of ``test.py --out`` hold RLE, which mmdet's dump cannot read."""
-        for metric in runner.test_evaluator.metrics:
-            if type(metric) is DumpDetResults:
-                metric.__class__ = RLEDumpDetResults
-
-
-class RLEDumpDetResults(DumpDetResults):
-    """``DumpDetResults`` for masks in either format; the same file comes out."""
-
-    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Take the predictions of a batch.
-
-        Args:
-            data_batch: Not used.
-            data_samples: Dicts with ``pred_instances``.
-        """
-        held, plain = [], []
-        for sample in data_samples:
-            found = dict(sample.get('pred_instances', {}))
-            held.append(found.pop('masks') if isinstance(found.get('masks'), list) else None)
-            plain.append(dict(sample, pred_instances=found) if held[-1] is not None else sample)
-        first = len(self.results)
-        super().process(data_batch, plain)
-        for sample, masks in zip(self.results[first:], held):
-            if masks is not None:
-                sample['pred_instances']['masks'] = masks

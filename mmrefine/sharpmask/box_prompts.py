@@ -13,7 +13,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmrefine.masks import roi_masks_to_rle, to_dense
+from mmrefine.masks import in_format, roi_masks_to_rle
 
 # training frames an object so that its longer side fills 128/224 of the window
 WINDOW_PER_OBJECT = 224 / 128
@@ -83,6 +83,5 @@ def crop_boxes(detector: Any, image: Tensor, boxes: Tensor, mask_thr: float) -> 
         logits, score = detector._forward(crop_patches(image, outer[part], size, fill))
         rles += roi_masks_to_rle(logits, windows[part], image_size, mask_thr, logits=True)
         scores.append(score.sigmoid())
-    dense = detector.test_cfg['mask_format'] == 'dense'
-    masks = to_dense(rles, image_size, boxes.device) if dense else rles
+    masks = in_format(rles, image_size, detector.test_cfg['mask_format'], boxes.device)
     return InstanceData(bboxes=boxes, masks=masks, scores=torch.cat(scores))

@@ -9,7 +9,6 @@ Shapes:   B images or patches, N windows, D code channels, S mask side.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from mmdet.models.detectors import BaseDetector
@@ -21,10 +20,10 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmrefine.masks import boxed_masks_to_rle, to_dense
+from mmrefine.checkpoint import rename_authors_weights
+from mmrefine.masks import boxed_masks_to_rle, in_format
 
 from .box_prompts import crop_boxes
-from .checkpoint import convert_port, is_port_state
 from .options import checked_options
 from .paste import paste_windows, tight_boxes, window_chunks
 from .pyramid import STRIDE, Level, Windows, level_image, scaled_size, select_windows
@@ -78,7 +77,7 @@ class DeepMask(BaseDetector):
         self.mask_head = MODELS.build(mask_head)
         self.context = (train_cfg or {}).get('context', 1)
         self.test_cfg = checked_options(test_cfg or {})
-        self._register_load_state_dict_pre_hook(_convert_foreign_keys)
+        self.register_load_state_dict_pre_hook(rename_authors_weights)
 
     @property
     def window(self) -> int:
@@ -302,8 +301,7 @@ class DeepMask(BaseDetector):
         results = InstanceData(scores=windows.scores.sigmoid())
         results.bboxes = windows.scores.new_tensor(tight_boxes(rles))
         results.labels = torch.zeros_like(windows.levels)
-        dense = self.test_cfg['mask_format'] == 'dense'
-        results.masks = to_dense(rles, size, windows.scores.device) if dense else rles
+        results.masks = in_format(rles, size, self.test_cfg['mask_format'], windows.scores.device)
         return self._suppress(results)
 
     def _suppress(self, results: InstanceData) -> InstanceData:
@@ -329,11 +327,3 @@ class DeepMask(BaseDetector):
             ``masks`` (format of ``test_cfg``), ``bboxes`` as given, ``scores`` of the score branch.
         """
         return crop_boxes(self, image, boxes, mask_thr)
-
-
-def _convert_foreign_keys(state_dict: dict, prefix: str, *_: Any) -> None:
-    # checkpoints of the PyTorch port load as they are
-    if prefix == '' and is_port_state(state_dict):
-        converted = convert_port(state_dict)
-        state_dict.clear()
-        state_dict.update(converted)

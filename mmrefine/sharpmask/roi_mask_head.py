@@ -22,7 +22,7 @@ from mmengine.model import ModuleList
 from torch import Tensor, nn
 
 from mmrefine.layers import ClassLogits
-from mmrefine.masks import roi_masks_to_rle
+from mmrefine.masks import RLEMasks, roi_masks_to_rle
 
 from .lazy_logits import LazyClassLogits
 from .refine_head import RefineStage
@@ -223,7 +223,7 @@ class SharpMaskHead(FCNMaskHead):
         rcnn_test_cfg: ConfigType,
         rescale: bool = False,
         activate_map: bool = False,
-    ) -> Tensor | list[dict]:
+    ) -> Tensor | RLEMasks:
         """Masks of one image: BoolTensor[N, h, w], or RLEs."""
         values = _of_class(mask_preds, labels)
         if rcnn_test_cfg.get('mask_format', 'dense') == 'dense':
@@ -242,13 +242,14 @@ class SharpMaskHead(FCNMaskHead):
             bboxes /= scale  # in place, as the stock head does: the caller's boxes follow
         else:
             width, height = round(width * scale[0].item()), round(height * scale[1].item())
-        return roi_masks_to_rle(
+        rles = roi_masks_to_rle(
             values[:, 0],
             bboxes,
             (height, width),
             rcnn_test_cfg.mask_thr_binary,
             logits=not activate_map,
         )
+        return RLEMasks(rles, (height, width))
 
 
 def _of_class(mask_preds: Tensor | LazyClassLogits, labels: Tensor) -> Tensor:

@@ -112,19 +112,3 @@ CONVERTERS = [
     Converter('sipmask-vis', _is_video, convert_mmdet, CLASS_KEYS),
     Converter('sipmask-benchmark', _is_benchmark, convert_benchmark, CLASS_KEYS),
 ]
-
-
-def upgrade_in_place(state_dict: dict) -> None:
-    """Rename the entries of an author's state dict; leave any other one alone.
-
-    Runs before a model loads its weights, so ``load_from`` takes the released files as they are.
-    The benchmark files wrap their weights in ``model``.
-    """
-    inner = state_dict.get('model')
-    weights = inner if isinstance(inner, Mapping) else state_dict
-    weights = {key.removeprefix('module.'): value for key, value in weights.items()}
-    for converter in CONVERTERS:
-        if converter.recognise(weights):
-            converted = converter.convert(weights)
-            state_dict.clear()
-            state_dict.update(converted)

@@ -14,10 +14,10 @@ from mmdet.structures import OptSampleList, SampleList
 from mmdet.utils import ConfigType, InstanceList, MultiConfig, OptConfigType
 from torch import Tensor, nn
 
+from mmrefine.checkpoint import rename_authors_weights
 from mmrefine.fcos import require_pyramid
 
 from .box_head import SipMaskOutputs
-from .checkpoint import upgrade_in_place
 
 
 @MODELS.register_module()
@@ -62,8 +62,7 @@ class SipMask(SingleStageInstanceSegmentor):
             init_cfg,
         )
         require_agreement(self.bbox_head, self.mask_head)
-        # Authors' files load as they are, also through ``load_from``.
-        self.register_load_state_dict_pre_hook(_upgrade)
+        self.register_load_state_dict_pre_hook(rename_authors_weights)
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
         """Images Tensor[B, 3, H, W] -> pyramid maps, finest first.
@@ -144,8 +143,3 @@ def require_agreement(bbox_head: nn.Module, mask_head: nn.Module) -> None:
             'mask_head.num_levels to bbox_head.num_feature_levels and mask_head.in_channels to '
             'bbox_head.feat_channels'
         )
-
-
-def _upgrade(module: SipMask, state_dict: dict, prefix: str, *_: object) -> None:
-    if not prefix:
-        upgrade_in_place(state_dict)

@@ -14,8 +14,7 @@ import numpy as np
 from mmdet.utils import ConfigType
 from torch import Tensor
 
-from mmrefine.masks import map_masks, output_size, scale_factors
-from mmrefine.masks.rle import RLE
+from mmrefine.masks import RLEMasks, map_masks, output_size, scale_factors
 
 from .assembly import BoxPixels
 
@@ -106,7 +105,7 @@ def output_masks(
     meta: dict,
     rescale: bool,
     cfg: ConfigType,
-) -> Tensor | list[RLE]:
+) -> Tensor | RLEMasks:
     """Binary masks of the output image.
 
     Args:

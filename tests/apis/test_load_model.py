@@ -1,6 +1,5 @@
 """Weights that fill a model, and names for its classes."""
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -9,22 +8,11 @@ from mmengine.config import Config
 from torch import nn
 
 from mmrefine.apis.class_names import class_count, class_names
-from mmrefine.apis.load_model import checked_device, read_weights, require_weights
+from mmrefine.apis.load_model import checked_device, require_weights
 
 
 def small_model() -> nn.Module:
     return nn.ModuleDict({'trunk': nn.Conv2d(1, 2, 1), 'norm': nn.BatchNorm2d(2)})
-
-
-def test_weights_are_read_with_and_without_wrapping(tmp_path: Path) -> None:
-    state = small_model().state_dict()
-    for content in (state, {'state_dict': state}, {f'module.{k}': v for k, v in state.items()}):
-        torch.save(content, tmp_path / 'weights.pth')
-        found = read_weights(tmp_path / 'weights.pth')
-        assert found.keys() == state.keys()
-        assert all(torch.equal(found[key], state[key]) for key in state)
-    with pytest.raises(FileNotFoundError):
-        read_weights(tmp_path / 'none.pth')
 
 
 def test_whole_weights_are_loaded_and_parts_refused() -> None:

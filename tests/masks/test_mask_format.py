@@ -1,22 +1,25 @@
 """Stock detectors hand out the same masks as RLE and dense."""
 
+import copy
 import json
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from mmdet.evaluation import DumpDetResults
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead
-from mmdet.registry import HOOKS, METRICS, MODELS, VISUALIZERS
+from mmdet.registry import HOOKS, METRICS, MODELS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.structures import InstanceData
+from tiny_export import refine_model, sharp_model
 from tiny_stock_models import tiny_stock_model
 
-from mmrefine.masks import encode, to_dense
-from mmrefine.masks.stock_heads import RLEMasks, set_mask_format
+from mmrefine.masks import RLEMasks, encode
+from mmrefine.masks.stock_heads import RLE_HEADS, RLEOutput, set_mask_format
 
 CONFIGS = [
     'mask_rcnn/mask-rcnn_r50_fpn_1x_coco',
@@ -58,7 +61,7 @@ def test_stock_detectors_give_equal_masks_in_both_formats(name: str) -> None:
     rle = predict(model)
     for one, other, (height, width) in zip(dense, rle, ((64, 96), (150, 200))):
         assert len(one) > 5
-        assert isinstance(other.masks, list)
+        assert isinstance(other.masks, RLEMasks)
         assert one.masks.shape[1:] == (height, width)
         assert 0 < one.masks.float().mean() < 1
         assert other.masks == encode(one.masks)
@@ -102,7 +105,7 @@ def test_named_heads_give_rle_without_further_settings(kind: str, agnostic: bool
     dense = stock.predict_by_feat(inputs, results(), metas, config, rescale=True)
     rle = ours.predict_by_feat(inputs, results(), metas, config, rescale=True)
     assert rle[0].masks == encode(dense[0].masks)
-    assert rle[1].masks == []
+    assert rle[1].masks.shape == (0, 40, 50)
     config.mask_format = 'dense'
     again = ours.predict_by_feat(inputs, results(), metas, config, rescale=True)
     assert torch.equal(again[0].masks, dense[0].masks)
@@ -113,9 +116,9 @@ def test_named_heads_give_rle_without_further_settings(kind: str, agnostic: bool
 
 
 def test_every_stock_head_with_rle_output_is_registered() -> None:
-    for kind in ('FCN', 'HTC', 'Coarse', 'SCNet', 'Dynamic'):
-        head = MODELS.get(f'RLE{kind}MaskHead')
-        assert issubclass(head, RLEMasks) and issubclass(head, MODELS.get(f'{kind}MaskHead'))
+    for stock, head in RLE_HEADS.items():
+        assert MODELS.get(f'RLE{stock.__name__}') is head
+        assert issubclass(head, RLEOutput) and issubclass(head, stock)
 
 
 def test_the_hook_converts_the_model_and_keeps_its_state_dict() -> None:
@@ -123,11 +126,33 @@ def test_the_hook_converts_the_model_and_keeps_its_state_dict() -> None:
     names = list(model.state_dict())
     hook = HOOKS.build(dict(type='MaskFormatHook', mask_format='rle'))
     hook.before_run(SimpleNamespace(model=model))
-    assert all(isinstance(head, RLEMasks) for head in model.roi_head.mask_head)
+    assert all(isinstance(head, RLEOutput) for head in model.roi_head.mask_head)
     assert list(model.state_dict()) == names
-    assert isinstance(predict(model)[0].masks, list)
+    assert isinstance(predict(model)[0].masks, RLEMasks)
     hook.before_run(SimpleNamespace(model=model))
-    assert isinstance(predict(model)[0].masks, list)
+    assert isinstance(predict(model)[0].masks, RLEMasks)
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_converted_models_are_copied_and_pickled(name: str) -> None:
+    model = tiny_stock_model(name)
+    before = dict(model.named_parameters())
+    set_mask_format(model, 'rle')
+    assert dict(model.named_parameters()).keys() == before.keys()
+    assert all(weight is before[key] for key, weight in model.named_parameters())
+    expected = predict(model)
+    for again in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        for one, other in zip(predict(again), expected):
+            assert one.masks == other.masks and torch.equal(one.scores, other.scores)
+
+
+@pytest.mark.parametrize('build', [lambda: refine_model('RefineMaskHead'), sharp_model])
+def test_models_of_ours_follow_the_hook(build: Callable[[], torch.nn.Module]) -> None:
+    model = build()
+    dense = predict(model)
+    assert set_mask_format(model, 'rle') == 0
+    for one, other in zip(dense, predict(model)):
+        assert isinstance(other.masks, RLEMasks) and other.masks == encode(one.masks)
 
 
 def test_the_hook_refuses_what_it_cannot_do() -> None:
@@ -136,6 +161,12 @@ def test_the_hook_refuses_what_it_cannot_do() -> None:
     with pytest.raises(ValueError, match='Linear has no RoI mask head'):
         set_mask_format(torch.nn.Linear(1, 1), 'rle')
 
+    class OtherHead(FCNMaskHead):
+        pass
+
+    with pytest.raises(ValueError, match='OtherHead cannot give masks as RLE, only FCNMaskHead'):
+        set_mask_format(torch.nn.Sequential(OtherHead()), 'rle')
+
 
 def test_results_can_be_filtered_like_any_other() -> None:
     model = tiny_stock_model(CONFIGS[0])
@@ -143,45 +174,6 @@ def test_results_can_be_filtered_like_any_other() -> None:
     found = predict(model)[0]
     best = found[found.scores >= found.scores[2]]
     assert best.masks == found.masks[: len(best)]
-
-
-def test_the_visualizer_draws_rle_like_dense_masks() -> None:
-    image = np.full((40, 50, 3), 127, dtype=np.uint8)
-    masks = torch.zeros(2, 40, 50, dtype=torch.bool)
-    masks[0, 5:20, 5:30] = masks[1, 25:39, 20:45] = True
-    drawn = []
-    for kind, form in (('DetLocalVisualizer', masks), ('RLELocalVisualizer', encode(masks))):
-        visualizer = VISUALIZERS.build(dict(type=kind, name=f'{kind}-test'))
-        visualizer.dataset_meta = dict(classes=('a', 'b'), palette=[(255, 0, 0), (0, 255, 0)])
-        found = InstanceData(
-            bboxes=torch.tensor([[5.0, 5.0, 30.0, 20.0], [20.0, 25.0, 45.0, 39.0]]),
-            labels=torch.tensor([0, 1]),
-            scores=torch.tensor([0.9, 0.8]),
-            masks=form,
-        )
-        sample = DetDataSample(pred_instances=found)
-        np.random.seed(0)  # mmdet jitters the colours
-        visualizer.add_datasample('picture', image, sample, draw_gt=False)
-        drawn.append(visualizer.get_image())
-    assert (drawn[0] != image).any()
-    assert np.array_equal(drawn[0], drawn[1])
-    assert to_dense(encode(masks)).equal(masks)
-
-
-def test_dumped_results_are_the_same_in_both_formats(tmp_path: Path) -> None:
-    masks = torch.rand(3, 20, 30) > 0.5
-    dumps = [DumpDetResults(str(tmp_path / 'a.pkl')) for _ in range(2)]
-    hook = HOOKS.build(dict(type='MaskFormatHook'))
-    hook.before_test(SimpleNamespace(test_evaluator=SimpleNamespace(metrics=dumps[1:])))
-    for dump, form in zip(dumps, (masks, encode(masks))):
-        samples = [
-            dict(img_id=1, pred_instances=dict(scores=torch.rand(3) * 0, masks=form)),
-            dict(img_id=2, pred_instances=dict(scores=torch.rand(0), masks=masks[:0])),
-        ]
-        dump.process({}, samples)
-        assert samples[0]['pred_instances']['masks'] is form
-    assert [str(r) for r in dumps[0].results] == [str(r) for r in dumps[1].results]
-    assert dumps[1].results[0]['pred_instances']['masks'] == encode(masks)
 
 
 def annotations(found: list[InstanceData], sizes: list[tuple[int, int]]) -> dict:

@@ -1,0 +1,120 @@
+"""Loaders for mmengine's ``CheckpointLoader`` whose errors name the file and the fix.
+
+Imported with the components; from then on every checkpoint is read by them.
+"""
+
+import errno
+import functools
+import pickle
+import re
+from collections.abc import Callable
+from typing import Any
+
+import mmengine
+import torch
+from mmengine.runner.checkpoint import (
+    CheckpointLoader,
+    load_from_http,
+    load_from_local,
+    load_from_torchvision,
+)
+
+
+def explain_loading_errors() -> None:
+    """Register loaders for mmengine's ``CheckpointLoader`` whose errors name the fix."""
+    register = CheckpointLoader.register_scheme
+    local, http = explained(load_from_local), explained(load_from_http)
+    register(prefixes='', loader=local, force=True)
+    register(prefixes=('http://', 'https://'), loader=http, force=True)
+    torchvision = _without_torchvision(load_from_torchvision, http)
+    register(prefixes=('modelzoo://', 'torchvision://'), loader=torchvision, force=True)
+
+
+def explained(load: Callable) -> Callable:
+    """Wrap a loader ``(filename, ...) -> checkpoint``; its errors then name the file and the fix.
+
+    Raises:
+        pickle.UnpicklingError: The file asks for something that is not data; the message names it.
+        RuntimeError: The file is truncated or no checkpoint at all.
+    """
+
+    @functools.wraps(load)
+    def wrapper(filename: str, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return load(filename, *args, **kwargs)
+        except pickle.UnpicklingError as error:
+            # `from None`: torch's own text advises to switch the guard off.
+            foreign = re.search(r'GLOBAL (\S+)|(?:function|but got) (.+)', str(error))
+            if foreign is None:
+                raise _damaged(filename, error) from None
+            raise pickle.UnpicklingError(
+                f'{filename} holds {foreign[1] or foreign[2]}, which is no tensor data and could '
+                'run code: refused. If you trust the author, load the file where it was written '
+                'and save its state dict alone: torch.save(checkpoint["state_dict"], NEW_FILE)'
+            ) from None
+        except EOFError as error:
+            raise _damaged(filename, error) from None
+        except OSError as error:
+            # torch reads beyond the end of some truncated files.
+            if error.errno != errno.EINVAL:
+                raise
+            raise _damaged(filename, error) from None
+        except RuntimeError as error:
+            if 'PytorchStreamReader' not in str(error) and 'unexpected EOF' not in str(error):
+                raise
+            raise _damaged(filename, error) from None
+
+    return wrapper
+
+
+def _damaged(filename: str, error: Exception) -> RuntimeError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return RuntimeError(
+        f'{filename} is truncated, damaged or no torch checkpoint ({reason}): copy or download it '
+        'again; after an interrupted training resume from the checkpoint before it'
+    )
+
+
+def _without_torchvision(load: Callable, http: Callable) -> Callable:
+    @functools.wraps(load)
+    def wrapper(filename: str, map_location: Any = None) -> Any:
+        try:
+            return load(filename, map_location)
+        except (ImportError, RuntimeError) as error:
+            # A torchvision of another torch fails with "operator torchvision::nms does not exist".
+            if 'torchvision' not in str(error):
+                raise
+            name = filename.partition('://')[2]
+            url = _torchvision_urls().get(name)
+            if url is not None:
+                return _download(filename, url, http, map_location)
+            raise ModuleNotFoundError(_torchvision_message(filename, str(error))) from error
+
+    return wrapper
+
+
+def _download(filename: str, url: str, http: Callable, map_location: Any) -> Any:
+    try:
+        return http(url, map_location)
+    except OSError as error:
+        message = _torchvision_message(filename, f'torchvision is not installed; {url}: {error}')
+        raise OSError(message) from error
+
+
+def _torchvision_urls() -> dict[str, str]:
+    """Addresses of torchvision's classic weights: mmengine has a list of its own."""
+    return mmengine.load(f'{mmengine.__path__[0]}/hub/torchvision_0.12.json')
+
+
+def _torchvision_message(filename: str, reason: str) -> str:
+    release = re.match(r'2\.(\d+)\.(\d+)', torch.__version__)
+    matching = f'==0.{int(release[1]) + 15}.{release[2]}' if release else ''
+    return (
+        f'cannot get the weights {filename} ({reason}). Install the torchvision of torch '
+        f'{torch.__version__} (`pip install --no-deps torchvision{matching}`), name a local file '
+        'in init_cfg.checkpoint, or train from scratch: '
+        '--cfg-options model.backbone.init_cfg=None'
+    )
+
+
+explain_loading_errors()
