@@ -25,6 +25,9 @@ from mmengine.analysis import get_model_complexity_info
 from mmengine.config import Config
 from torch import Tensor, nn
 
+# Tests that some families fail.
+COUNTS = 'test_mmengine_counts_operations'
+BUILDS = 'test_building_leaves_configs_as_they_are'
 BOXES = [[8.0, 8.0, 60.0, 50.0], [50.0, 40.0, 120.0, 90.0]]
 
 
@@ -107,6 +110,7 @@ def embed(generation: str) -> Family:
         lambda: tiny_embedmask.tiny_detector(generation),
         lambda: plain_batch(tiny_embedmask),
         ('bbox_head', 'mask_head'),
+        broken={BUILDS: "the stock base class adds train_cfg and test_cfg to the heads' configs"},
     )
 
 
@@ -120,7 +124,10 @@ FAMILIES: dict[str, Family] = {
     'sipmask': sip(),
     'sipmask++': sip(mask=dict(num_classes=3)),
     'sipmask-vis': Family(
-        tiny_sipmask_video.tiny_video_model, video_batch, ('bbox_head', 'mask_head', 'track_head')
+        tiny_sipmask_video.tiny_video_model,
+        video_batch,
+        ('bbox_head', 'mask_head', 'track_head'),
+        broken={COUNTS: 'mode tensor takes no clips'},
     ),
     'embedmask-v1': embed('v1'),
     'embedmask-v2': embed('v2'),
@@ -129,7 +136,10 @@ FAMILIES: dict[str, Family] = {
     'deepmask': Family(tiny_sharpmask.build, sharp_batch, (), patch_batch),
     'sharpmask': Family(lambda: tiny_sharpmask.build(refined=True), sharp_batch, (), patch_batch),
     'sharpmask-roi': Family(
-        tiny_export.sharp_model, lambda: plain_batch(tiny_refinemask), ('roi_head.mask_head',)
+        tiny_export.sharp_model,
+        lambda: plain_batch(tiny_refinemask),
+        ('roi_head.mask_head',),
+        broken={COUNTS: 'tracing takes no LazyClassLogits'},
     ),
 }
 

@@ -95,12 +95,11 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     'results': ('masks',),
     'checkpoint': ('loading_errors', 'results'),
     **dict.fromkeys(PAPERS, SHARED),
-    # The video segmenter writes result files and loads checkpoints.
-    'sipmask': (*SHARED, 'results', 'apis'),
     'datasets': ('masks', 'results'),
     'submission': ('apis', 'masks', 'results'),
     'evaluation': ('masks', 'results', 'submission'),
-    'apis': ('checkpoint', 'masks', 'results', 'submission'),
+    # The video segmenter runs one paper's model and draws what it finds.
+    'apis': ('checkpoint', 'masks', 'results', 'sipmask', 'submission', 'visualization'),
     'visualization': ('apis', 'evaluation', 'masks', 'results'),
     'export': (*PAPERS, 'layers', 'masks', 'results'),
 }

@@ -13,7 +13,7 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from tiny_refinemask import BOXES, NARROW, images, probabilities, sample, tiny_detector
 
-from mmrefine.masks import to_dense
+from mmrefine.masks import RLEMasks, to_dense
 
 KINDS = ['RefineMaskHead', 'SimpleRefineMaskHead']
 
@@ -101,7 +101,7 @@ def test_inference_formats_agree(kind: str) -> None:
     for a, b in zip(dense, coded):
         masks = a.pred_instances.masks
         assert masks.shape[1:] == (96, 128) and masks.dtype == torch.bool
-        assert isinstance(b.pred_instances.masks, list)
+        assert isinstance(b.pred_instances.masks, RLEMasks)
         assert torch.equal(masks, to_dense(b.pred_instances.masks, (96, 128)))
 
 
