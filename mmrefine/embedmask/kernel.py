@@ -156,17 +156,13 @@ def padded_boxes(boxes: Tensor, size: tuple[int, int], ratio: float = 0.1) -> Te
     return torch.cat((low, high.minimum(high.new_tensor((width - 1, height - 1)))), dim=1)
 
 
-def haloed_boxes(boxes: Tensor, size: tuple[int, int], halo: int, truncate: bool) -> Tensor:
-    """Grow predicted boxes by a halo of cells, and keep them on the map.
+def haloed_boxes(boxes: Tensor, halo: int, truncate: bool) -> Tensor:
+    """Grow predicted boxes Tensor[K, 4] by a halo of cells; they may leave the map.
 
     Args:
-        boxes: Tensor[K, 4] in cells.
-        size: (H, W) of the map.
+        boxes: In cells.
         halo: Cells added on each side.
         truncate: Parity: the v3 original cuts the corners down to integers first.
     """
-    height, width = size
-    boxes = boxes.trunc() if truncate else boxes
-    low = (boxes[:, :2] - halo).clamp(min=0)
-    high = boxes[:, 2:] + halo
-    return torch.cat((low, high.minimum(high.new_tensor((width, height)))), dim=1)
+    boxes = boxes.int().to(boxes.dtype) if truncate else boxes  # ONNX has no trunc
+    return torch.cat((boxes[:, :2] - halo, boxes[:, 2:] + halo), dim=1)

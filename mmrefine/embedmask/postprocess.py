@@ -178,28 +178,32 @@ class MaskOutput:
             return RLEMasks.cat(parts)
         return torch.cat(parts)
 
-    def soft_maps(self, pixels: Tensor, embeds: Tensor, margins: Tensor, boxes: Tensor) -> Tensor:
+    def soft_maps(
+        self, pixels: Tensor, embeds: Tensor, margins: Tensor, boxes: Tensor | None = None
+    ) -> Tensor:
         """Probabilities on the mask map, or their logarithms with ``log_space``.
 
         Args:
             pixels: Tensor[D, h, w].
             embeds: Tensor[N, D].
             margins: Tensor[N, M].
-            boxes: Tensor[N, 4] in pixels of the network input.
+            boxes: Tensor[N, 4] in pixels of the network input; None: masks may reach anywhere.
 
         Returns:
             Tensor[N, Hm, Wm].
         """
         soft = mask_exponent(pixels, embeds, margins).clamp_(min=0).neg_()  # (N, h, w)
         soft = soft if self.log_space else soft.exp_()
+        # Exporters take the sizes of what comes out of the product for constants.
+        height, width = pixels.shape[1:]
         if self.aligned:
-            soft = aligned_bilinear(soft[:, None], 2)[:, 0]  # (N, 2h, 2w)
-        if self.box_halo is None:
+            soft = double_aligned(soft, (height, width))  # (N, 2h, 2w)
+            height, width = 2 * height, 2 * width
+        if self.box_halo is None or boxes is None:
             return soft
-        size = soft.shape[1:]
-        boxes = haloed_boxes(boxes / self.stride, size, self.box_halo, self.truncate_boxes)
+        boxes = haloed_boxes(boxes / self.stride, self.box_halo, self.truncate_boxes)
         outside = LOG_OUTSIDE if self.log_space else 0.0
-        return torch.where(box_regions(boxes, size), soft, outside)
+        return soft.masked_fill(~box_regions(boxes, (height, width)), outside)
 
 
 def resized_size(
@@ -214,3 +218,22 @@ def resized_size(
         for cells, old, new in zip(map_size, network_size, image_size)
     )
     return height, width
+
+
+def double_aligned(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """``aligned_bilinear(maps, 2)`` with indices a graph can compute.
+
+    Its rule: cell i of the result lies at (i - 1) / 2 of the map, before which nothing changes.
+
+    Args:
+        maps: Tensor[N, h, w].
+        size: ``(h, w)``.
+
+    Returns:
+        Tensor[N, 2h, 2w].
+    """
+    for axis, cells in ((1, size[0]), (2, size[1])):
+        places = torch.arange(2 * cells, device=maps.device)
+        below, above = (places - 1).clamp(min=0) // 2, places // 2
+        maps = (maps.index_select(axis, below) + maps.index_select(axis, above)) / 2
+    return maps

@@ -11,9 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmrefine.embedmask.detector import EmbedMask
-from mmrefine.embedmask.kernel import box_regions, mask_exponent
 from mmrefine.embedmask.mask_head import EmbedMaskHead
-from mmrefine.embedmask.postprocess import LOG_OUTSIDE
 from mmrefine.refinemask.inference import refined_logits
 from mmrefine.refinemask.mask_head import MultiStageMaskHead
 from mmrefine.sharpmask.detector import DeepMask
@@ -192,22 +190,8 @@ class EmbedMaskPart(Part):
     def masks(self, maps: Sequence[Tensor], objects: Sequence[Tensor]) -> Tensor:
         """Tensor[1, C, h_i, w_i] per level, Tensor[N, 4], Tensor[N, D], Tensor[N, M]."""
         *boxes, embeds, margins = objects
-        rule = self.head.output
         pixels = self.head.training_map(self.head(maps, self.position))[0]
-        soft = -mask_exponent(pixels, embeds, margins).clamp(min=0)
-        soft = soft if rule.log_space else soft.exp()
-        # the exporter takes sizes of what comes out of the product for constants
-        height, width = pixels.shape[1:]
-        if rule.aligned:
-            soft, height, width = double_aligned(soft, (height, width)), 2 * height, 2 * width
-        if rule.box_halo is None:
-            return soft
-        cells = boxes[0] / rule.stride
-        cells = cells.int().float() if rule.truncate_boxes else cells  # ONNX has no trunc
-        reach = torch.tensor([-1, -1, 1, 1]) * float(rule.box_halo)
-        inside = box_regions(cells + reach, (height, width))
-        outside = LOG_OUTSIDE if rule.log_space else 0.0
-        return soft.masked_fill(~inside, outside)
+        return self.head.output.soft_maps(pixels, embeds, margins, *boxes)
 
     def example_objects(self, count: int, image_size: tuple[int, int]) -> tuple[Tensor, ...]:
         """Boxes of all sizes, embeddings and margins as a detector has them."""
@@ -291,22 +275,3 @@ def random_boxes(count: int, image_size: tuple[int, int]) -> Tensor:
     sides = size * (0.1 + 0.9 * torch.rand(count, 2))
     low = (size - sides) * torch.rand(count, 2)
     return torch.cat([low, low + sides], 1)
-
-
-def double_aligned(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """``aligned_bilinear(maps, 2)`` with indices a graph can compute.
-
-    Its rule: cell i of the result lies at (i - 1) / 2 of the map, before which nothing changes.
-
-    Args:
-        maps: Tensor[N, h, w].
-        size: ``(h, w)``.
-
-    Returns:
-        Tensor[N, 2h, 2w].
-    """
-    for axis, cells in ((1, size[0]), (2, size[1])):
-        places = torch.arange(2 * cells, device=maps.device)
-        below, above = (places - 1).clamp(min=0) // 2, places // 2
-        maps = (maps.index_select(axis, below) + maps.index_select(axis, above)) / 2
-    return maps

@@ -79,18 +79,18 @@ def pool(extractor: nn.Module, levels: Sequence[Tensor], rois: Tensor) -> Tensor
         Tensor[N, C, S, S]; of a ``PyramidRoIExtractor`` its list of them.
     """
     levels = levels[: extractor.num_inputs]
-    own = fpn_levels(rois, extractor.finest_scale, len(levels))
-    if isinstance(extractor, SingleRoIExtractor):
-        return _pool_assigned(extractor.roi_layers, levels, rois, own)
     count = len(levels)
+    assigned = fpn_levels(rois, extractor.finest_scale, count)  # (N)
+    if isinstance(extractor, SingleRoIExtractor):
+        return _pool_assigned(extractor.roi_layers, levels, rois, assigned)
     if extractor.level_choice == 'absolute':
-        chosen = [torch.full_like(own, count - 1 - i) for i in range(count)]
+        # Grid i reads level count - 1 - i for every RoI, coarsest level first.
         return [
-            _pool(extractor.roi_layers[i][count - 1 - i], levels[count - 1 - i], rois)
-            for i in range(len(chosen))
+            _pool(layers[last], levels[last], rois)
+            for last, layers in zip(reversed(range(count)), extractor.roi_layers)
         ]
     return [
-        _pool_assigned(layers, levels, rois, (own - i).clamp(min=0))
+        _pool_assigned(layers, levels, rois, (assigned - i).clamp(min=0))
         for i, layers in enumerate(extractor.roi_layers)
     ]
 
@@ -105,11 +105,12 @@ def fpn_levels(rois: Tensor, finest_scale: int, count: int) -> Tensor:
 
 
 def _pool_assigned(
-    layers: Sequence[nn.Module], levels: Sequence[Tensor], rois: Tensor, own: Tensor
+    layers: Sequence[nn.Module], levels: Sequence[Tensor], rois: Tensor, assigned: Tensor
 ) -> Tensor:
+    """Pool every RoI from its level LongTensor[N]: Tensor[N, C, S, S]."""
     total: Tensor | int = 0
     for i, (layer, level) in enumerate(zip(layers, levels)):
-        mine = (own == i)[:, None]
+        mine = (assigned == i)[:, None]  # (N, 1)
         corners = torch.where(mine, rois[:, 1:], torch.zeros_like(rois[:, 1:]))
         pooled = _pool(layer, level, torch.cat([rois[:, :1], corners], 1))
         # layers with a fixed number of samples read something from an empty RoI as well

@@ -94,8 +94,8 @@ def test_grown_boxes_contain_the_part_of_the_box_on_the_map(boxes):
         (tensor[:, :2].minimum(tensor[:, 2:]), tensor[:, :2].maximum(tensor[:, 2:])), 1
     )
     plain = box_regions(tensor, (7, 11))
-    assert (box_regions(haloed_boxes(tensor, (7, 11), 1, truncate=False), (7, 11)) >= plain).all()
-    assert (box_regions(haloed_boxes(tensor, (7, 11), 2, truncate=True), (7, 11)) >= plain).all()
+    assert (box_regions(haloed_boxes(tensor, 1, truncate=False), (7, 11)) >= plain).all()
+    assert (box_regions(haloed_boxes(tensor, 2, truncate=True), (7, 11)) >= plain).all()
 
 
 def test_padding_adds_a_tenth_and_a_cell_but_never_the_last_row_or_column():

@@ -10,7 +10,8 @@ from tiny_export import refine_model, sharp_model, sip_model, window_model
 from tiny_stock_models import tiny_stock_model
 from torch import Tensor
 
-from mmrefine.export.parts import double_aligned, part_of, random_boxes
+from mmrefine.embedmask.postprocess import double_aligned
+from mmrefine.export.parts import part_of, random_boxes
 from mmrefine.export.pooling import check_extractor, fpn_levels, pool
 from mmrefine.sipmask.assembly import pixel_logits
 

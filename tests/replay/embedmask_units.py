@@ -109,7 +109,7 @@ def _regions_and_targets(golden: Golden, report: Report, device: torch.device) -
     region = box_regions(padded_boxes(boxes, size, 0.1), size)
     report.exact('crop_region_pad0.1', region, golden['out/crop_region_pad0.1'] > 0)
     report.exact('crop_masks_pad0.1', masks * region, golden['out/crop_masks_pad0.1'])
-    inference = haloed_boxes(golden.tensor('in/boxes_to_masks', device), size, 1, truncate=False)
+    inference = haloed_boxes(golden.tensor('in/boxes_to_masks', device), 1, truncate=False)
     report.exact('boxes_to_masks', box_regions(inference, size), golden['out/boxes_to_masks'] > 0)
     objects = golden.tensor('in/gt_masks', device)
     canvas = objects.new_zeros(len(objects), 64, 96)
@@ -147,7 +147,7 @@ def _kernel(golden: Golden, report: Report, device: torch.device) -> None:
     size, boxes = tuple(pixels.shape[1:]), golden.tensor('in/mp_boxes', device)
     # the recorded operator fills a window 2 cells beyond truncated boxes in every generation; v1
     # and v2 mask it later
-    inside = box_regions(haloed_boxes(boxes, size, 2, truncate=True), size)
+    inside = box_regions(haloed_boxes(boxes, 2, truncate=True), size)
     if golden.json('meta')['variant'] == 'v3':
         maps = torch.where(inside, -exponent, -10.0)
     else:
