@@ -3,12 +3,14 @@
 from .boundary import boundary_map, resize_band
 from .class_logits import ClassLogits
 from .conv_stack import ConvStack
+from .initial_weights import TorchDefaultInit
 from .precision import without_autocast
 from .roi_align import point_roi_align, roi_align
 
 __all__ = [
     'ClassLogits',
     'ConvStack',
+    'TorchDefaultInit',
     'boundary_map',
     'point_roi_align',
     'resize_band',

@@ -41,7 +41,7 @@ class SipMaskTrackHead(BaseModule):
         norm_cfg: Norm of the tower.
         tower_dtype: Arithmetic of the tower under test: ``'float32'``, or ``'bfloat16'``, which
             halves its time where the processor has it. Embeddings are float32 either way.
-        init_cfg: Defaults to N(0, 0.01) for the tower and PyTorch's uniform weights for the map.
+        init_cfg: Defaults to N(0, 0.01) for the tower and PyTorch's first weights for the map.
 
     Raises:
         ValueError: Another ``tower_dtype``.
@@ -63,11 +63,8 @@ class SipMaskTrackHead(BaseModule):
     ) -> None:
         if tower_dtype not in PRECISIONS:
             raise ValueError(f'tower_dtype must be one of {PRECISIONS}, got {tower_dtype!r}')
-        uniform = {
-            'type': 'Kaiming', 'name': 'conv_embed', 'a': 5**0.5, 'mode': 'fan_in',
-            'nonlinearity': 'leaky_relu', 'distribution': 'uniform',
-        }  # fmt: skip
-        default = {'type': 'Normal', 'layer': 'Conv2d', 'std': 0.01, 'override': uniform}
+        override = {'type': 'TorchDefault', 'name': 'conv_embed'}
+        default = {'type': 'Normal', 'layer': 'Conv2d', 'std': 0.01, 'override': override}
         super().__init__(init_cfg=init_cfg or default)
         self.num_levels = num_levels
         self.stride = stride
