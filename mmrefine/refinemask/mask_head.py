@@ -44,8 +44,8 @@ class MultiStageMaskHead(BaseModule):
         num_convs_semantic: 3x3 convolutions on the fine feature map.
         conv_in_channels_instance: Width of the RoI features.
         conv_in_channels_semantic: Width of the fine feature map.
-        conv_kernel_size_instance: Kernel of the former (odd).
-        conv_kernel_size_semantic: Kernel of the latter (odd).
+        conv_kernel_size_instance: Kernel on the RoI features (odd).
+        conv_kernel_size_semantic: Kernel on the fine feature map (odd).
         conv_out_channels_instance: Width at the first stage; halved by each stage.
         conv_out_channels_semantic: Width of the semantic path.
         conv_cfg: Convolution layer of the 3x3 convolutions.
@@ -106,11 +106,11 @@ class MultiStageMaskHead(BaseModule):
         self.with_cp = with_cp
         self.logit_std = logit_std
         self.stage_classes, self.num_classes = plan_classes(stage_num_classes, num_classes, stages)
-        rising = tuple((i + 1) / stages for i in range(stages))
-        weights = self.default_weights if stages == len(self.default_weights) else rising
-        self.loss_func = MODELS.build(
-            loss_cfg or dict(type=self.default_loss, stage_instance_loss_weight=weights)
-        )
+        if loss_cfg is None:
+            rising = tuple((i + 1) / stages for i in range(stages))
+            weights = self.default_weights if stages == len(self.default_weights) else rising
+            loss_cfg = dict(type=self.default_loss, stage_instance_loss_weight=weights)
+        self.loss_func = MODELS.build(loss_cfg)
         layers: dict[str, Any] = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg)
         widths = conv_in_channels_instance, conv_out_channels_instance
         self.instance_convs = ConvStack(
@@ -226,11 +226,11 @@ class MultiStageMaskHead(BaseModule):
         Raises:
             ValueError: The RoI grid is not that of the first stage.
         """
-        if roi_feats.shape[-1] != self.stage_sizes[0]:
+        side = roi_feats.shape[-1]
+        if side != self.stage_sizes[0]:
             raise ValueError(
-                f'RoI features are {roi_feats.shape[-1]} wide, the first stage wants '
-                f'{self.stage_sizes[0]}: set output_size of the mask RoI extractor to '
-                'stage_sup_size[0]'
+                f'RoI features are {side} wide, the first stage wants {self.stage_sizes[0]}: set '
+                'output_size of the mask RoI extractor to stage_sup_size[0]'
             )
         last = len(self.stages)
         predictions = last + 1 if predictions is None else predictions
@@ -238,14 +238,14 @@ class MultiStageMaskHead(BaseModule):
         x = before = self.instance_convs(roi_feats)  # (N, C_0, S_0, S_0)
         stage_logits = [self.predict_logits(0, x, labels)]
         for i in range(min(predictions - 1, last)):
-            before, mask = x, self.as_mask(stage_logits[-1])
+            before = x
             # (N, C_i, S_i, S_i) -> (N, C_i / 2, 2 S_i, 2 S_i)
-            x = self.run_stage(i, x, mask, semantic_maps[i], semantic_mask, rois)
+            x = self.run_stage(i, x, stage_logits[-1], semantic_maps[i], semantic_mask, rois)
             stage_logits.append(self.predict_logits(i + 1, x, labels))
         if predictions > last + 1:
-            x = double_features(before)
-            mask = self.as_mask(self.predict_logits(last - 1, x, labels))
-            x = self.run_stage(last - 1, x, mask, semantic_maps[-1], semantic_mask, rois)
+            x = double_features(before)  # the grid of the last stage, with the width before it
+            logits = self.predict_logits(last - 1, x, labels)
+            x = self.run_stage(last - 1, x, logits, semantic_maps[-1], semantic_mask, rois)
             stage_logits.append(self.predict_logits(last, x, labels))
         return stage_logits
 
@@ -253,12 +253,12 @@ class MultiStageMaskHead(BaseModule):
         """The form in which masks enter the stages, any shape."""
         return logits.sigmoid() if self.mask_use_sigmoid else logits
 
-    def run_stage(self, index: int, *inputs: Tensor | None) -> Tensor:
+    def run_stage(self, index: int, x: Tensor, logits: Tensor, *semantic: Tensor | None) -> Tensor:
         """Call a stage, recomputing it in the backward pass if ``with_cp``."""
-        stage = self.stages[index]
+        inputs = x, self.as_mask(logits), *semantic
         if self.with_cp and torch.is_grad_enabled():
-            return checkpoint(stage, *inputs, use_reentrant=False)
-        return stage(*inputs)
+            return checkpoint(self.stages[index], *inputs, use_reentrant=False)
+        return self.stages[index](*inputs)
 
     def fused_masks(
         self,
@@ -287,13 +287,12 @@ class MultiStageMaskHead(BaseModule):
         with settings.autocast(rois.device):
             semantic = self.semantic_path(fine_feat, stages)
             for indices, predictions in groups:
-                chunks = []
-                for chunk in indices.split(settings.chunk_on(rois.device)):
-                    stage_logits = self.instance_path(
-                        roi_feats[chunk], *semantic, rois[chunk], labels[chunk], predictions
-                    )
-                    chunks.append(FusedMasks.of_stages(chunk, stage_logits, settings.confidence))
-                fused.append(FusedMasks.join(chunks))
+                parts = []
+                for part in indices.split(settings.chunk_on(rois.device)):
+                    inputs = roi_feats[part], *semantic, rois[part], labels[part]
+                    stage_logits = self.instance_path(*inputs, predictions)
+                    parts.append(FusedMasks.of_stages(part, stage_logits, settings.confidence))
+                fused.append(FusedMasks.join(parts))
         return fused
 
     def loss_and_target(

@@ -9,6 +9,7 @@ the semantic map.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -210,23 +211,22 @@ class SFMStage(FusionStage):
     """Stage of the published head: fuses features with the instance and the semantic mask.
 
     Args:
-        channels, semantic_channels, fusion_cfg, stride: As in ``FusionStage``.
+        channels: C.
         num_classes: Classes of ``instance_logits``, the layer of the stage's prediction.
         next_channels: Width of what leaves, both masks included.
         upsample_cfg: See ``build_upsampler``.
+        **shared: Other arguments of ``FusionStage``.
     """
 
     def __init__(
         self,
         channels: int,
-        semantic_channels: int,
         num_classes: int,
         next_channels: int,
-        fusion_cfg: dict,
         upsample_cfg: dict,
-        stride: int,
+        **shared: Any,
     ) -> None:
-        super().__init__(channels, semantic_channels, 2, next_channels - 2, fusion_cfg, stride)
+        super().__init__(channels, mask_channels=2, out_channels=next_channels - 2, **shared)
         self.semantic_transform_out = nn.Conv2d(channels, channels, 1)
         self.instance_logits = ClassLogits(channels, num_classes)
         self.upsample = build_upsampler(upsample_cfg, next_channels - 2)
@@ -267,21 +267,13 @@ class SimpleSFMStage(FusionStage):
     resized last.
 
     Args:
-        channels, semantic_channels, fusion_cfg, stride: As in ``FusionStage``.
         next_channels: Width of what leaves, the mask included.
         upsample_cfg: See ``build_upsampler``; None keeps the grid.
+        **shared: Other arguments of ``FusionStage``.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        semantic_channels: int,
-        next_channels: int,
-        fusion_cfg: dict,
-        upsample_cfg: dict | None,
-        stride: int,
-    ) -> None:
-        super().__init__(channels, semantic_channels, 1, next_channels - 1, fusion_cfg, stride)
+    def __init__(self, next_channels: int, upsample_cfg: dict | None, **shared: Any) -> None:
+        super().__init__(mask_channels=1, out_channels=next_channels - 1, **shared)
         self.upsample = (
             nn.Identity() if upsample_cfg is None else build_upsampler(upsample_cfg, next_channels)
         )
