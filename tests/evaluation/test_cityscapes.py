@@ -174,6 +174,14 @@ def test_no_predictions_and_no_instances(tmp_path: Path) -> None:
     assert set(metric.evaluate(5).values()) == {-1.0}
 
 
+def test_images_that_were_not_predicted_are_an_error(tmp_path: Path) -> None:
+    data, results = make_city(tmp_path)
+    metric = build(tmp_path)
+    feed(metric, tmp_path, {**data, 'images': data['images'][1:]}, results, dense=False)
+    with pytest.raises(ValueError, match='1 images were not predicted, such as .*; 5 images of'):
+        metric.evaluate(4)
+
+
 def test_images_without_result_or_truth_are_named(tmp_path: Path) -> None:
     data, results = make_city(tmp_path)
     (tmp_path / 'tree').mkdir()

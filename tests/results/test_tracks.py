@@ -146,6 +146,16 @@ def test_metric_gathers_frames_in_any_order(dense: bool) -> None:
     assert found == pytest.approx({f'youtube_vis/{k}': v for k, v in expected.items()}, abs=1e-9)
 
 
+def test_frames_that_were_not_predicted_are_an_error() -> None:
+    truth, results = make_clips(6)
+    metric = METRICS.build({'type': 'VideoMaskAPMetric', 'show_progress': False})
+    metric.dataset_meta = {'classes': NAMES}
+    samples = samples_of(truth, results, dense=False)
+    metric.process({}, samples[1:])
+    with pytest.raises(ValueError, match=r'1 frames \(video, number\) were not predicted'):
+        metric.evaluate(len(samples) - 1)
+
+
 def test_metric_writes_a_submission(tmp_path: object) -> None:
     truth, results = make_clips(6)
     metric = METRICS.build(
