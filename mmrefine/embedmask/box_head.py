@@ -40,7 +40,6 @@ from .targets import Proposals, mask_centroids, match_proposals
 
 # exp of it is still a sound weight, and products with squared distances stay far from overflow
 MAX_LOG_MARGIN = 10.0
-MARGIN_FEATURE_UNIT = 32.0
 
 
 def log_margin_prior(distance: float) -> float:
@@ -65,6 +64,7 @@ class ProposalLayers(nn.Module):
         margin_source: str = 'feature',
         margin_dims: str = 'each',
         reduce_channels: int | None = None,
+        margin_unit: float = 32.0,
         box_unit: float = 800.0,
         fixed_margin: float | None = None,
     ) -> None:
@@ -83,6 +83,7 @@ class ProposalLayers(nn.Module):
             margin_dims: ``'each'`` dimension has a margin, or ``'one'`` for all.
             reduce_channels: Width of a 1x1 convolution before embedding and margin (AdelaiDet);
                 None: none.
+            margin_unit: What the regression feature is divided by before it gives a margin.
             box_unit: Pixels that make 1 when margins come from the box.
             fixed_margin: Embedding distance of probability 1/2, for margins that are not learned;
                 None: learned.
@@ -106,7 +107,8 @@ class ProposalLayers(nn.Module):
                 "margins of 'each' dimension treat two as coordinates: set coord_embed=True"
             )
         self.embed_dim, self.coord_embed, self.margin_source = embed_dim, coord_embed, margin_source
-        self.margin_dims, self.box_unit, self.fixed_margin = margin_dims, box_unit, fixed_margin
+        self.margin_dims, self.fixed_margin = margin_dims, fixed_margin
+        self.margin_unit, self.box_unit = margin_unit, box_unit
         self.embed_strides = tuple(strides)
         self.position_scale = Scale(1.0) if coord_embed and learn_position_scale else None
         width = reduce_channels or channels
@@ -170,7 +172,7 @@ class ProposalLayers(nn.Module):
             sides = ltrb_stride.detach() * (self.embed_strides[level] / self.box_unit)
             log_margin = self.conv_margin(sides)  # (B, 1, H, W)
         else:
-            feature = self.conv_margin_reduce(feature / MARGIN_FEATURE_UNIT)
+            feature = self.conv_margin_reduce(feature / self.margin_unit)
             if hasattr(self, 'conv_margin'):
                 log_margin = self.conv_margin(feature)  # (B, M, H, W)
                 spatial, free = log_margin[:, :2], log_margin[:, 2:]

@@ -60,6 +60,15 @@ def test_margins_from_the_box_send_no_gradient_to_it():
     assert head.conv_margin.weight.grad is not None
 
 
+def test_the_margin_unit_divides_the_feature():
+    """Log margins minus their bias are linear in the feature, so twice the unit is half of them."""
+    heads = [box_head(proposal=dict(margin_unit=unit)) for unit in (32.0, 64.0)]
+    heads[1].load_state_dict(heads[0].state_dict())
+    x = pyramid()
+    coarse, fine = (head(x).margins[0].log() - log_margin_prior(2.0) for head in heads)
+    torch.testing.assert_close(coarse, 2 * fine, atol=1e-5, rtol=1e-4)
+
+
 def test_fixed_margins_do_not_depend_on_the_feature():
     head = box_head(proposal=dict(fixed_margin=2.0))
     margins = head(pyramid()).margins[1]
