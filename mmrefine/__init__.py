@@ -59,7 +59,11 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
     'mmrefine.sharpmask.patch_metric': ('PatchMaskMetric',),
     'mmrefine.sharpmask.refined_detector': ('SharpMask',),
     'mmrefine.sharpmask.roi_extractor': ('PyramidRoIExtractor',),
-    'mmrefine.sharpmask.roi_mask_head': ('SharpMaskHead',),
+    'mmrefine.sharpmask.roi_mask_head': (
+        'CascadeSharpMaskRoIHead',
+        'SharpMaskHead',
+        'SharpMaskRoIHead',
+    ),
     'mmrefine.sharpmask.patch_dataset': ('ConsecutiveSampler', 'ObjectPatchDataset'),
     'mmrefine.sharpmask.patch_transforms': ('CropObjectPatch', 'PackPatchInputs'),
     'mmrefine.sharpmask.refine_head': ('TopDownRefineHead',),

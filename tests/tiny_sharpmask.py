@@ -76,6 +76,9 @@ class ListDataset:
         self.items = instances
         self.size = size
 
+    def full_init(self) -> None:
+        """Nothing to read."""
+
     def __len__(self) -> int:
         return len(self.items)
 

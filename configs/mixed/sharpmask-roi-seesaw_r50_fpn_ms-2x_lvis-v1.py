@@ -2,6 +2,7 @@ _base_ = 'mmdet::seesaw_loss/mask-rcnn_r50_fpn_seesaw-loss_sample1e-3-ms-2x_lvis
 custom_imports = dict(imports=['mmrefine'], allow_failed_imports=False)
 model = dict(
     roi_head=dict(
+        type='SharpMaskRoIHead',
         mask_roi_extractor=dict(_delete_=True, type='PyramidRoIExtractor'),
         mask_head=dict(_delete_=True, type='SharpMaskHead', num_classes=1203),
     ),

@@ -2,6 +2,7 @@ _base_ = 'mmdet::cityscapes/mask-rcnn_r50_fpn_1x_cityscapes.py'
 custom_imports = dict(imports=['mmrefine'], allow_failed_imports=False)
 model = dict(
     roi_head=dict(
+        type='SharpMaskRoIHead',
         mask_roi_extractor=dict(_delete_=True, type='PyramidRoIExtractor'),
         mask_head=dict(_delete_=True, type='SharpMaskHead', num_classes=8),
     ),

@@ -74,36 +74,16 @@ class DeepMaskHead(BaseModule):
         """Tensor[B, C, h, w] -> codes Tensor[B, D, h - G + 1, w - G + 1]."""
         return self.encoder(self.reduce(feature))
 
-    def encode_by_rows(self, reduced: Tensor, kernel_rows: int) -> Tensor:
-        """Codes of all windows of a map, summed over ``kernel_rows`` rows of the kernel at a time.
-
-        A convolution copies its kernel into the form it wants; the whole kernel is larger than
-        anything else of an image.
-
-        Args:
-            reduced: Tensor[B, reduce_channels, h, w], from ``reduce``.
-            kernel_rows: At least 1; G or more takes the kernel whole.
-
-        Returns:
-            Tensor[B, D, h - G + 1, w - G + 1].
-        """
-        weight, height = self.encoder.weight, reduced.shape[-2] - self.grid_size + 1
-        codes, bias = None, self.encoder.bias
-        for top in range(0, self.grid_size, kernel_rows):
-            kernel = weight[:, :, top : top + kernel_rows]
-            part = F.conv2d(reduced[..., top : top + height + kernel.shape[2] - 1, :], kernel, bias)
-            codes, bias = part if codes is None else codes.add_(part), None
-        return codes
-
     def scores(self, codes: Tensor) -> Tensor:
         """Codes Tensor[B, D, h, w] -> score logits Tensor[B, h, w] in fp32."""
-        hidden = self.score_fc1(self.dropout(codes))
+        hidden = self.score_fc1(self.dropout(codes))  # (B, score_channels, h, w)
         hidden = F.threshold(hidden, 0.0, self.score_floor)
         return self.score_fc2(self.dropout(hidden)).squeeze(1).float()
 
     def masks(self, codes: Tensor) -> Tensor:
         """Codes Tensor[N, D] -> coarse mask logits Tensor[N, S, S]."""
-        logits = F.linear(codes, self.mask_fc.weight.flatten(1), self.mask_fc.bias)
+        # A 1x1 convolution on single vectors is a linear layer.
+        logits = F.linear(codes, self.mask_fc.weight.flatten(1), self.mask_fc.bias)  # (N, S S)
         return logits.unflatten(1, (self.mask_size, self.mask_size))
 
     def loss_masks(self, logits: Tensor, labels: Tensor, has_mask: Tensor) -> Tensor:
@@ -119,6 +99,7 @@ class DeepMaskHead(BaseModule):
             logits = F.interpolate(
                 logits[:, None], labels.shape[-2:], mode='bilinear', align_corners=True
             )[:, 0]
+        # The mean over a patch's pixels first: loss_k = 1 / g^2 * sum log(1 + exp(-y f)).
         size = logits.shape[-1] ** 2
         pixels = self.loss_mask(logits.float().reshape(-1, size), labels.float().reshape(-1, size))
         return (pixels.mean(1) * has_mask).sum()

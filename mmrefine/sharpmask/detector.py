@@ -2,40 +2,97 @@
 
 Paper:    https://arxiv.org/abs/1506.06204 (DeepMask), https://arxiv.org/abs/1603.08695 (SharpMask)
 Origin:   facebookresearch/deepmask, BSD with a patent grant; foolwood/deepmask-pytorch, MIT
-Changes:  mask head and refinement run on the selected windows only; masks leave as RLE chunk by
-          chunk; windows are decoded correctly unless the released code's index error is asked for.
+Changes:  the mask head runs on the selected windows only; masks leave as RLE chunk by chunk;
+          windows are decoded correctly unless the released index error is asked for; boxes are
+          segmented in batches.
 
 Shapes:   B images or patches, N windows, D code channels, S mask side.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import torch
+from mmcv.ops import nms
 from mmdet.models.detectors import BaseDetector
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from mmdet.utils import ConfigType, OptConfigType, OptMultiConfig
 from mmengine.dist import get_world_size
 from mmengine.structures import InstanceData
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from mmrefine.checkpoint import rename_authors_weights
-from mmrefine.masks import boxed_masks_to_rle, in_format
+from mmrefine.masks import check_format, in_format, output_size, roi_masks_to_rle
 
-from .box_prompts import crop_boxes
-from .options import checked_options
-from .paste import paste_windows, tight_boxes, window_chunks
-from .pyramid import STRIDE, Level, Windows, level_image, scaled_size, select_windows
-from .refine_head import gather_windows
-from .strips import StripPlan, can_fold
+from .trunk import STRIDE, receptive_radius, run_in_tiles
+from .windows import (
+    PASTE_RULES,
+    Level,
+    Windows,
+    crop_patches,
+    framing_windows,
+    gather_windows,
+    level_image,
+    paste_windows,
+    scaled_size,
+    select_windows,
+    tight_boxes,
+    windows_at_once,
+)
 
-# pixels of a level per strip: on a processor its maps stay in the cache, a larger device needs more
-STRIP_PIXELS = dict(cpu=3 << 15)
-LARGE_STRIP = 1 << 22
-# cells of a level scored at once, and rows of the encoder's kernel (None: all)
-SCORING = dict(cpu=(1 << 11, 2))
-LARGE_SCORING = (1 << 14, None)
+TEST_DEFAULTS = dict(
+    log2_scales=(-2.5, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5),
+    max_per_img=500,
+    mask_thr=0.2,
+    paste='official',
+    size_rounding='half_up',
+    index_quirk=False,
+    mask_format='dense',
+    chunk=32,
+    strip='auto',
+    trunk_dtype=None,
+    nms=None,
+    classes=('object',),
+)
+# Pixels of a level that the trunk computes at once; its maps take about 700 bytes a pixel.
+TILE_PIXELS = 1 << 20
+# Cells of a level that are scored at once: all codes of a large level are its largest tensor.
+SCORED_CELLS = 1 << 13
+
+
+def checked_test_cfg(test_cfg: ConfigType) -> dict[str, Any]:
+    """Fill in the defaults of ``test_cfg``.
+
+    Raises:
+        ValueError: Unknown key or value.
+    """
+    unknown = set(test_cfg) - set(TEST_DEFAULTS)
+    if unknown:
+        raise ValueError(
+            f'unknown test_cfg keys {sorted(unknown)}; known: {", ".join(TEST_DEFAULTS)}'
+        )
+    config: dict[str, Any] = TEST_DEFAULTS | dict(test_cfg)
+    check_format(config['mask_format'])
+    choices = dict(
+        paste=PASTE_RULES,
+        size_rounding=('half_up', 'floor'),
+        trunk_dtype=(None, 'bfloat16', 'float16'),
+    )
+    for key, values in choices.items():
+        if config[key] not in values:
+            raise ValueError(f'test_cfg.{key} must be one of {values}, got {config[key]!r}')
+    if config['max_per_img'] < 1 or config['chunk'] < 1 or not len(config['log2_scales']):
+        raise ValueError('test_cfg needs max_per_img >= 1, chunk >= 1 and at least one scale')
+    strip = config['strip']
+    if not (strip in (None, 'auto') or (isinstance(strip, int) and strip >= 1)):
+        raise ValueError(
+            f"test_cfg.strip must be 'auto', None or a number of pixels, got {strip!r}"
+        )
+    if not 0 < config['mask_thr'] < 1:
+        raise ValueError(f'test_cfg.mask_thr must lie in (0, 1), got {config["mask_thr"]}')
+    return config
 
 
 @MODELS.register_module()
@@ -48,9 +105,9 @@ class DeepMask(BaseDetector):
     ``mask_thr`` probability, strict; ``paste`` rule (``official``, ``port``, ``grid``);
     ``size_rounding`` of levels (``half_up``, ``floor``); ``index_quirk`` of the released code;
     ``mask_format`` (``dense``, ``rle``); ``chunk`` windows refined at once; ``strip`` pixels of a
-    level that the trunk computes at once (``auto`` by device, None = whole levels, as trunks other
-    than a plain ``StemResNet`` always do; same masks); ``trunk_dtype`` (``bfloat16``,
-    ``float16``); ``nms`` an IoU threshold on the tight boxes (None = off, as published).
+    level that the trunk computes at once (``auto`` = 1 million, None = whole levels, as trunks
+    that see the whole image always do; same masks); ``trunk_dtype`` (``bfloat16``, ``float16``);
+    ``nms`` an IoU threshold on the tight boxes (None = off, as published).
 
     Args:
         backbone: Trunk returning maps from stride 2 or 4 to stride 16, finest first.
@@ -76,7 +133,7 @@ class DeepMask(BaseDetector):
         self.backbone = MODELS.build(backbone)
         self.mask_head = MODELS.build(mask_head)
         self.context = (train_cfg or {}).get('context', 1)
-        self.test_cfg = checked_options(test_cfg or {})
+        self.test_cfg = checked_test_cfg(test_cfg or {})
         self.register_load_state_dict_pre_hook(rename_authors_weights)
 
     @property
@@ -100,7 +157,7 @@ class DeepMask(BaseDetector):
             )
         features = self.extract_feat(batch_inputs)
         end = grid - self.context
-        core = features[-1][..., self.context : end, self.context : end]
+        core = features[-1][..., self.context : end, self.context : end]  # (B, C, G, G)
         return features, self.mask_head.encode(core)
 
     def patch_masks(self, features: Sequence[Tensor], codes: Tensor) -> Tensor:
@@ -116,12 +173,12 @@ class DeepMask(BaseDetector):
         features, codes = self.patch_codes(batch_inputs)
         truth = InstanceData.cat([sample.gt_instances for sample in batch_data_samples])
         head = self.mask_head
-        # gradients are averaged over ranks, the published loss sums mask terms over the whole batch
-        world = get_world_size()
         masks = head.loss_masks(
             self.patch_masks(features, codes), truth.patch_masks, truth.has_mask
         )
         scores = head.loss_scores(head.scores(codes).flatten(), truth.patch_scores, truth.has_score)
+        # Gradients are averaged over ranks; the published loss sums over the whole batch.
+        world = get_world_size()
         return dict(loss_mask=masks * world, loss_score=scores * world)
 
     def _forward(self, batch_inputs: Tensor, batch_data_samples: SampleList | None = None) -> tuple:
@@ -130,12 +187,49 @@ class DeepMask(BaseDetector):
         return self.patch_masks(features, codes), self.mask_head.scores(codes).flatten()
 
     @torch.no_grad()
+    def predict_boxes(self, image: Tensor, boxes: Tensor, mask_thr: float = 0.3) -> InstanceData:
+        """Segment the objects in given boxes (Fast R-CNN detections, a tracker, a user's drawing).
+
+        Every box is widened to the canonical framing of training and cropped with its context ring.
+
+        Args:
+            image: Normalised Tensor[1, 3, h, w].
+            boxes: Tensor[N, 4], (x1, y1, x2, y2) in pixels of the image.
+            mask_thr: Foreground probability.
+
+        Returns:
+            ``masks`` (format of ``test_cfg``), ``bboxes`` as given, ``scores`` of the score branch.
+
+        Raises:
+            ValueError: A box is empty, inverted or not finite.
+        """
+        valid = (boxes[:, 2:] > boxes[:, :2]).all(1) & boxes.isfinite().all(1)
+        if not bool(valid.all()):
+            raise ValueError(
+                'boxes must be finite (x1, y1, x2, y2) with x2 > x1 and y2 > y1, '
+                f'got {boxes[~valid][0].tolist()}'
+            )
+        windows = framing_windows(boxes.float())
+        grid, fill = self.mask_head.grid_size, self.fill_colour(image)
+        ring = self.context / grid * (windows[:, 2:] - windows[:, :2])
+        outer = torch.cat([windows[:, :2] - ring, windows[:, 2:] + ring], 1)
+        size, image_size = (grid + 2 * self.context) * STRIDE, tuple(image.shape[-2:])
+        rles, scores = [], [boxes.new_zeros(0)]
+        chunk = self.test_cfg['chunk']
+        for part, patches in zip(windows.split(chunk), outer.split(chunk)):
+            logits, score = self._forward(crop_patches(image, patches, size, fill))
+            rles += roi_masks_to_rle(logits, part, image_size, mask_thr, logits=True)
+            scores.append(score.sigmoid())
+        masks = in_format(rles, image_size, self.test_cfg['mask_format'], boxes.device)
+        return InstanceData(bboxes=boxes, masks=masks, scores=torch.cat(scores))
+
+    @torch.no_grad()
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
     ) -> SampleList:
         """Propose masks, or judge patches when the samples carry patch labels.
 
-        ``pred_instances`` of an image: ``masks`` (BoolTensor[N, h, w] or N RLEs), tight ``bboxes``
+        ``pred_instances`` of an image: ``masks`` (BoolTensor[N, h, w] or ``RLEMasks``), tight ``bboxes``
         Tensor[N, 4] in image pixels, ``scores`` Tensor[N] (descending), ``labels`` (zeros).
         ``pred_instances`` of a patch: ``mask_logits`` Tensor[1, S, S] and ``scores``.
         """
@@ -146,13 +240,12 @@ class DeepMask(BaseDetector):
             return batch_data_samples
         results = []
         for image, sample in zip(batch_inputs, batch_data_samples):
-            height, width = sample.metainfo.get('img_shape', image.shape[-2:])[:2]
-            size = (
-                sample.metainfo.get('ori_shape', (height, width))[:2]
-                if rescale
-                else (height, width)
-            )
-            results.append(self.propose(image[None, :, :height, :width], tuple(size)))
+            # An image alone needs no meta information: it is then all of its tensor.
+            shape = tuple(image.shape[-2:])
+            meta = dict(img_shape=shape) | sample.metainfo
+            height, width = output_size(meta, rescale=False)
+            size = output_size(dict(ori_shape=meta['img_shape']) | meta, rescale)
+            results.append(self.propose(image[None, :, :height, :width], size))
         return self.add_pred_to_datasample(batch_data_samples, results)
 
     @torch.no_grad()
@@ -171,86 +264,75 @@ class DeepMask(BaseDetector):
             )
         levels = self.levels(image)
         windows = select_windows(levels, self.test_cfg['max_per_img'], self.test_cfg['index_quirk'])
-        return self._paste(levels, windows, tuple(image.shape[-2:]), output_size)
+        size = tuple(image.shape[-2:])
+        return self._results(levels, windows, size, output_size or size)
 
     def levels(self, image: Tensor) -> list[Level]:
         """Maps and scores of every level of the pyramid over a normalised Tensor[1, 3, h, w]."""
-        scales = [2.0**exponent for exponent in self.test_cfg['log2_scales']]
-        plan = self._plan()
-        maps = [self._scaled_maps(image, scale, plan) for scale in scales]
-        # before the scores: its folded weights are half of an image's memory
-        del plan
-        with self._reduced_precision(image):
-            scores = [self._window_scores(level[0]) for level in maps]
-        return [Level(s, m[0], found, m[1:]) for s, m, found in zip(scales, maps, scores)]
-
-    def _reduced_precision(self, image: Tensor) -> torch.autocast:
+        found = []
         dtype = self.test_cfg['trunk_dtype']
-        return torch.autocast(
-            image.device.type, getattr(torch, dtype or 'bfloat16'), enabled=dtype is not None
-        )
+        for exponent in self.test_cfg['log2_scales']:
+            with torch.autocast(
+                image.device.type, getattr(torch, dtype or 'bfloat16'), enabled=dtype is not None
+            ):
+                reduced, *horizontals = self._scaled_maps(image, 2.0**exponent)
+                scores = self._window_scores(reduced)
+            found.append(Level(2.0**exponent, reduced, scores, horizontals))
+        return found
 
     def fill_colour(self, image: Tensor) -> Tensor:
         """Normalised mid-grey Tensor[3], the colour outside the image."""
-        preprocessor = self.data_preprocessor
-        if not getattr(preprocessor, '_enable_normalize', False):
+        mean, std = (getattr(self.data_preprocessor, key, None) for key in ('mean', 'std'))
+        if mean is None:  # the preprocessor does not normalise
             return image.new_zeros(3)
-        mean, std = preprocessor.mean.flatten(), preprocessor.std.flatten()
-        return ((127.5 - mean) / std).to(image)
+        return ((127.5 - mean.flatten()) / std.flatten()).to(image)
 
-    def _level_maps(self, image: Tensor) -> list[Tensor]:
+    def level_maps(self, image: Tensor) -> list[Tensor]:
         """Reduced stride-16 map of a level, then whatever the masks need."""
         return [self.mask_head.reduce(self.extract_feat(image)[-1])]
 
-    def _branches(self) -> list[tuple[int, list[tuple[nn.Module, bool]]]]:
-        """What ``_level_maps`` computes: trunk map index, and convolutions with their ReLU flag."""
-        return [(-1, [(self.mask_head.reduce_conv, True)])]
+    def level_strides(self) -> list[int]:
+        """Stride of each of the ``level_maps``."""
+        return [STRIDE]
 
-    def _plan(self) -> StripPlan | None:
-        branches = self._branches()
-        convs = [conv for _, chain in branches for conv, _ in chain]
-        if self.test_cfg['strip'] is None or not can_fold(self.backbone, convs):
-            return None
-        own, name = self.backbone.conv1.weight.dtype, self.test_cfg['trunk_dtype']
-        return StripPlan(self.backbone, branches, getattr(torch, name) if name else own)
+    def level_radius(self) -> int | None:
+        """Pixels that a cell of the ``level_maps`` sees around its centre; None if unbounded."""
+        return receptive_radius(self.backbone)
 
-    def _scaled_maps(self, image: Tensor, scale: float, plan: StripPlan | None) -> list[Tensor]:
+    def _scaled_maps(self, image: Tensor, scale: float) -> list[Tensor]:
         size = scaled_size(tuple(image.shape[-2:]), scale, self.test_cfg['size_rounding'])
         margin, fill = self.window // 2, self.fill_colour(image)
-        with self._reduced_precision(image):
-            if plan is None:
-                return self._level_maps(level_image(image, size, margin, fill))
-            height, width = (n + 2 * margin for n in size)
-            area = self.test_cfg['strip']
-            if area == 'auto':
-                area = STRIP_PIXELS.get(image.device.type, LARGE_STRIP)
-            step = max(area // width // STRIDE, 1) * STRIDE
-            return plan.run(
-                lambda *rows: level_image(image, size, margin, fill, rows), height, step
-            )
+        radius, limit = self.level_radius(), self.test_cfg['strip']
+        if limit is None or radius is None:
+            return self.level_maps(level_image(image, size, margin, fill))
+        return run_in_tiles(
+            self.level_maps,
+            lambda *part: level_image(image, size, margin, fill, part),
+            (size[0] + 2 * margin, size[1] + 2 * margin),
+            self.level_strides(),
+            halo=-(-radius // STRIDE) * STRIDE,
+            limit=TILE_PIXELS if limit == 'auto' else limit,
+        )
 
     def _window_scores(self, reduced: Tensor) -> Tensor:
-        # codes of all windows of a large level would be the largest tensor of the image: score
-        # them in strips
+        """Score logits Tensor[R, Q] of all windows of a map Tensor[1, C, H/16, W/16]."""
         head, grid = self.mask_head, self.mask_head.grid_size
-        cells, kernel_rows = SCORING.get(reduced.device.type, LARGE_SCORING)
         rows = reduced.shape[-2] - grid + 1
-        step = max(cells // reduced.shape[-1], 1)
-        strips = []
+        step = max(SCORED_CELLS // reduced.shape[-1], 1)
+        scores = []
         for top in range(0, rows, step):
-            part = reduced[..., top : min(top + step, rows) + grid - 1, :]
-            codes = head.encode_by_rows(part, kernel_rows or grid)
+            codes = head.encoder(reduced[..., top : min(top + step, rows) + grid - 1, :])
             with torch.autocast(codes.device.type, enabled=False):
-                strips.append(head.scores(codes.float())[0])
-        return torch.cat(strips)
+                scores.append(head.scores(codes.float())[0])
+        return torch.cat(scores)
 
     def window_codes(self, level: Level, cells: Tensor, batch: int = 128) -> Tensor:
         """Codes Tensor[N, D] of windows of one level, as one matrix product per batch."""
         encoder, grid = self.mask_head.encoder, self.mask_head.grid_size
-        codes = [cells.new_zeros((0, encoder.out_channels), dtype=encoder.weight.dtype)]
+        codes = []
         for part in cells.split(batch):
-            blocks = gather_windows(level.reduced, part, torch.zeros_like(part[:, 0]), grid, 1)
-            blocks = blocks.flatten(1).to(encoder.weight.dtype)
+            blocks = gather_windows(level.reduced, part, grid, 1).flatten(1)  # (N, C G G)
+            blocks = blocks.to(encoder.weight.dtype)
             codes.append(F.linear(blocks, encoder.weight.flatten(1), encoder.bias))
         return torch.cat(codes)
 
@@ -258,72 +340,33 @@ class DeepMask(BaseDetector):
         """Mask logits Tensor[N, S, S] of windows of one level."""
         return self.mask_head.masks(codes)
 
-    def _chunks(
-        self,
-        levels: Sequence[Level],
-        windows: Windows,
-        scales: Sequence[tuple[float, float]],
-        size: tuple[int, int],
-    ) -> Iterator[tuple[Tensor, Tensor, int]]:
-        """(ranks, mask logits, level) of at most ``chunk`` windows of one level at a time."""
-        for i, level in enumerate(levels):
-            ranks = (windows.levels == i).nonzero().flatten()
-            codes = self.window_codes(level, windows.cells[ranks])
-            for part in window_chunks(scales[i], size, self.window, len(ranks)):
-                pairs = zip(*(x[part].split(self.test_cfg['chunk']) for x in (ranks, codes)))
-                for chosen, own in pairs:
-                    yield chosen, self.window_masks(level, own, windows.cells[chosen]), i
-
-    def _paste(
+    def _results(
         self,
         levels: Sequence[Level],
         windows: Windows,
         input_size: tuple[int, int],
-        output_size: tuple[int, int] | None,
+        size: tuple[int, int],
     ) -> InstanceData:
-        size = output_size or input_size
-        factors = [out / own for own, out in zip(input_size, size)]
-        scales = [(level.scale / factors[0], level.scale / factors[1]) for level in levels]
+        """Masks of the selected windows, chunk by chunk, in an image of ``size``."""
         rles: list[dict] = [{}] * len(windows.scores)
-        for ranks, logits, i in self._chunks(levels, windows, scales, size):
-            crops = paste_windows(
-                logits,
-                windows.cells[ranks],
-                scales[i],
-                size,
-                self.test_cfg['mask_thr'],
-                self.window,
-                self.test_cfg['paste'],
-            )
-            encoded = boxed_masks_to_rle(crops.masks, crops.offsets, size)
-            for rank, rle in zip(ranks.tolist(), encoded):
-                rles[rank] = rle
+        thr, rule = self.test_cfg['mask_thr'], self.test_cfg['paste']
+        for i, level in enumerate(levels):
+            ranks = (windows.levels == i).nonzero().flatten()
+            codes = self.window_codes(level, windows.cells[ranks])
+            # Pixels of the network input per pixel of the result.
+            scale = (level.scale * input_size[0] / size[0], level.scale * input_size[1] / size[1])
+            step = min(self.test_cfg['chunk'], windows_at_once(scale, size, self.window))
+            for part, code in zip(ranks.split(step), codes.split(step)):
+                cells = windows.cells[part]
+                logits = self.window_masks(level, code, cells)
+                found = paste_windows(logits, cells, scale, size, thr, self.window, rule)
+                for rank, rle in zip(part.tolist(), found):
+                    rles[rank] = rle
         results = InstanceData(scores=windows.scores.sigmoid())
         results.bboxes = windows.scores.new_tensor(tight_boxes(rles))
         results.labels = torch.zeros_like(windows.levels)
         results.masks = in_format(rles, size, self.test_cfg['mask_format'], windows.scores.device)
-        return self._suppress(results)
-
-    def _suppress(self, results: InstanceData) -> InstanceData:
         if self.test_cfg['nms'] is None or not len(results):
             return results
-        from mmcv.ops import nms  # imported late: only needed with this option
-
         _, keep = nms(results.bboxes, results.scores, self.test_cfg['nms'])
         return results[keep.sort().values]
-
-    @torch.no_grad()
-    def predict_boxes(self, image: Tensor, boxes: Tensor, mask_thr: float = 0.3) -> InstanceData:
-        """Segment the objects in given boxes (Fast R-CNN detections, a tracker, a user's drawing).
-
-        Every box is widened to the canonical framing of training and cropped with its context ring.
-
-        Args:
-            image: Normalised Tensor[1, 3, h, w].
-            boxes: Tensor[N, 4], (x1, y1, x2, y2) in pixels of the image.
-            mask_thr: Foreground probability.
-
-        Returns:
-            ``masks`` (format of ``test_cfg``), ``bboxes`` as given, ``scores`` of the score branch.
-        """
-        return crop_boxes(self, image, boxes, mask_thr)

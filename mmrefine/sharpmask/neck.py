@@ -91,7 +91,7 @@ class TopDownRefineNeck(BaseModule):
         """Backbone maps Tensor[B, C_i, h_i, w_i] -> ``num_outs`` maps Tensor[B, out_channels, h_i,
         w_i]."""
         used = inputs[self.start_level :]
-        merged = [self.encoding(used[-1])]
+        merged = [self.encoding(used[-1])]  # (B, K, h, w), coarsest; finer ones go in front
         for stage, feature in zip(self.stages[::-1], used[-2::-1]):
             mask = F.interpolate(merged[0], size=feature.shape[-2:], mode='nearest')
             merged.insert(0, stage(feature, mask))
@@ -100,6 +100,7 @@ class TopDownRefineNeck(BaseModule):
         x = sources.get(str(self.extra_source))
         for i in range(self.num_outs - len(outputs)):
             if not self.extra_source:
+                # as in FPN: subsampling of the last output
                 x = F.max_pool2d(outputs[-1], 1, stride=2)
             else:
                 x = self.extra_convs[i](F.relu(x) if i and self.relu_before_extra_convs else x)

@@ -4,37 +4,135 @@ Paper:    DeepMask, https://arxiv.org/abs/1506.06204
 Origin:   facebookresearch/deepmask (DataSampler.lua)
 Changes:  every draw follows from (seed, index); categories without a usable object are left out
           instead of searched for ever; crowds are no positives unless asked for; mask and score
-          samples may share a batch.
+          samples may share a batch; negatives compare positions in one frame unless a released
+          rule is asked for.
+
+Shapes:   N objects, M candidates.
+Units:    boxes are (x, y, width, height) in image pixels; a scale key k stands for the image
+          scaled by 2**k.
 """
 
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from mmdet.registry import DATA_SAMPLERS, DATASETS
-from mmengine.dataset import BaseDataset, Compose
+from mmengine.dataset import BaseDataset
 from mmengine.dist import get_dist_info
 from pycocotools import mask as coco_mask
 from torch.utils.data import Dataset, Sampler
 
-from .patch_geometry import (
-    NEGATIVE_KEYS,
-    NEGATIVE_RULES,
-    NegativeRule,
-    centred_crop,
-    centres,
-    far_from_objects,
-    jittered_crops,
-    object_size,
-    scale_keys,
-)
+NegativeRule = Literal['one_frame', 'official', 'port']
+NEGATIVE_RULES = ('one_frame', 'official', 'port')
+
+KEY_STEP = 0.25
+NEGATIVE_KEYS = np.arange(-3, 2 + KEY_STEP, KEY_STEP)
+# An object of the canonical size in a 224 px window is 128 px long.
+OBJECT_SHARE = 128 / 224
+# Shift of mask samples and least distance of negatives, in pixels of the network input.
+JITTER_PX = 16.0
+JITTER_LOG2 = 0.25
+NEGATIVE_DISTANCE_PX = 48.0
+MIN_CROP_PX = 10.0
+_NEAR_KEYS = 10
 
 MODES = ('mixed', 'alternate')
 _NEGATIVE_TRIES = 100
-# multiples of this fraction are spread evenly in every stride, so each rank sees both kinds of
-# samples
+# Multiples of this fraction are spread evenly in every stride, so each rank sees both kinds of
+# samples.
 _GOLDEN_FRACTION = 0.6180339887498949
+
+
+def object_size(patch: int) -> int:
+    """Canonical length of an object in a window of ``patch`` pixels: 92 for 160."""
+    return int(np.ceil(patch * OBJECT_SHARE))
+
+
+def scale_keys(boxes: np.ndarray, canonical: float) -> np.ndarray:
+    """Discrete scale key of each object: scaled by 2**key its longer side lies in (canonical,
+    canonical * 2**.25].
+
+    Args:
+        boxes: array[N, 4].
+        canonical: Canonical object length in pixels.
+
+    Returns:
+        array[N], multiples of 0.25.
+    """
+    longer = boxes[:, 2:].max(1, initial=0.0)
+    return -KEY_STEP * (np.ceil(np.log2(longer / canonical) / KEY_STEP) - 1)
+
+
+def centres(boxes: np.ndarray) -> np.ndarray:
+    """Centres array[N, 2] of boxes array[N, 4]."""
+    return boxes[:, :2] + boxes[:, 2:] / 2
+
+
+def jittered_crops(
+    boxes: np.ndarray, draws: np.ndarray, canonical: float, side: float
+) -> np.ndarray:
+    """Square crops around objects, of jittered scale and position.
+
+    Args:
+        boxes: array[N, 4].
+        draws: array[N, 3] in [-1, 1]: log2 scale, horizontal and vertical shift, relative to the
+            jitter's range.
+        canonical: Canonical object length in network pixels.
+        side: Side of the crop in network pixels.
+
+    Returns:
+        array[N, 4] (x, y, side, side) in image pixels.
+    """
+    longer = boxes[:, 2:].max(1, initial=0.0)
+    scale = longer / canonical * 2.0 ** (JITTER_LOG2 * draws[:, 0])
+    middle = centres(boxes) + JITTER_PX * draws[:, 1:] * scale[:, None]
+    extent = (side * scale)[:, None]
+    return np.concatenate([middle - extent / 2, extent, extent], 1)
+
+
+def inner_box(crop: np.ndarray, share: float) -> np.ndarray:
+    """Central part of a square crop (x, y, side, side) with ``share`` of its side."""
+    margin = crop[2] * (1 - share) / 2
+    return np.array([crop[0] + margin, crop[1] + margin, crop[2] * share, crop[3] * share])
+
+
+def centred_crop(middle: np.ndarray, key: float, side: float) -> np.ndarray:
+    """Square crop (x, y, side, side) in image pixels around an image point at scale key ``key``."""
+    extent = max(side * 2.0**-key, MIN_CROP_PX)
+    return np.array([middle[0] - extent / 2, middle[1] - extent / 2, extent, extent])
+
+
+def far_from_objects(
+    candidates: np.ndarray,
+    boxes: np.ndarray,
+    canonical: float,
+    rule: NegativeRule = 'one_frame',
+) -> np.ndarray:
+    """Tell which negative candidates keep their distance from objects of similar scale.
+
+    Args:
+        candidates: array[M, 3]: x and y in the image scaled by 2**key, and the key.
+        boxes: array[N, 4] of the objects.
+        canonical: Canonical object length in pixels.
+        rule: ``one_frame`` measures in the candidate's scale. Parity: ``official`` compares the
+            candidate in its own scale with centres in theirs; ``port`` moreover forgets objects of
+            key 0.
+
+    Returns:
+        bool array[M].
+    """
+    keys = scale_keys(boxes, canonical)
+    if rule == 'one_frame':
+        positions = centres(boxes)[None] * 2.0 ** candidates[:, 2, None, None]
+    else:
+        positions = (centres(boxes) * 2.0 ** keys[:, None])[None]
+    distance = np.linalg.norm(candidates[:, None, :2] - positions, axis=2)
+    steps = np.abs(candidates[:, 2, None] - keys[None]) / KEY_STEP
+    near = (distance < NEGATIVE_DISTANCE_PX) & (steps <= _NEAR_KEYS + 1e-6)
+    if rule == 'port':
+        near &= (keys != 0)[None]
+    return ~near.any(1)
 
 
 def segmentation_area(segmentation: list | Mapping[str, Any]) -> float:
@@ -51,12 +149,15 @@ def segmentation_area(segmentation: list | Mapping[str, Any]) -> float:
 
 
 @DATASETS.register_module()
-class ObjectPatchDataset(Dataset):
+class ObjectPatchDataset(BaseDataset):
     """Endless, reproducible patches with mask or score labels.
 
     A *mask* sample frames one object (category uniform, then object uniform) with jitter. A
     *score* sample is, with equal chance, an object in canonical framing or a window away from all
     objects of similar scale.
+
+    Items are draws, not images. MMDetection's wrappers take the data set like any other, but
+    repeat its first ``length`` patches every epoch.
 
     Args:
         dataset: mmdet detection data set (config or object) whose instances have ``mask``.
@@ -73,6 +174,7 @@ class ObjectPatchDataset(Dataset):
         negative_rule: See ``far_from_objects``.
         crowd_positives: Parity: the released code also frames crowd regions as objects.
         seed: Seed of all draws.
+        lazy_init: Read the annotations at ``full_init`` instead of now.
 
     Raises:
         ValueError: Bad option, or no object fits.
@@ -93,6 +195,7 @@ class ObjectPatchDataset(Dataset):
         negative_rule: NegativeRule = 'one_frame',
         crowd_positives: bool = False,
         seed: int = 0,
+        lazy_init: bool = False,
     ) -> None:
         if mode not in MODES or negative_rule not in NEGATIVE_RULES:
             raise ValueError(
@@ -106,24 +209,28 @@ class ObjectPatchDataset(Dataset):
                 f'need 0 <= score_share <= 1, length >= 1; got {score_share}, {length}'
             )
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, Mapping) else dataset
-        if hasattr(self.dataset, 'full_init'):
-            self.dataset.full_init()
-        self.pipeline = Compose(pipeline)
         self.length, self.seed = length, seed
         self.side, self.canonical = patch + context, object_size(patch)
         self.score_share, self.mode, self.batch_size = score_share, mode, batch_size
-        self.negative_rule = negative_rule
-        self._index_objects(min_area, min_side, crowd_positives)
+        self.min_area, self.min_side = min_area, min_side
+        self.negative_rule, self.crowd_positives = negative_rule, crowd_positives
+        super().__init__(pipeline=pipeline, serialize_data=False, lazy_init=lazy_init)
 
     @property
     def metainfo(self) -> dict:
         """Meta information of the wrapped data set."""
         return self.dataset.metainfo
 
+    def load_data_list(self) -> list[dict]:
+        """Index the objects of the wrapped data set; patches are drawn, so nothing is listed."""
+        self.dataset.full_init()
+        self._index_objects()
+        return []
+
     def __len__(self) -> int:
         return self.length
 
-    def _index_objects(self, min_area: float, min_side: float, crowd_positives: bool) -> None:
+    def _index_objects(self) -> None:
         images, places, labels, boxes, usable, crowd = [], [], [], [], [], []
         for i in range(len(self.dataset)):
             for j, instance in enumerate(self.dataset.get_data_info(i)['instances']):
@@ -135,31 +242,31 @@ class ObjectPatchDataset(Dataset):
                 if x2 <= x1 or y2 <= y1:
                     continue
                 ignore = bool(instance.get('ignore_flag', 0))
-                large = min(x2 - x1, y2 - y1) >= min_side
+                large = min(x2 - x1, y2 - y1) >= self.min_side
                 images.append(i)
                 places.append(j)
                 labels.append(instance['bbox_label'])
                 boxes.append((x1, y1, x2 - x1, y2 - y1))
                 crowd.append(ignore)
                 usable.append(
-                    not ignore and large and segmentation_area(instance['mask']) >= min_area
+                    not ignore and large and segmentation_area(instance['mask']) >= self.min_area
                 )
         self.images, self.places = np.array(images, int), np.array(places, int)
+        self.labels = np.array(labels, int)
         self.boxes = np.array(boxes, float).reshape(-1, 4)
         self.keys = scale_keys(self.boxes, self.canonical)
-        hidden = np.array(crowd, bool) & (not crowd_positives)
-        self._group(np.array(labels, int), np.array(usable, bool), hidden)
+        self.positive = ~np.array(crowd, bool) | self.crowd_positives
+        self._group(np.array(usable, bool))
 
-    def _group(self, labels: np.ndarray, usable: np.ndarray, hidden: np.ndarray) -> None:
+    def _group(self, usable: np.ndarray) -> None:
+        """Group the objects by category for mask samples and by image for score samples."""
+        labels = self.labels
         self.by_category = [
             np.flatnonzero(usable & (labels == c)) for c in np.unique(labels[usable])
         ]
-        self.positive = ~hidden
-        # objects are stored image by image, so an image's objects are one range
-        order = np.unique(self.images[self.positive])
-        self.score_images = order
+        self.score_images = np.unique(self.images[self.positive])
+        # Objects are stored image by image, so an image's objects are one range.
         self.starts = np.searchsorted(self.images, np.arange(len(self.dataset) + 1))
-        dropped = sorted(set(labels.tolist()) - set(labels[usable].tolist()))
         if self.score_share < 1 and not self.by_category:
             raise ValueError(
                 'no object fits a mask sample (not crowd, area >= min_area, sides >= min_side): '
@@ -167,10 +274,11 @@ class ObjectPatchDataset(Dataset):
             )
         if self.score_share > 0 and not len(self.score_images):
             raise ValueError('no image has an object, so no score sample can be drawn')
+        dropped = sorted(set(labels.tolist()) - set(labels[usable].tolist()))
         if dropped:
             warnings.warn(
                 f'categories without a usable object are never drawn: labels {dropped}',
-                stacklevel=4,
+                stacklevel=2,
             )
 
     def kind(self, index: int) -> str:
@@ -181,31 +289,42 @@ class ObjectPatchDataset(Dataset):
             draw = index * _GOLDEN_FRACTION % 1
         return 'score' if draw < self.score_share else 'mask'
 
-    def __getitem__(self, index: int) -> Any:
-        rng = np.random.default_rng((self.seed, 0, index))
-        kind = self.kind(index)
-        draw = self._draw_mask if kind == 'mask' else self._draw_score
-        image, place, crop, score = draw(rng)
+    def draw(
+        self, kind: str, rng: np.random.Generator
+    ) -> tuple[int, int | None, np.ndarray, float]:
+        """Draw a patch: image, object framed (None for a negative), crop (x, y, side, side) in
+        image pixels, and score label."""
+        return (self._draw_mask if kind == 'mask' else self._draw_score)(rng)
+
+    def get_data_info(self, idx: int) -> dict:
+        """Image information of patch ``idx`` with its crop, segmentation and labels."""
+        rng, kind = np.random.default_rng((self.seed, 0, idx)), self.kind(idx)
+        image, framed, crop, score = self.draw(kind, rng)
         info = self.dataset.get_data_info(image)
         instances = info.pop('instances')
-        segmentation = None if kind == 'score' else instances[place]['mask']
-        info.update(
+        mask = None if kind == 'score' else instances[self.places[framed]]['mask']
+        return info | dict(
             patch_head=kind,
             patch_crop=crop,
             patch_score=score,
-            patch_segmentation=segmentation,
+            patch_segmentation=mask,
             patch_draw=rng.random(),
         )
-        return self.pipeline(info)
 
-    def _draw_mask(self, rng: np.random.Generator) -> tuple[int, int, np.ndarray, float]:
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Category of the object that patch ``idx`` frames; none for negatives."""
+        rng = np.random.default_rng((self.seed, 0, idx))
+        framed = self.draw(self.kind(idx), rng)[1]
+        return [] if framed is None else [int(self.labels[framed])]
+
+    def _draw_mask(self, rng: np.random.Generator) -> tuple[int, int | None, np.ndarray, float]:
         category = self.by_category[rng.integers(len(self.by_category))]
         chosen = category[rng.integers(len(category))]
         draws = rng.uniform(-1, 1, (1, 3))
         crop = jittered_crops(self.boxes[chosen : chosen + 1], draws, self.canonical, self.side)[0]
-        return self.images[chosen], self.places[chosen], crop, 1.0
+        return self.images[chosen], chosen, crop, 1.0
 
-    def _draw_score(self, rng: np.random.Generator) -> tuple[int, int, np.ndarray, float]:
+    def _draw_score(self, rng: np.random.Generator) -> tuple[int, int | None, np.ndarray, float]:
         image = self.score_images[rng.integers(len(self.score_images))]
         objects = np.arange(self.starts[image], self.starts[image + 1])
         if rng.random() < 0.5:
@@ -214,7 +333,7 @@ class ObjectPatchDataset(Dataset):
             objects = objects[self.keys[objects] == keys[rng.integers(len(keys))]]
             chosen = objects[rng.integers(len(objects))]
             middle = centres(self.boxes[chosen : chosen + 1])[0]
-            return image, -1, centred_crop(middle, self.keys[chosen], self.side), 1.0
+            return image, chosen, centred_crop(middle, self.keys[chosen], self.side), 1.0
         info = self.dataset.get_data_info(image)
         keys = rng.choice(NEGATIVE_KEYS, _NEGATIVE_TRIES)
         spread = rng.random((_NEGATIVE_TRIES, 2)) * (info['width'], info['height'])
@@ -222,9 +341,9 @@ class ObjectPatchDataset(Dataset):
         accepted = far_from_objects(
             candidates, self.boxes[objects], self.canonical, self.negative_rule
         )
-        # as published, the last of many rejected draws is used
+        # Parity: after too many rejections the last draw is used, as published.
         first = int(accepted.argmax()) if accepted.any() else _NEGATIVE_TRIES - 1
-        return image, -1, centred_crop(spread[first], keys[first], self.side), 0.0
+        return image, None, centred_crop(spread[first], keys[first], self.side), 0.0
 
 
 @DATA_SAMPLERS.register_module()
@@ -232,7 +351,8 @@ class ConsecutiveSampler(Sampler):
     """Consecutive indices that never repeat over epochs, interleaved over ranks.
 
     For data sets whose items are draws: epoch e yields ``e * len .. (e + 1) * len - 1``, so index
-    // global batch size numbers the batches alike on all ranks.
+    // global batch size numbers the batches alike on all ranks. In other data sets, wrappers of
+    patches included, the indices start again at the end.
 
     Args:
         dataset: The data set.
@@ -244,11 +364,13 @@ class ConsecutiveSampler(Sampler):
         self.rank, self.world = get_dist_info()
         self.per_rank = -(-len(dataset) // self.world)
         self.epoch = 0
+        self.size = None if isinstance(dataset, ObjectPatchDataset) else len(dataset)
 
     def __iter__(self) -> Iterator[int]:
         begin = self.epoch * self.per_rank
         for i in range(begin, begin + self.per_rank):
-            yield i * self.world + self.rank
+            index = i * self.world + self.rank
+            yield index if self.size is None else index % self.size
 
     def __len__(self) -> int:
         return self.per_rank

@@ -15,10 +15,10 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from pycocotools import mask as coco_mask
 
-from .patch_geometry import inner_box
+from .patch_dataset import inner_box
 from .torch7_patch import cut_square, label_of_polygons, scale_square, whole_crop
 
-# colour outside the image, one half of the range
+# Colour outside the image, one half of the range.
 OUTSIDE = 127.5
 
 

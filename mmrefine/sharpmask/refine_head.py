@@ -10,13 +10,14 @@ Shapes:   B images, N windows, K mask channels, F feature channels, s side of a 
 
 from collections.abc import Sequence
 
-import torch
 from mmcv.cnn import build_conv_layer
 from mmdet.registry import MODELS
 from mmdet.utils import OptConfigType, OptMultiConfig
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from .windows import gather_windows
 
 
 def init_for_depth(layer: nn.Conv2d) -> None:
@@ -29,8 +30,13 @@ def init_for_depth(layer: nn.Conv2d) -> None:
     nn.init.zeros_(layer.bias)
 
 
-class ConvStack(nn.ModuleList):
-    """3x3 convolutions with a ReLU between them (none after the last)."""
+class RefineBranch(nn.ModuleList):
+    """3x3 convolutions with a ReLU between them (none after the last).
+
+    Args:
+        widths: Channels in front of, between and behind the convolutions.
+        conv_cfg: Convolution type.
+    """
 
     def __init__(self, widths: Sequence[int], conv_cfg: OptConfigType = None) -> None:
         pairs = zip(widths[:-1], widths[1:])
@@ -68,13 +74,13 @@ class RefineStage(nn.Module):
         if upsample not in ('nearest', 'bilinear', 'none'):
             raise ValueError(f"upsample must be 'nearest', 'bilinear' or 'none', got {upsample!r}")
         self.upsample = upsample
-        self.horizontal = ConvStack((*feature_widths, out_channels), conv_cfg)
-        self.vertical = ConvStack((channels, channels, out_channels), conv_cfg)
+        self.horizontal = RefineBranch((*feature_widths, out_channels), conv_cfg)
+        self.vertical = RefineBranch((channels, channels, out_channels), conv_cfg)
 
     def merge(self, horizontal: Tensor, mask: Tensor) -> Tensor:
         """Tensor[N, K', s, s], Tensor[N, K, s, s] -> Tensor[N, K', 2s, 2s] (2s = s without
         upsampling)."""
-        merged = F.relu(horizontal + self.vertical(mask))
+        merged = F.relu(horizontal + self.vertical(mask))  # (N, K', s, s)
         if self.upsample == 'none':
             return merged
         align = None if self.upsample == 'nearest' else False
@@ -83,28 +89,6 @@ class RefineStage(nn.Module):
     def forward(self, feature: Tensor, mask: Tensor) -> Tensor:
         """Tensor[N, F, s, s], Tensor[N, K, s, s] -> Tensor[N, K', 2s, 2s]."""
         return self.merge(self.horizontal(feature), mask)
-
-
-def gather_windows(maps: Tensor, cells: Tensor, image_ids: Tensor, size: int, step: int) -> Tensor:
-    """Cut square windows out of shared maps; what lies outside is zero.
-
-    Args:
-        maps: Tensor[B, K, h, w].
-        cells: LongTensor[N, 2], row and column of each window in units of ``step``.
-        image_ids: LongTensor[N], which of the B maps.
-        size: Window side in cells of the map.
-        step: Cells of the map per unit of ``cells``.
-
-    Returns:
-        Tensor[N, K, size, size].
-    """
-    height, width = maps.shape[-2:]
-    offsets = torch.arange(size, device=maps.device)
-    rows, cols = (cells[:, axis, None] * step + offsets for axis in (0, 1))
-    inside = (rows < height)[:, None, :, None] & (cols < width)[:, None, None, :]
-    rows, cols = rows.clamp(max=height - 1), cols.clamp(max=width - 1)
-    windows = maps[image_ids[:, None, None], :, rows[:, :, None], cols[:, None, :]]
-    return windows.permute(0, 3, 1, 2) * inside
 
 
 @MODELS.register_module()
@@ -184,14 +168,18 @@ class TopDownRefineHead(BaseModule):
         return [stage.horizontal(x) for stage, x in zip(self.stages, features, strict=True)]
 
     def refine(self, horizontals: Sequence[Tensor], codes: Tensor) -> Tensor:
-        """Merge window-sized horizontal maps (coarsest first) with codes Tensor[N, D].
+        """Merge window-sized horizontal maps, coarsest first, with codes.
+
+        Args:
+            horizontals: Tensor[N, K_i / 2, s_i, s_i] per module.
+            codes: Tensor[N, D].
 
         Returns:
             Mask logits Tensor[N, S, S].
         """
-        mask = self.encode(codes)
+        mask = self.encode(codes)  # (N, K, G, G)
         for stage, horizontal in zip(self.stages, horizontals, strict=True):
-            mask = stage.merge(horizontal, mask)
+            mask = stage.merge(horizontal, mask)  # half the channels, twice the side
         return self.predictor(mask).squeeze(1)
 
     def forward_patch(self, features: Sequence[Tensor], codes: Tensor, margin: int = 0) -> Tensor:
@@ -205,32 +193,25 @@ class TopDownRefineHead(BaseModule):
         Returns:
             Mask logits Tensor[B, S, S].
         """
-        cut = [
-            x[
-                ...,
-                margin << i : x.shape[-2] - (margin << i),
-                margin << i : x.shape[-1] - (margin << i),
-            ]
-            for i, x in enumerate(features)
-        ]
+        # The maps are ever finer by two, and so is their margin.
+        cuts = [margin << i for i in range(len(features))]
+        cut = [x[..., m : x.shape[-2] - m, m : x.shape[-1] - m] for x, m in zip(features, cuts)]
         return self.refine(self.horizontal_maps(cut), codes)
 
     def forward_windows(
-        self, horizontals: Sequence[Tensor], codes: Tensor, cells: Tensor, image_ids: Tensor
+        self, horizontals: Sequence[Tensor], codes: Tensor, cells: Tensor
     ) -> Tensor:
-        """Refine windows of whole images.
+        """Refine windows of a whole image.
 
         Args:
-            horizontals: Output of ``horizontal_maps``.
+            horizontals: Output of ``horizontal_maps`` for one image.
             codes: Tensor[N, D].
             cells: LongTensor[N, 2], row and column of each window on the stride-16 map.
-            image_ids: LongTensor[N].
 
         Returns:
             Mask logits Tensor[N, S, S].
         """
         windows = [
-            gather_windows(x, cells, image_ids, self.grid_size << i, 1 << i)
-            for i, x in enumerate(horizontals)
+            gather_windows(x, cells, self.grid_size << i, 1 << i) for i, x in enumerate(horizontals)
         ]
         return self.refine(windows, codes)

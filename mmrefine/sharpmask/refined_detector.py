@@ -17,7 +17,8 @@ from mmdet.utils import ConfigType
 from torch import Tensor, nn
 
 from .detector import DeepMask
-from .pyramid import Level
+from .trunk import STRIDE
+from .windows import Level
 
 
 @MODELS.register_module()
@@ -77,24 +78,25 @@ class SharpMask(DeepMask):
             losses['score_monitor'] = losses.pop('loss_score').detach()
         return losses
 
-    def _level_maps(self, image: Tensor) -> list[Tensor]:
+    def level_maps(self, image: Tensor) -> list[Tensor]:
+        """Reduced stride-16 map, then the maps of the horizontal branches, coarsest first."""
         features = self.extract_feat(image)
-        reduced = self.mask_head.reduce(features[-1])
         horizontals = [] if self.coarse else self.refine_head.horizontal_maps(features[::-1])
-        return [reduced, *horizontals]
+        return [self.mask_head.reduce(features[-1]), *horizontals]
 
-    def _branches(self) -> list[tuple[int, list[tuple[nn.Module, bool]]]]:
-        branches = super()._branches()
-        for i, stage in enumerate([] if self.coarse else self.refine_head.stages):
-            last = len(stage.horizontal) - 1
-            convs = [(conv, j < last) for j, conv in enumerate(stage.horizontal)]
-            branches.append((-1 - i, convs))
-        return branches
+    def level_strides(self) -> list[int]:
+        """As in DeepMask; the horizontal maps are ever finer by two."""
+        count = 0 if self.coarse else len(self.refine_head.stages)
+        return [STRIDE, *(STRIDE >> i for i in range(count))]
+
+    def level_radius(self) -> int | None:
+        """As in DeepMask; every 3x3 convolution of a horizontal branch adds a cell."""
+        radius = super().level_radius()
+        depth = 0 if self.coarse else max(len(s.horizontal) for s in self.refine_head.stages)
+        return None if radius is None else radius + depth * STRIDE
 
     def window_masks(self, level: Level, codes: Tensor, cells: Tensor) -> Tensor:
         """Refined (or coarse) mask logits Tensor[N, S, S] of windows of one level."""
         if self.coarse:
             return super().window_masks(level, codes, cells)
-        return self.refine_head.forward_windows(
-            level.horizontals, codes, cells, torch.zeros_like(cells[:, 0])
-        )
+        return self.refine_head.forward_windows(level.horizontals, codes, cells)

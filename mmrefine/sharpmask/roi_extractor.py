@@ -1,16 +1,29 @@
 """RoI features of several pyramid levels, each twice as fine as the one before.
 
-Shapes:   N RoIs, C channels, b base size.
+Shapes:   B images, N RoIs, C channels, b base size.
 """
 
 from collections.abc import Sequence
 
-import torch
 from mmcv import ops
 from mmdet.models.roi_heads.roi_extractors import BaseRoIExtractor
 from mmdet.registry import MODELS
 from mmdet.utils import ConfigType, OptMultiConfig
 from torch import Tensor, nn
+
+from mmrefine.layers import roi_align
+
+
+class RoIAlignLayer(nn.Module):
+    """``mmrefine.layers.roi_align`` with the arguments of mmcv's layer."""
+
+    def __init__(self, output_size: int, spatial_scale: float, sampling_ratio: int = 0) -> None:
+        super().__init__()
+        self.geometry = (output_size, spatial_scale, sampling_ratio)
+
+    def forward(self, features: Tensor, rois: Tensor) -> Tensor:
+        """Tensor[B, C, h, w], Tensor[N, 5] -> Tensor[N, C, S, S]."""
+        return roi_align(features, rois, *self.geometry)
 
 
 @MODELS.register_module()
@@ -23,7 +36,8 @@ class PyramidRoIExtractor(BaseRoIExtractor):
         out_channels: C.
         featmap_strides: Strides of the maps, finest first.
         base_size: b, grid side on the coarsest map.
-        roi_layer: RoI operator; its ``output_size`` follows from ``base_size``.
+        roi_layer: RoI operator; its ``output_size`` follows from ``base_size``. ``RoIAlign`` is
+            this package's, all others are mmcv's.
         level_choice: ``absolute`` pools the given maps from coarsest to finest. ``relative`` starts
             at the level that FPN assigns to the RoI and goes finer until the finest map, which
             small RoIs then use more than once: coarse maps say little about them.
@@ -55,6 +69,8 @@ class PyramidRoIExtractor(BaseRoIExtractor):
         """One operator per grid and map: the i-th list serves the i-th grid."""
         cfg = {k: v for k, v in layer_cfg.items() if k not in ('type', 'output_size')}
         layer = getattr(ops, layer_cfg['type'])
+        if layer is ops.RoIAlign and set(cfg) <= {'sampling_ratio'}:
+            layer = RoIAlignLayer
         return nn.ModuleList(
             nn.ModuleList(
                 layer(output_size=self.base_size << i, spatial_scale=1 / stride, **cfg)
@@ -62,12 +78,6 @@ class PyramidRoIExtractor(BaseRoIExtractor):
             )
             for i in range(len(featmap_strides))
         )
-
-    def map_levels(self, rois: Tensor) -> Tensor:
-        """FPN level LongTensor[N] of RoIs Tensor[N, 5], 0 = finest map."""
-        sizes = (rois[:, 3:] - rois[:, 1:3]).clamp(min=0).prod(1).sqrt()
-        levels = torch.log2(sizes / self.finest_scale + 1e-6).floor()
-        return levels.clamp(0, self.num_inputs - 1).long()
 
     def forward(
         self, feats: Sequence[Tensor], rois: Tensor, roi_scale_factor: float | None = None
@@ -94,22 +104,33 @@ class PyramidRoIExtractor(BaseRoIExtractor):
         rois = rois.float()
         if roi_scale_factor is not None:
             rois = self.roi_rescale(rois, roi_scale_factor)
-        count = self.num_inputs
+        coarsest = self.num_inputs - 1
         if self.level_choice == 'absolute':
             return [
-                self.roi_layers[i][count - 1 - i](feats[count - 1 - i], rois) for i in range(count)
+                layers[coarsest - i](feats[coarsest - i], rois)
+                for i, layers in enumerate(self.roi_layers)
             ]
-        own = self.map_levels(rois)
-        return [self._pool_assigned(feats, rois, (own - i).clamp(min=0), i) for i in range(count)]
+        start = self.map_levels(rois)
+        return [
+            self._pool_assigned(feats, rois, (start - i).clamp(min=0), i)
+            for i in range(self.num_inputs)
+        ]
+
+    def map_levels(self, rois: Tensor) -> Tensor:
+        """FPN level LongTensor[N] of RoIs Tensor[N, 5], 0 = finest map."""
+        sizes = (rois[:, 3:] - rois[:, 1:3]).clamp(min=0).prod(1).sqrt()
+        levels = (sizes / self.finest_scale + 1e-6).log2().floor()
+        return levels.clamp(0, self.num_inputs - 1).long()
 
     def _pool_assigned(
         self, feats: Sequence[Tensor], rois: Tensor, levels: Tensor, grid: int
     ) -> Tensor:
+        """Pool each RoI from its level LongTensor[N] on grid number ``grid``."""
         side = self.base_size << grid
         pooled = feats[0].new_zeros(len(rois), self.out_channels, side, side)
         for level, feature in enumerate(feats):
             chosen = (levels == level).nonzero().flatten()
-            # also with no RoI: every map then has a (zero) gradient on every rank
+            # Also with no RoI: every map then has a (zero) gradient on every rank.
             part = self.roi_layers[grid][level](feature, rois[chosen])
             pooled = pooled.index_add(0, chosen, part.to(pooled.dtype))
         return pooled

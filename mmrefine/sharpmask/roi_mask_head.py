@@ -2,8 +2,7 @@
 
 Paper:    SharpMask, https://arxiv.org/abs/1603.08695
 Changes:  the object encoding comes from pooled pyramid features instead of a sliding window, and
-          one predictor serves all
-          classes: only the row of a RoI's own class is evaluated.
+          one predictor serves all classes.
 
 Shapes:   N RoIs, C feature channels, K mask channels, b base grid, S output side.
 """
@@ -12,34 +11,34 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from mmcv.cnn import ConvModule
-from mmdet.models.roi_heads.mask_heads import FCNMaskHead
+from mmdet.models.roi_heads import CascadeRoIHead, StandardRoIHead
+from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.registry import MODELS
-from mmdet.structures.mask import mask_target
+from mmdet.structures.bbox import bbox2roi
 from mmdet.utils import ConfigType, InstanceList, OptConfigType
 from mmengine.config import ConfigDict
 from mmengine.model import ModuleList
+from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from mmrefine.layers import ClassLogits
-from mmrefine.masks import RLEMasks, roi_masks_to_rle
+from mmrefine.layers import ClassLogits, ConvStack
+from mmrefine.masks import RLEMasks
+from mmrefine.masks.stock_heads import RLEOutput
 
-from .lazy_logits import LazyClassLogits
 from .refine_head import RefineStage
 
 
-class ConvEncoding(nn.Sequential):
-    """First mask encoding from a stack of 3x3 convolutions: Tensor[N, C, b, b] -> Tensor[N, K, b,
-    b]."""
-
-    def __init__(self, in_channels: int, channels: int, base_size: int, depth: int = 4) -> None:
-        widths = (in_channels, *[channels] * depth)
-        super().__init__(*(ConvModule(a, b, 3, padding=1) for a, b in zip(widths[:-1], widths[1:])))
-
-
 class LinearEncoding(nn.Sequential):
-    """First mask encoding from one low-rank code per RoI, as in DeepMask: same shapes as
-    ``ConvEncoding``."""
+    """First mask encoding from one low-rank code per RoI, as in DeepMask.
+
+    Tensor[N, C, b, b] -> Tensor[N, K, b, b].
+
+    Args:
+        in_channels: C.
+        channels: K.
+        base_size: b.
+        code: Length of the code.
+    """
 
     def __init__(self, in_channels: int, channels: int, base_size: int, code: int = 512) -> None:
         cells = base_size**2
@@ -53,18 +52,19 @@ class LinearEncoding(nn.Sequential):
         )
 
 
-ENCODINGS: dict[str, Any] = dict(conv=ConvEncoding, fc=LinearEncoding)
+ENCODINGS = ('conv', 'fc')
 
 
 @MODELS.register_module()
-class SharpMaskHead(FCNMaskHead):
+class SharpMaskHead(RLEOutput):
     """Refinement mask head for ``StandardRoIHead`` and ``CascadeRoIHead`` with
     ``PyramidRoIExtractor``.
 
     Not with ``share_roi_extractor``, nor in heads that modify the pooled features: HTC needs
     ``mask_info_flow=False, semantic_fusion=('bbox',)``. Losses, targets and pasting are those of
     ``FCNMaskHead``, on the grid of ``output_size``; ``rcnn.mask_size`` of stock configs is not
-    read. ``test_cfg.rcnn.mask_format`` may be ``dense`` (default) or ``rle``.
+    read. ``test_cfg.rcnn.mask_format`` may be ``dense`` (default) or ``rle``. In
+    ``SharpMaskRoIHead`` and ``CascadeSharpMaskRoIHead`` it computes the class of each RoI alone.
 
     Args:
         num_classes: Number of classes.
@@ -101,7 +101,7 @@ class SharpMaskHead(FCNMaskHead):
         init_cfg: OptConfigType = None,
     ) -> None:
         if encoding not in ENCODINGS:
-            raise ValueError(f'encoding must be one of {tuple(ENCODINGS)}, got {encoding!r}')
+            raise ValueError(f'encoding must be one of {ENCODINGS}, got {encoding!r}')
         if channels <= 0 or channels % 2**levels:
             raise ValueError(f'channels must be a multiple of {2**levels}, got {channels}')
         super().__init__(
@@ -117,7 +117,10 @@ class SharpMaskHead(FCNMaskHead):
         self.in_channels = in_channels
         self.base_size, self.levels = base_size, levels
         self.output_size = base_size << (levels if upsample_last else levels - 1)
-        self.encoding = ENCODINGS[encoding](in_channels, channels, base_size)
+        if encoding == 'conv':
+            self.encoding: nn.Module = ConvStack(in_channels, channels, depth=4)
+        else:
+            self.encoding = LinearEncoding(in_channels, channels, base_size)
         self.stages = ModuleList(
             RefineStage(
                 (in_channels, hidden_channels, channels >> i),
@@ -162,17 +165,23 @@ class SharpMaskHead(FCNMaskHead):
         return mask
 
     def forward(
-        self, x: Sequence[Tensor], *handed: Tensor | None, return_feat: bool = False
-    ) -> Tensor | LazyClassLogits:
+        self,
+        x: Sequence[Tensor],
+        *handed: Tensor | None,
+        labels: Tensor | None = None,
+        return_feat: bool = False,
+    ) -> Tensor:
         """Predict masks.
 
         Args:
-            x: Pooled maps, coarsest first.
+            x: Pooled maps, coarsest first: Tensor[N, C, b, b], Tensor[N, C, 2b, 2b], ...
             handed: What other RoI heads hand to their own mask heads; none is understood.
+            labels: LongTensor[N], class of each RoI, where the RoI head knows it.
             return_feat: HTC asks for features to hand on.
 
         Returns:
-            Mask logits Tensor[N, 1, S, S], or their class-wise recipe.
+            Mask logits Tensor[N, num_classes, S, S]; Tensor[N, 1, S, S] of the RoIs' own classes
+            with ``labels``, and with ``class_agnostic``.
 
         Raises:
             ValueError: The RoI head is one whose mask heads depend on each other or on queries.
@@ -182,80 +191,159 @@ class SharpMaskHead(FCNMaskHead):
                 'SharpMaskHead takes pooled maps only: in HTC set mask_info_flow=False and '
                 "semantic_fusion=('bbox',); query-based RoI heads keep their own mask heads"
             )
-        features = self.refine(x)
-        if self.class_agnostic:
-            return self.conv_logits(features)
-        return LazyClassLogits([(features, self.conv_logits)])
+        return self.conv_logits(self.refine(x), labels)
 
     def get_targets(
         self, sampling_results: list, batch_gt_instances: InstanceList, rcnn_train_cfg: ConfigType
     ) -> Tensor:
         """Targets Tensor[N, S, S]."""
-        return mask_target(
-            [result.pos_priors for result in sampling_results],
-            [result.pos_assigned_gt_inds for result in sampling_results],
-            [instances.masks for instances in batch_gt_instances],
+        return super().get_targets(
+            sampling_results,
+            batch_gt_instances,
             ConfigDict(rcnn_train_cfg, mask_size=self.output_size),
         )
 
     def loss_and_target(
         self,
-        mask_preds: Tensor | LazyClassLogits,
+        mask_preds: Tensor,
         sampling_results: list,
         batch_gt_instances: InstanceList,
         rcnn_train_cfg: ConfigType,
     ) -> dict[str, Any]:
-        """Loss of each RoI's own class."""
+        """Loss of each RoI's own class on logits Tensor[N, num_classes or 1, S, S]."""
         labels = torch.cat([result.pos_gt_labels for result in sampling_results])
-        logits = _of_class(mask_preds, labels)
+        logits = own_class(mask_preds, labels)
         if not len(logits):  # still touches every parameter, with zero gradient
-            return dict(loss_mask=dict(loss_mask=logits.sum()), mask_targets=logits[:, 0])
+            return dict(loss_mask=dict(loss_mask=mask_preds.sum()), mask_targets=logits[:, 0])
         targets = self.get_targets(sampling_results, batch_gt_instances, rcnn_train_cfg)
         loss = self.loss_mask(logits.float(), targets, torch.zeros_like(labels))
         return dict(loss_mask=dict(loss_mask=loss), mask_targets=targets)
 
-    def _predict_by_feat_single(
+    def predict_by_feat(
         self,
-        mask_preds: Tensor | LazyClassLogits,
-        bboxes: Tensor,
-        labels: Tensor,
-        img_meta: dict,
+        mask_preds: tuple[Tensor, ...],
+        results_list: InstanceList,
+        batch_img_metas: list[dict],
         rcnn_test_cfg: ConfigType,
         rescale: bool = False,
         activate_map: bool = False,
-    ) -> Tensor | RLEMasks:
-        """Masks of one image: BoolTensor[N, h, w], or RLEs."""
-        values = _of_class(mask_preds, labels)
-        if rcnn_test_cfg.get('mask_format', 'dense') == 'dense':
-            return super()._predict_by_feat_single(
-                values,
-                bboxes,
-                torch.zeros_like(labels),
-                img_meta,
-                rcnn_test_cfg,
-                rescale,
-                activate_map,
-            )
-        height, width = img_meta['ori_shape'][:2]
-        scale = bboxes.new_tensor(img_meta['scale_factor']).repeat(2)
-        if rescale:
-            bboxes /= scale  # in place, as the stock head does: the caller's boxes follow
-        else:
-            width, height = round(width * scale[0].item()), round(height * scale[1].item())
-        rles = roi_masks_to_rle(
-            values[:, 0],
-            bboxes,
-            (height, width),
-            rcnn_test_cfg.mask_thr_binary,
-            logits=not activate_map,
+    ) -> InstanceList:
+        """As in ``RLEOutput``; masks are dense unless ``mask_format`` says ``rle``."""
+        rcnn_test_cfg = ConfigDict(dict(mask_format='dense') | rcnn_test_cfg)
+        return super().predict_by_feat(
+            mask_preds, results_list, batch_img_metas, rcnn_test_cfg, rescale, activate_map
         )
-        return RLEMasks(rles, (height, width))
+
+    def _predict_by_feat_single(
+        self, mask_preds: Tensor, bboxes: Tensor, labels: Tensor, *args: Any, **kwargs: Any
+    ) -> Tensor | RLEMasks:
+        """Masks of one image: BoolTensor[N, h, w] or ``RLEMasks``."""
+        logits = own_class(mask_preds, labels)
+        return super()._predict_by_feat_single(
+            logits, bboxes, torch.zeros_like(labels), *args, **kwargs
+        )
 
 
-def _of_class(mask_preds: Tensor | LazyClassLogits, labels: Tensor) -> Tensor:
-    """Values of each RoI's class, Tensor[N, 1, S, S]."""
-    if isinstance(mask_preds, LazyClassLogits):
-        return mask_preds.of_class(labels)
+def own_class(mask_preds: Tensor, labels: Tensor) -> Tensor:
+    """Pick each RoI's class: Tensor[N, num_classes, S, S] or Tensor[N, 1, S, S] -> Tensor[N, 1, S,
+    S]."""
     if mask_preds.shape[1] == 1:
         return mask_preds
     return mask_preds.gather(1, labels.view(-1, 1, 1, 1).expand(-1, 1, *mask_preds.shape[2:]))
+
+
+def _own_logits(
+    extractor: nn.Module, head: nn.Module, x: Sequence[Tensor], rois: Tensor, labels: Tensor
+) -> Tensor:
+    """Pool the RoIs and predict their own classes: Tensor[N, 1, S, S]."""
+    return head(extractor(x[: extractor.num_inputs], rois), labels=labels)
+
+
+def _rois_and_labels(results: list[InstanceData]) -> tuple[Tensor, Tensor]:
+    return bbox2roi([r.bboxes for r in results]), torch.cat([r.labels for r in results])
+
+
+@MODELS.register_module()
+class SharpMaskRoIHead(StandardRoIHead):
+    """``StandardRoIHead`` that tells ``SharpMaskHead`` the class of each RoI.
+
+    Same masks and losses as in the stock RoI head, without the logits of the other classes: with
+    LVIS's 1,203 classes they are the largest tensor of the model.
+    """
+
+    def mask_loss(
+        self,
+        x: Sequence[Tensor],
+        sampling_results: list[SamplingResult],
+        bbox_feats: Tensor,
+        batch_gt_instances: InstanceList,
+    ) -> dict[str, Any]:
+        """Mask loss of the positive RoIs; arguments as in the stock RoI head."""
+        rois = bbox2roi([result.pos_priors for result in sampling_results])
+        labels = torch.cat([result.pos_gt_labels for result in sampling_results])
+        logits = _own_logits(self.mask_roi_extractor, self.mask_head, x, rois, labels)
+        return dict(mask_preds=logits) | self.mask_head.loss_and_target(
+            logits, sampling_results, batch_gt_instances, self.train_cfg
+        )
+
+    def predict_mask(
+        self,
+        x: Sequence[Tensor],
+        batch_img_metas: list[dict],
+        results_list: InstanceList,
+        rescale: bool = False,
+    ) -> InstanceList:
+        """Add masks to the detections; arguments as in the stock RoI head."""
+        rois, labels = _rois_and_labels(results_list)
+        logits = _own_logits(self.mask_roi_extractor, self.mask_head, x, rois, labels)
+        return self.mask_head.predict_by_feat(
+            logits.split([len(results) for results in results_list]),
+            results_list,
+            batch_img_metas,
+            self.test_cfg,
+            rescale,
+        )
+
+
+@MODELS.register_module()
+class CascadeSharpMaskRoIHead(CascadeRoIHead):
+    """``CascadeRoIHead`` that tells its ``SharpMaskHead``s the class of each RoI, see
+    ``SharpMaskRoIHead``."""
+
+    def mask_loss(
+        self,
+        stage: int,
+        x: Sequence[Tensor],
+        sampling_results: list[SamplingResult],
+        batch_gt_instances: InstanceList,
+    ) -> dict[str, Any]:
+        """Mask loss of one stage; arguments as in the stock RoI head."""
+        head = self.mask_head[stage]
+        rois = bbox2roi([result.pos_priors for result in sampling_results])
+        labels = torch.cat([result.pos_gt_labels for result in sampling_results])
+        logits = _own_logits(self.mask_roi_extractor[stage], head, x, rois, labels)
+        return dict(mask_preds=logits) | head.loss_and_target(
+            logits, sampling_results, batch_gt_instances, self.train_cfg[stage]
+        )
+
+    def predict_mask(
+        self,
+        x: Sequence[Tensor],
+        batch_img_metas: list[dict],
+        results_list: InstanceList,
+        rescale: bool = False,
+    ) -> InstanceList:
+        """Add masks to the detections; probabilities are averaged over the stages."""
+        rois, labels = _rois_and_labels(results_list)
+        stages = [
+            _own_logits(extractor, head, x, rois, labels).sigmoid()
+            for extractor, head in zip(self.mask_roi_extractor, self.mask_head)
+        ]
+        return self.mask_head[-1].predict_by_feat(
+            torch.stack(stages).mean(0).split([len(results) for results in results_list]),
+            results_list,
+            batch_img_metas,
+            self.test_cfg,
+            rescale,
+            activate_map=True,
+        )

@@ -1,40 +1,41 @@
-"""Mirror-padded convolutions and a ResNet that also returns its stem.
+"""Mirror-padded convolutions, and a ResNet that also returns its stem and can run tile by tile.
 
 Paper:    SharpMask, https://arxiv.org/abs/1603.08695 (trunk as in DeepMask,
           https://arxiv.org/abs/1506.06204)
 Origin:   facebookresearch/deepmask (Torch7)
 Changes:  padding is a property of the convolution, so a stock ``ResNet`` takes it through
-          ``conv_cfg``.
+          ``conv_cfg``; large images are computed in overlapping tiles.
 
 Shapes:   B images, C channels, H rows, W columns.
 """
 
-from functools import lru_cache
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from mmdet.models.backbones import ResNet
+from mmdet.models.backbones.resnet import BasicBlock, Bottleneck
 from mmdet.registry import MODELS
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 PadMode = Literal['symmetric', 'reflect']
 _PAD_MODES = ('symmetric', 'reflect')
 
+# Pixels per cell of the trunk's last map.
+STRIDE = 16
 
-def mirrored(index: int, size: int, mode: str) -> int:
-    """Cell of a map of ``size`` cells that a cell beyond its ends repeats."""
-    # 'symmetric' repeats the edge (cba|abc), 'reflect' does not (cb|abc); both continue
-    # periodically, so that a map narrower than the pad (down to one cell) is defined as well
+
+def _mirror_index(size: int, pad: int, mode: PadMode, device: torch.device) -> Tensor:
+    """Cell that each cell of the padded axis repeats: LongTensor[size + 2 pad]."""
+    # 'symmetric' repeats the edge (cba|abc), 'reflect' does not (cb|abc). Both continue
+    # periodically, so a map narrower than the pad (down to one cell) is defined as well.
     period = 2 * size if mode == 'symmetric' else max(2 * size - 2, 1)
     last = period - 1 if mode == 'symmetric' else period
-    index %= period
-    return index if index < size else last - index
-
-
-@lru_cache(maxsize=512)
-def _mirror_index(size: int, pad: int, mode: PadMode) -> tuple[int, ...]:
-    return tuple(mirrored(i, size, mode) for i in range(-pad, size + pad))
+    index = torch.arange(-pad, size + pad, device=device) % period
+    return torch.minimum(index, last - index)
 
 
 def mirror_pad(x: Tensor, pad: int, mode: PadMode = 'symmetric', grad: bool = True) -> Tensor:
@@ -53,24 +54,24 @@ def mirror_pad(x: Tensor, pad: int, mode: PadMode = 'symmetric', grad: bool = Tr
         return x
     height, width = x.shape[-2:]
     source = x if grad else x.detach()
+    # torch's own kernels are faster than indexing, but know neither wide symmetric pads nor maps
+    # narrower than the pad.
     if pad == 1 and mode == 'symmetric':
         padded = F.pad(source, (1, 1, 1, 1), mode='replicate')
     elif mode == 'reflect' and min(height, width) > pad:
         padded = F.pad(source, (pad, pad, pad, pad), mode='reflect')
     else:
-        rows, cols = (
-            torch.tensor(_mirror_index(n, pad, mode), device=x.device) for n in (height, width)
-        )
+        rows, cols = (_mirror_index(n, pad, mode, x.device) for n in (height, width))
         padded = source.index_select(-2, rows).index_select(-1, cols)
     if not grad and x.requires_grad:
-        padded = padded.clone() if padded is source else padded
+        # The ring stays a constant; only the middle passes its gradient on.
         padded[..., pad : pad + height, pad : pad + width] = x
     return padded
 
 
 @MODELS.register_module()
 class MirrorPadConv2d(nn.Conv2d):
-    """Convolution whose zero padding is replaced by mirror padding; weights and keys are those of
+    """Convolution with mirror padding instead of zero padding; weights and keys are those of
     ``nn.Conv2d``.
 
     Usable as ``conv_cfg`` wherever mmdet builds convolutions. 1x1 convolutions are unaffected.
@@ -144,7 +145,7 @@ class StemResNet(ResNet):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Tensor[B, 3, H, W] -> stem map and one map per output stage."""
         stem = self.stem(x) if self.deep_stem else self.relu(self.norm1(self.conv1(x)))
-        outputs, x = [stem], self.maxpool(stem)
+        outputs, x = [stem], self.maxpool(stem)  # (B, C, H/2, W/2), (B, C, H/4, W/4)
         for i, name in enumerate(self.res_layers):
             x = getattr(self, name)(x)
             if i in self.out_indices:
@@ -155,3 +156,109 @@ class StemResNet(ResNet):
         """Set the mode as the stock class does, and return self like every other module."""
         super().train(mode)
         return self
+
+
+# Modules whose output at a cell depends on a bounded neighbourhood only.
+_LOCAL = (
+    StemResNet, BasicBlock, Bottleneck, nn.Sequential, nn.Conv2d, _BatchNorm, nn.ReLU,
+    nn.MaxPool2d, nn.AvgPool2d,
+)  # fmt: skip
+
+
+def receptive_radius(trunk: nn.Module) -> int | None:
+    """Measure how far the last map of a trunk in evaluation mode sees, in pixels of its input.
+
+    Returns:
+        Largest distance between the centre of a cell and a pixel that it depends on; None for
+        trunks other than ``StemResNet`` and for parts that see the whole image (group
+        normalisation, attention plugins).
+    """
+    known = isinstance(trunk, StemResNet) and all(isinstance(m, _LOCAL) for m in trunk.modules())
+    if not known or any(isinstance(m, _BatchNorm) and m.training for m in trunk.modules()):
+        return None
+    radius, stride = 0, 1
+    for name, module in trunk.named_modules():
+        # The shortcut of a block sees no further than its main branch.
+        if isinstance(module, (nn.Conv2d, nn.MaxPool2d)) and 'downsample' not in name:
+            kernel, step, dilation = (
+                max(v) if isinstance(v, tuple) else v
+                for v in (module.kernel_size, module.stride, module.dilation)
+            )
+            radius += dilation * (kernel // 2) * stride
+            stride *= step
+    return radius
+
+
+def _cut(length: int, count: int) -> list[tuple[int, int]]:
+    """At most ``count`` spans of one length, multiples of ``STRIDE`` but for the last."""
+    step = math.ceil(length / count / STRIDE) * STRIDE
+    return [(begin, min(begin + step, length)) for begin in range(0, length, step)]
+
+
+def tiles(size: tuple[int, int], halo: int, limit: int) -> Iterator[tuple[tuple[int, int], ...]]:
+    """Cut an image into the tiles that cost least, none larger than ``limit`` if possible.
+
+    Args:
+        size: ``(H, W)``.
+        halo: Pixels computed around a tile; a multiple of ``STRIDE``.
+        limit: Largest number of pixels of a tile with its halo.
+
+    Yields:
+        Spans (begin, end) of rows and of columns, without the halo.
+    """
+
+    def cost(cuts: tuple[int, int]) -> tuple[int, int]:
+        height, width = (
+            min(math.ceil(n / c / STRIDE) * STRIDE + 2 * halo * (c > 1), n)
+            for n, c in zip(size, cuts)
+        )
+        return max(height * width, limit), height * width * cuts[0] * cuts[1]
+
+    # Tiles smaller than their halo would mostly compute their surroundings.
+    most = [max(n // max(halo, STRIDE), 1) for n in size]
+    best = min(((r, c) for r in range(1, most[0] + 1) for c in range(1, most[1] + 1)), key=cost)
+    for rows in _cut(size[0], best[0]):
+        for cols in _cut(size[1], best[1]):
+            yield rows, cols
+
+
+def run_in_tiles(
+    network: Callable[[Tensor], Sequence[Tensor]],
+    image: Callable[[int, int, int, int], Tensor],
+    size: tuple[int, int],
+    strides: Iterable[int],
+    halo: int,
+    limit: int,
+) -> list[Tensor]:
+    """Compute the maps of a large image tile by tile; equal to those of the image as a whole.
+
+    Inside the image the cells near a tile's edge are computed from padding and dropped, ``halo``
+    pixels wide. At the image's own edge the padding is the right one, and tiles end there.
+
+    Args:
+        network: Tensor[1, 3, h, w] -> maps Tensor[1, C_i, ceil(h / stride_i), ceil(w / stride_i)].
+        image: Gives the part (y1, x1, y2, x2) of the image, Tensor[1, 3, y2 - y1, x2 - x1].
+        size: ``(H, W)`` of the image.
+        strides: Stride of each map, divisors of ``STRIDE``.
+        halo: At least the radius that the maps see; a multiple of ``STRIDE``.
+        limit: Largest number of pixels of a tile with its halo, where possible.
+
+    Returns:
+        Tensor[1, C_i, ceil(H / stride_i), ceil(W / stride_i)] per map.
+    """
+    strides, maps = list(strides), []
+    for (y1, y2), (x1, x2) in tiles(size, halo, limit):
+        top, left = max(y1 - halo, 0), max(x1 - halo, 0)
+        parts = network(image(top, left, min(y2 + halo, size[0]), min(x2 + halo, size[1])))
+        if not maps:
+            maps = [
+                part.new_empty(1, part.shape[1], *(-(-n // stride) for n in size))
+                for part, stride in zip(parts, strides)
+            ]
+        for target, part, stride in zip(maps, parts, strides, strict=True):
+            rows, cols = (slice(a // stride, -(-b // stride)) for a, b in ((y1, y2), (x1, x2)))
+            inner = part[:, :, (y1 - top) // stride :, (x1 - left) // stride :]
+            target[:, :, rows, cols] = inner[
+                :, :, : rows.stop - rows.start, : cols.stop - cols.start
+            ]
+    return maps

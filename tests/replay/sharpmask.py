@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mmrefine.sharpmask.patch_geometry import (
+from mmrefine.sharpmask.patch_dataset import (
     centres,
     far_from_objects,
     inner_box,
@@ -20,8 +20,8 @@ from mmrefine.sharpmask.patch_geometry import (
     scale_keys,
 )
 from mmrefine.sharpmask.patch_transforms import CropObjectPatch, warp_square
-from mmrefine.sharpmask.pyramid import select_windows
 from mmrefine.sharpmask.torch7 import load_torch7, lookup
+from mmrefine.sharpmask.windows import select_windows
 
 from .golden import Golden, load_golden
 from .report import Report

@@ -7,21 +7,22 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from mmdet.registry import DATASETS
+from mmengine.dataset import pseudo_collate
 from mmengine.structures import InstanceData
 from pycocotools import mask as coco_mask
 from tiny_sharpmask import ListDataset, box_instance, patch_sample
+from torch.utils.data import DataLoader
 
 from mmrefine.sharpmask.patch_dataset import (
     ConsecutiveSampler,
     ObjectPatchDataset,
-    segmentation_area,
-)
-from mmrefine.sharpmask.patch_geometry import (
     far_from_objects,
     inner_box,
     jittered_crops,
     object_size,
     scale_keys,
+    segmentation_area,
 )
 from mmrefine.sharpmask.patch_metric import PatchMaskMetric, patch_iou
 from mmrefine.sharpmask.patch_transforms import CropObjectPatch, PackPatchInputs, warp_square
@@ -117,7 +118,8 @@ def test_score_labels_follow_the_distance_rule():
     labels = []
     for i in range(60):
         rng = np.random.default_rng((0, 0, i))
-        _, _, crop, score = data._draw_score(rng)
+        _, framed, crop, score = data.draw('score', rng)
+        assert framed == (0 if score else None)
         labels.append(score)
         centre = np.array([crop[0] + crop[2] / 2, crop[1] + crop[3] / 2])
         scale = data.side / crop[2]
@@ -157,7 +159,7 @@ def test_crowd_only_images_give_no_positive_and_no_mask():
         ).score_images.tolist() == [0, 1]
         with pytest.raises(ValueError, match='no object'):
             patches([crowd])
-    images = {data._draw_score(np.random.default_rng(i))[0] for i in range(20)}
+    images = {data.draw('score', np.random.default_rng(i))[0] for i in range(20)}
     assert images == {1}
 
 
@@ -233,6 +235,57 @@ def test_epochs_continue_the_sequence():
     assert len(sampler) == 5 and list(sampler) == [0, 1, 2, 3, 4]
     sampler.set_epoch(2)
     assert list(sampler) == [10, 11, 12, 13, 14]
+
+
+@pytest.mark.parametrize('wrapper', [
+    dict(type='ConcatDataset', datasets=2), dict(type='RepeatDataset', times=2),
+    dict(type='ClassBalancedDataset', oversample_thr=1e-9),
+    dict(type='MultiImageMixDataset', pipeline=[]),
+])  # fmt: skip
+@pytest.mark.parametrize('lazy', [False, True])
+def test_mmdetections_wrappers_take_patches(wrapper, lazy):
+    own = patches([[box_instance(10, 10, 60, 40, 2)]], length=5, lazy_init=lazy)
+    options = dict(wrapper)
+    if 'datasets' in options:
+        options['datasets'] = [own, own]
+    else:
+        options['dataset'] = own
+    data = DATASETS.build(options)
+    data.full_init()
+    times = len(data) // 5
+    assert len(data) == 5 * times and data.metainfo['classes'] == ('a', 'b', 'c')
+    for i in (0, 4, len(data) - 1):
+        assert torch.equal(data[i]['inputs'], own[i % 5]['inputs'])
+    sampler = ConsecutiveSampler(data)
+    sampler.set_epoch(3)
+    assert sorted(sampler) == list(range(len(data)))
+
+
+def test_rare_categories_are_repeated():
+    instances = [[box_instance(10, 10, 60, 40, int(i == 0))] for i in range(30)]
+    own = patches(instances, length=60, score_share=0.5)
+    ids = [own.get_cat_ids(i) for i in range(60)]
+    kinds = [own[i]['data_samples'].gt_instances.patch_scores.item() for i in range(60)]
+    assert [len(i) for i in ids] == kinds and {0, 1} == {c for i in ids for c in i}
+    balanced = DATASETS.build(dict(type='ClassBalancedDataset', dataset=own, oversample_thr=1.0))
+    counts = np.bincount([balanced._get_ori_dataset_idx(i) for i in range(len(balanced))])
+    common = [n for n, i in zip(counts, ids) if i == [0]]
+    rare = [n for n, i in zip(counts, ids) if i == [1]]
+    assert min(common + rare) >= 2 and max(n for n, i in zip(counts, ids) if not i) == 1
+
+
+def test_a_data_loader_gives_the_draws_in_order():
+    data = patches([[box_instance(10, 10, 60, 40)]], length=6)
+    loader = DataLoader(
+        data,
+        batch_size=3,
+        sampler=ConsecutiveSampler(data),
+        num_workers=1,
+        collate_fn=pseudo_collate,
+    )
+    loader.sampler.set_epoch(1)
+    inputs = [x for batch in loader for x in batch['inputs']]
+    assert all(torch.equal(x, data[6 + i]['inputs']) for i, x in enumerate(inputs))
 
 
 def test_the_monitor_counts_masks_without_overlap():

@@ -1,17 +1,19 @@
 """The refinement as RoI mask head, its extractor, and as a neck."""
 
 import copy
+import pickle
+from functools import partial
 
 import pytest
 import torch
 from mmdet.models.necks import FPN
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
+from mmengine.analysis import get_model_complexity_info
 from mmengine.config import Config, ConfigDict
 from torch.nn import functional as F
 
 from mmrefine.masks import to_dense
-from mmrefine.sharpmask.lazy_logits import LazyClassLogits
 from mmrefine.sharpmask.neck import TopDownRefineNeck
 from mmrefine.sharpmask.roi_extractor import PyramidRoIExtractor
 from mmrefine.sharpmask.roi_mask_head import SharpMaskHead
@@ -21,8 +23,10 @@ STOCK = dict(
     cascade='mmdet::cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco.py',
 )
 
+PASSING = dict(standard='SharpMaskRoIHead', cascade='CascadeSharpMaskRoIHead')
 
-def small_detector(tmp_path, kind, classes=5, **head):
+
+def small_detector(tmp_path, kind, classes=5, passing=False, **head):
     """A stock detector with the head in place of its own, narrow."""
     file = tmp_path / 'config.py'
     file.write_text(f"_base_ = '{STOCK[kind]}'")
@@ -31,6 +35,8 @@ def small_detector(tmp_path, kind, classes=5, **head):
     config.neck.update(in_channels=[4, 8, 16, 32], out_channels=16)
     config.rpn_head.update(in_channels=16, feat_channels=16)
     roi = config.roi_head
+    if passing:
+        roi.type = PASSING[kind]
     roi.bbox_roi_extractor.out_channels = 16
     boxes = roi.bbox_head if isinstance(roi.bbox_head, list) else [roi.bbox_head]
     for box in boxes:
@@ -80,8 +86,7 @@ def test_dense_masks_and_rles_agree(tmp_path, kind, agnostic):
     model = small_detector(tmp_path, kind, class_agnostic=agnostic).eval()
     results = {}
     for form in ('dense', 'rle'):
-        for head in (model.roi_head,):
-            head.test_cfg.mask_format = form
+        model.roi_head.test_cfg.mask_format = form
         torch.manual_seed(1)
         with torch.no_grad():
             results[form] = model(**batch(model, [1, 1], False), mode='predict')
@@ -92,17 +97,58 @@ def test_dense_masks_and_rles_agree(tmp_path, kind, agnostic):
 
 
 @pytest.mark.parametrize('kind', ['standard', 'cascade'])
-def test_lazy_logits_give_what_computing_all_classes_gives(tmp_path, kind, monkeypatch):
-    model = small_detector(tmp_path, kind).eval()
-    data = batch(model, [1, 1], False)
-    with torch.no_grad():
-        lazy = model(**data, mode='predict')
-        forward = SharpMaskHead.forward
-        monkeypatch.setattr(SharpMaskHead, 'forward', lambda self, x: forward(self, x).dense())
-        dense = model(**data, mode='predict')
-    for a, b in zip(lazy, dense):
+def test_roi_heads_that_pass_labels_give_the_masks_and_losses_of_the_stock_ones(tmp_path, kind):
+    stock, ours = (small_detector(tmp_path, kind, passing=passing) for passing in (False, True))
+    ours.load_state_dict(stock.state_dict(), strict=True)
+    data, training = batch(stock, [1, 1], False), batch(stock, [2, 0], True)
+    shapes, found, losses = [], [], []
+    for model in (stock, ours):
+        for module in model.modules():
+            if isinstance(module, SharpMaskHead):
+                module.register_forward_hook(lambda m, i, out: shapes.append(out.shape[1]))
+        model.eval()
+        with torch.no_grad():
+            found.append(model(**copy.deepcopy(data), mode='predict'))
+        torch.manual_seed(2)
+        losses.append(model.train()(**copy.deepcopy(training), mode='loss'))
+    assert set(shapes[: len(shapes) // 2]) == {5} and set(shapes[len(shapes) // 2 :]) == {1}
+    for a, b in zip(*found):
         assert (a.pred_instances.masks != b.pred_instances.masks).float().mean() < 1e-5
         assert torch.equal(a.pred_instances.labels, b.pred_instances.labels)
+    for key, value in losses[0].items():
+        if 'loss_mask' in key:
+            torch.testing.assert_close(losses[1][key], value)
+
+
+@pytest.mark.parametrize('kind', ['standard', 'cascade'])
+@pytest.mark.parametrize('passing', [False, True])
+@pytest.mark.parametrize('form', ['dense', 'rle'])
+def test_models_without_a_detection_have_no_mask(tmp_path, kind, passing, form):
+    model = small_detector(tmp_path, kind, passing=passing).eval()
+    model.roi_head.test_cfg.update(score_thr=1.0, mask_format=form)
+    with torch.no_grad():
+        result = model(**batch(model, [1, 1], False), mode='predict')[0].pred_instances
+    assert len(result) == len(result.masks) == 0
+
+
+@pytest.mark.parametrize('passing', [False, True])
+def test_models_are_copied_pickled_and_counted(tmp_path, passing):
+    model = small_detector(tmp_path, 'cascade', passing=passing).eval()
+    data = batch(model, [1], False)
+    torch.save(model, tmp_path / 'model.pth')
+    with torch.no_grad():
+        expected = model(**copy.deepcopy(data), mode='predict')[0].pred_instances.masks
+        for other in (
+            copy.deepcopy(model), pickle.loads(pickle.dumps(model)),
+            torch.load(tmp_path / 'model.pth', weights_only=False),
+        ):  # fmt: skip
+            found = other(**copy.deepcopy(data), mode='predict')[0].pred_instances.masks
+            assert torch.equal(found, expected)
+    model.forward = partial(model.forward, data_samples=data['data_samples'])
+    counts = get_model_complexity_info(
+        model, inputs=data['inputs'], show_table=False, show_arch=False
+    )
+    assert counts['flops'] > 0
 
 
 def pooled(count=3, channels=16):
@@ -119,25 +165,11 @@ def test_gathered_gradients_equal_those_of_all_classes():
     ours, feats = head(), pooled()
     labels, target = torch.tensor([4, 0, 2]), torch.rand(3, 32, 32).round()
     gradients = []
-    for lazy in (True, False):
-        logits = ours(feats)
-        own = logits.of_class(labels)[:, 0] if lazy else logits.dense()[range(3), labels]
+    for own in (ours(feats, labels=labels)[:, 0], ours(feats)[range(3), labels]):
         loss = F.binary_cross_entropy_with_logits(own, target)
         gradients.append(torch.autograd.grad(loss, list(ours.parameters())))
     for a, b in zip(*gradients):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
-
-
-def test_lazy_logits_behave_as_the_tensor_they_stand_for():
-    logits = head()(pooled())
-    assert isinstance(logits, LazyClassLogits)
-    assert logits.shape == (3, 5, 32, 32) and logits.size(0) == len(logits) == 3
-    torch.testing.assert_close(torch.relu(logits), logits.dense().relu())
-    torch.testing.assert_close(logits[1], logits.dense()[1])
-    torch.testing.assert_close(logits.sum(), logits.dense().sum())
-    parts = logits.split([1, 0, 2], 0)
-    assert [len(p) for p in parts] == [1, 0, 2]
-    torch.testing.assert_close(parts[2].sigmoid().dense(), logits.dense()[1:].sigmoid())
 
 
 @pytest.mark.parametrize('encoding', ['conv', 'fc'])
@@ -151,10 +183,10 @@ def test_output_sizes(encoding, last, size, upsample):
 
 
 def test_the_head_compiles_into_one_graph():
-    ours = head(class_agnostic=True).eval()
-    feats = pooled()
-    compiled = torch.compile(ours.refine, fullgraph=True, backend='eager')
-    torch.testing.assert_close(compiled(feats), ours.refine(feats))
+    ours, feats, labels = head().eval(), pooled(), torch.tensor([4, 0, 2])
+    compiled = torch.compile(ours, fullgraph=True, backend='eager')
+    torch.testing.assert_close(compiled(feats), ours(feats))
+    torch.testing.assert_close(compiled(feats, labels=labels), ours(feats, labels=labels))
 
 
 @pytest.mark.parametrize('feats', [torch.zeros(1, 16, 14, 14), [torch.zeros(1, 16, 4, 4)]])

@@ -7,10 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from mmrefine.masks import boxed_masks_to_rle, encode, roi_masks_to_rle, to_dense
-from mmrefine.sharpmask.paste import box_average, half_pixel, paste_windows, tight_boxes
-from mmrefine.sharpmask.pyramid import Level, level_image, scaled_size, select_windows
-from mmrefine.sharpmask.refine_head import gather_windows
+from mmrefine.masks import encode, roi_masks_to_rle, to_dense
+from mmrefine.sharpmask.windows import (
+    Level,
+    box_average,
+    gather_windows,
+    level_image,
+    paste_windows,
+    scaled_size,
+    select_windows,
+    tight_boxes,
+)
 
 
 def level(scores: torch.Tensor) -> Level:
@@ -40,14 +47,14 @@ def test_the_released_codes_index_error_on_request(peak, window):
 
 
 def test_gathered_windows_equal_slices_and_are_zero_outside():
-    maps = torch.rand(2, 3, 9, 11) + 1
+    maps = torch.rand(1, 3, 9, 11) + 1
     cells = torch.tensor([[0, 0], [1, 2], [2, 3]])
-    windows = gather_windows(maps, cells, torch.tensor([0, 1, 0]), size=6, step=2)
+    windows = gather_windows(maps, cells, size=6, step=2)
     torch.testing.assert_close(windows[0], maps[0, :, :6, :6])
-    torch.testing.assert_close(windows[1], maps[1, :, 2:8, 4:10])
+    torch.testing.assert_close(windows[1], maps[0, :, 2:8, 4:10])
     padded = F.pad(maps[0], (0, 5, 0, 5))
     torch.testing.assert_close(windows[2], padded[:, 4:10, 6:12])
-    assert gather_windows(maps, cells[:0], torch.zeros(0).long(), 6, 2).shape == (0, 3, 6, 6)
+    assert gather_windows(maps, cells[:0], 6, 2).shape == (0, 3, 6, 6)
 
 
 def test_level_sizes_round_half_up_or_down_and_stay_positive():
@@ -94,8 +101,7 @@ def test_the_official_rule_equals_its_plain_form(height, width, scale, threshold
     logits = torch.randn(3, 12, 12, generator=generator)
     rows, cols = int(height * scale / 16) + 1, int(width * scale / 16) + 1
     cells = torch.stack([torch.randint(n, (3,), generator=generator) for n in (rows, cols)], 1)
-    crops = paste_windows(logits, cells, (scale, scale), (height, width), threshold, side=32)
-    rles = boxed_masks_to_rle(crops.masks, crops.offsets, (height, width))
+    rles = paste_windows(logits, cells, (scale, scale), (height, width), threshold, side=32)
     expected = reference_paste(logits, cells, scale, (height, width), threshold, 32)
     assert (to_dense(rles) != expected).float().mean() < 1e-3
     for box, mask in zip(tight_boxes(rles).tolist(), to_dense(rles)):
@@ -110,12 +116,8 @@ def test_the_grid_rule_equals_roi_pasting():
     corner = (16 * cells.double().flip(1) - 24) / 0.8
     boxes = torch.cat([corner, corner + 48 / 0.8], 1).float()
     expected = to_dense(roi_masks_to_rle(logits, boxes, (70, 90), 0.5, logits=True))
-    crops = paste_windows(logits, cells, (0.8, 0.8), (70, 90), 0.5, side=48, rule='grid')
-    ours = to_dense(boxed_masks_to_rle(crops.masks, crops.offsets, (70, 90)))
-    # the stock sampler fades to zero over the last half cell, the window here ends sharply
-    assert (ours != expected).float().mean() < 0.03
-    inner = F.interpolate(torch.ones(1, 1, 3, 3), (70, 90))[0, 0].bool()
-    assert (ours == expected)[:, inner].float().mean() > 0.95
+    ours = paste_windows(logits, cells, (0.8, 0.8), (70, 90), 0.5, side=48, rule='grid')
+    assert torch.equal(to_dense(ours), expected)
 
 
 def test_shrinking_averages_areas():
@@ -126,23 +128,46 @@ def test_shrinking_averages_areas():
     )
 
 
-def test_half_pixel_resizing_equals_torch():
-    x = torch.randn(1, 1, 11, 11)
-    matrix = half_pixel(11, 17)
-    expected = F.interpolate(x, (17, 17), mode='bilinear', align_corners=False)[0, 0]
-    torch.testing.assert_close(matrix @ x[0, 0] @ matrix.T, expected, atol=1e-5, rtol=1e-5)
-
-
 @pytest.mark.parametrize('rule', ['official', 'port', 'grid'])
 def test_empty_masks_and_no_windows_are_ordinary(rule):
-    crops = paste_windows(
+    rles = paste_windows(
         torch.full((2, 8, 8), -9.0), torch.zeros(2, 2).long(), (1.0, 1.0), (1, 50), 0.2, 32, rule
     )
-    assert not crops.masks.any()
-    rles = boxed_masks_to_rle(crops.masks, crops.offsets, (1, 50))
     assert not tight_boxes(rles).any()
     assert [r['counts'] for r in rles] == [r['counts'] for r in encode(np.zeros((2, 1, 50), bool))]
     none = paste_windows(
         torch.zeros(0, 8, 8), torch.zeros(0, 2).long(), (1.0, 1.0), (9, 9), 0.2, 32, rule
     )
-    assert len(none.masks) == 0 and tight_boxes([]).shape == (0, 4)
+    assert none == [] and tight_boxes([]).shape == (0, 4)
+
+
+def test_masks_finer_than_the_image_are_averaged_by_area():
+    torch.manual_seed(0)
+    logits = torch.randn(2, 32, 32)
+    cells = torch.tensor([[2, 1], [3, 3]])
+    ours = to_dense(paste_windows(logits, cells, (1.6, 1.6), (60, 60), 0.4, side=32))
+    # 32 cells on int(32 / 1.6) = 20 pixels: five copies of a cell, averaged by eights
+    fine = logits.repeat_interleave(5, 1).repeat_interleave(5, 2)
+    small = F.avg_pool2d(fine[:, None], 8)[:, 0] > np.log(0.4 / 0.6)
+    for mask, window, (row, column) in zip(ours, small, cells.tolist()):
+        y, x = (int(np.floor((16 * n - 16) / 1.6)) for n in (row, column))
+        expected = torch.zeros(60, 60, dtype=torch.bool)
+        expected[y : y + 20, x : x + 20] = window
+        assert torch.equal(mask, expected)
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 40), st.integers(1, 60), st.integers(0, 9), st.data())
+def test_a_part_of_a_level_is_that_of_the_whole_level(source, target, margin, data):
+    picture = torch.randn(1, 3, source, 13, generator=torch.Generator().manual_seed(source))
+    size, fill = (target, 17), torch.tensor([1.0, 2.0, 3.0])
+    whole = level_image(picture, size, margin, fill)
+    resized = F.interpolate(picture, size, mode='bilinear', align_corners=True)
+    inner = whole[:, :, margin : margin + target, margin : margin + 17]
+    torch.testing.assert_close(inner, resized, atol=1e-5, rtol=1e-5)
+    (y1, y2), (x1, x2) = (
+        sorted(data.draw(st.lists(st.integers(0, n), min_size=2, max_size=2, unique=True)))
+        for n in whole.shape[-2:]
+    )
+    part = level_image(picture, size, margin, fill, (y1, x1, y2, x2))
+    torch.testing.assert_close(part, whole[:, :, y1:y2, x1:x2], atol=1e-5, rtol=1e-5)

@@ -22,8 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmrefine.masks import encode
-from mmrefine.sharpmask.paste import paste_windows
-from mmrefine.sharpmask.pyramid import level_image, scaled_size
+from mmrefine.sharpmask.windows import level_image, scaled_size, window_crops
 
 from .harness import Row, compare
 
@@ -61,7 +60,7 @@ def _trunk(model: nn.Module, image: Tensor) -> Maps:
     for exponent in LOG2_SCALES:
         size = scaled_size(tuple(image.shape[-2:]), 2.0**exponent)
         padded = level_image(image, size, model.window // 2, model.fill_colour(image))
-        found.append((2.0**exponent, model._level_maps(padded)))
+        found.append((2.0**exponent, model.level_maps(padded)))
     return found
 
 
@@ -74,7 +73,7 @@ def _every_mask(model: nn.Module, codes: Tensor) -> Tensor:
 
 def _refined(model: nn.Module, maps: list[Tensor], codes: Tensor, cells: Tensor) -> Tensor:
     """Refined masks of windows of a level, all at once."""
-    return model.refine_head.forward_windows(maps[1:], codes, cells, torch.zeros_like(cells[:, 0]))
+    return model.refine_head.forward_windows(maps[1:], codes, cells)
 
 
 def _paste_port(
@@ -94,12 +93,12 @@ def _paste_official(
     soft: np.ndarray, cell: tuple[int, int], scale: float, size: tuple[int, int], side: int
 ) -> np.ndarray:
     """The released rule with a full image per mask."""
-    crops = paste_windows(
+    masks, offsets = window_crops(
         torch.from_numpy(soft)[None], torch.tensor([cell]), (scale, scale), size, THRESHOLD, side
     )
     full = np.zeros(size, bool)
-    x, y = crops.offsets[0].tolist()
-    mask = crops.masks[0].numpy()
+    x, y = offsets[0].tolist()
+    mask = masks[0].numpy()
     full[y : y + mask.shape[0], x : x + mask.shape[1]] = mask
     return full
 
@@ -153,9 +152,8 @@ def _difference(mask: dict, other: dict) -> float:
 def _mask_error(ours: InstanceData, peer: InstanceData) -> float:
     """Largest 1 - IoU between a mask and the peer's of the same score.
 
-    Scores closer than the tolerance may change places, also with the first one left out. Folded
-    normalisations move probabilities in the sixth digit: a single pixel of a mask may cross the
-    threshold.
+    Scores closer than the tolerance may change places, also with the first one left out. Tiles
+    round in another order: a single pixel of a mask may cross the threshold.
     """
     close = (ours.scores.cpu()[:, None] - peer.scores[None]).abs() <= _SCORE_TOLERANCE
     clear = ours.scores.cpu() > peer.scores[-1] + _SCORE_TOLERANCE
