@@ -229,8 +229,9 @@ class DeepMask(BaseDetector):
     ) -> SampleList:
         """Propose masks, or judge patches when the samples carry patch labels.
 
-        ``pred_instances`` of an image: ``masks`` (BoolTensor[N, h, w] or ``RLEMasks``), tight ``bboxes``
-        Tensor[N, 4] in image pixels, ``scores`` Tensor[N] (descending), ``labels`` (zeros).
+        ``pred_instances`` of an image: ``masks`` (BoolTensor[N, h, w] or ``RLEMasks``), tight
+        ``bboxes`` Tensor[N, 4] in image pixels, ``scores`` Tensor[N] (descending), ``labels``
+        (zeros).
         ``pred_instances`` of a patch: ``mask_logits`` Tensor[1, S, S] and ``scores``.
         """
         if batch_data_samples and 'patch_masks' in batch_data_samples[0].get('gt_instances', {}):
