@@ -1,4 +1,4 @@
-"""Masks for boxes that anyone found: backbone, neck and RoI mask head of a two-stage model.
+"""Add masks to the boxes of any detector: backbone, neck and RoI mask head of a two-stage model.
 
 Shapes:   N boxes, h x w pixels of the original image.
 """

@@ -1,10 +1,13 @@
 """Progress on the terminal; silent where stderr is a file."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import Progress
+
+Item = TypeVar('Item')
 
 
 @contextlib.contextmanager
@@ -23,3 +26,11 @@ def progress_bar(title: str, total: int | None, shown: bool = True) -> Iterator[
     with Progress(console=console, disable=not (shown and console.is_terminal)) as bar:
         task = bar.add_task(title, total=total)
         yield lambda: bar.advance(task)
+
+
+def show_progress(items: Sequence[Item], title: str) -> Iterator[Item]:
+    """Pass items on while a bar shows how many are done."""
+    with progress_bar(title, len(items)) as step:
+        for item in items:
+            yield item
+            step()

@@ -9,30 +9,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmrefine.datasets.shapes import CLASSES, SceneSpec, make_picture
-from mmrefine.datasets.shapes.dice import Dice
 from mmrefine.datasets.shapes.outlines import MAKERS
 from mmrefine.datasets.shapes.png import encode_png
 from mmrefine.datasets.shapes.raster import TURN, UNIT, Part, draw, place, polar
+from mmrefine.datasets.shapes.rng import Rng
 
 
-def test_dice_follow_the_guaranteed_stream_of_pcg64() -> None:
+def test_rng_follow_the_guaranteed_stream_of_pcg64() -> None:
     words = np.random.PCG64([3, 1, 4]).random_raw(4)
-    dice = Dice(3, 1, 4)
+    rng = Rng(3, 1, 4)
     expected = [
         (int(word) >> 32) * limit >> 32 for word, limit in zip(words, (2, 10, 999, 1 << 20))
     ]
-    assert [dice.below(2), dice.below(10), dice.below(999), dice.below(1 << 20)] == expected
+    assert [rng.below(2), rng.below(10), rng.below(999), rng.below(1 << 20)] == expected
 
 
 def test_weighted_draws_follow_their_weights() -> None:
-    dice = Dice(0)
-    counts = np.bincount([dice.weighted((1, 0, 3)) for _ in range(4000)], minlength=3)
+    rng = Rng(0)
+    counts = np.bincount([rng.weighted((1, 0, 3)) for _ in range(4000)], minlength=3)
     assert counts[1] == 0
     assert 850 < counts[0] < 1150
 
 
-@pytest.mark.parametrize('call', [lambda: Dice(-1), lambda: Dice(), lambda: Dice(0).below(0)])
-def test_dice_refuse_what_cannot_be_drawn(call) -> None:
+@pytest.mark.parametrize('call', [lambda: Rng(-1), lambda: Rng(), lambda: Rng(0).below(0)])
+def test_rng_refuse_what_cannot_be_drawn(call) -> None:
     with pytest.raises(ValueError):
         call()
 
@@ -107,7 +107,7 @@ def test_angles_have_a_safe_distance_from_rounding_doubt() -> None:
 def test_every_class_fills_its_radius_and_no_more(name) -> None:
     for seed in range(5):
         radius = 40 * UNIT
-        parts = [place(p, 0, 256, (50 * UNIT, 50 * UNIT)) for p in MAKERS[name](Dice(seed), radius)]
+        parts = [place(p, 0, 256, (50 * UNIT, 50 * UNIT)) for p in MAKERS[name](Rng(seed), radius)]
         ys, xs = np.nonzero(draw(parts, 100, 100))
         reach = np.hypot(xs - 49.5, ys - 49.5).max()
         assert 33 < reach < 50
@@ -117,7 +117,7 @@ def test_classes_are_difficult_in_the_ways_that_matter() -> None:
     """Holes, concave outlines and thin parts, each where promised."""
 
     def measure(name: str) -> tuple[int, float, float]:
-        parts = [place(p, 0, 256, (50 * UNIT, 50 * UNIT)) for p in MAKERS[name](Dice(1), 40 * UNIT)]
+        parts = [place(p, 0, 256, (50 * UNIT, 50 * UNIT)) for p in MAKERS[name](Rng(1), 40 * UNIT)]
         mask = draw(parts, 100, 100).astype(np.uint8)
         outlines, tree = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         holes = int((tree[0][:, 3] >= 0).sum())
@@ -157,7 +157,7 @@ def test_png_refuses_what_it_cannot_hold() -> None:
 def test_pictures_are_the_same_on_every_machine() -> None:
     digest = hashlib.sha256()
     for index in range(6):
-        image, masks, labels = make_picture(Dice(0, 0, index), SceneSpec(height=96, width=128))
+        image, masks, labels = make_picture(Rng(0, 0, index), SceneSpec(height=96, width=128))
         digest.update(image.tobytes() + np.packbits(masks).tobytes() + bytes(labels))
     # Raise VERSION in make.py when this changes.
     assert digest.hexdigest() == 'f58bc4ca74c18894dd4b9db396772a6d6be7a9d4d62be91400599e89ed0296cc'
@@ -166,7 +166,7 @@ def test_pictures_are_the_same_on_every_machine() -> None:
 def test_masks_are_disjoint_not_empty_and_partly_hidden() -> None:
     hidden = touching = 0
     for index in range(40):
-        image, masks, labels = make_picture(Dice(5, 0, index), SceneSpec())
+        image, masks, labels = make_picture(Rng(5, 0, index), SceneSpec())
         assert image.shape == (192, 192, 3)
         assert image.dtype == np.uint8
         assert len(masks) == len(labels)
@@ -185,7 +185,7 @@ def test_masks_are_disjoint_not_empty_and_partly_hidden() -> None:
 def test_sizes_and_classes_are_spread() -> None:
     areas, labels = [], []
     for index in range(120):
-        _, masks, names = make_picture(Dice(0, 0, index), SceneSpec())
+        _, masks, names = make_picture(Rng(0, 0, index), SceneSpec())
         areas += list(masks.sum((1, 2)))
         labels += names
     share = [np.mean([low <= a < high for a in areas]) for low, high in ((0, 1024), (1024, 9216))]

@@ -5,11 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from .dice import Dice
-from .folder import ShapesFolder, progress
+from mmrefine.results.progress import show_progress
+
+from .folder import ShapesFolder
 from .image_formats import SPLITS
 from .raster import UNIT
 from .records import categories, mask_record
+from .rng import Rng
 from .scene import SceneSpec, Thing, make_thing, paint_scene, visible_masks
 from .textures import background
 
@@ -42,7 +44,7 @@ class Motion:
 
 
 def make_clip(
-    dice: Dice, spec: SceneSpec, frames: int = FRAMES
+    rng: Rng, spec: SceneSpec, frames: int = FRAMES
 ) -> tuple[list[np.ndarray], list[np.ndarray], list[int]]:
     """Make one clip of objects that pass through its middle at different moments.
 
@@ -51,9 +53,9 @@ def make_clip(
         masks: ``frames`` x bool[N, H, W], disjoint; all false where an object is out of view.
         labels: N indices into ``CLASSES``.
     """
-    ground = background(dice, spec.height, spec.width, spec.contrast)
-    count = max(2, dice.between(*spec.objects))
-    actors = [_enter(dice, spec, frames) for _ in range(count)]
+    ground = background(rng, spec.height, spec.width, spec.contrast)
+    count = max(2, rng.between(*spec.objects))
+    actors = [_enter(rng, spec, frames) for _ in range(count)]
     images, masks = [], []
     for frame in range(frames):
         things = [motion.at(thing, frame - frames // 2) for thing, motion in actors]
@@ -74,8 +76,8 @@ def write_youtube_vis(
     """
     for index, split in enumerate(SPLITS):
         content: dict[str, list[Any]] = {'videos': [], 'tracks': [], 'images': [], 'boxes': []}
-        for number in progress(range(counts[split]), split):
-            clip = make_clip(Dice(seed, index, number), spec)
+        for number in show_progress(range(counts[split]), split):
+            clip = make_clip(Rng(seed, index, number), spec)
             _write_clip(folder, split, number + 1, clip, content)
         names = categories()
         official = {
@@ -98,14 +100,14 @@ def write_youtube_vis(
         folder.write_json(f'annotations/cocovid_{split}.json', cocovid)
 
 
-def _enter(dice: Dice, spec: SceneSpec, frames: int) -> tuple[Thing, Motion]:
+def _enter(rng: Rng, spec: SceneSpec, frames: int) -> tuple[Thing, Motion]:
     """Choose an object near the middle at half time, and its way in and out."""
-    thing = make_thing(dice, spec)
+    thing = make_thing(rng, spec)
     width, height = spec.width * UNIT, spec.height * UNIT
-    centre = (dice.between(width // 4, 3 * width // 4), dice.between(height // 4, 3 * height // 4))
+    centre = (rng.between(width // 4, 3 * width // 4), rng.between(height // 4, 3 * height // 4))
     reach = 10 * min(width, height) // (16 * frames)
-    velocity = (dice.between(-reach, reach), dice.between(-reach, reach))
-    motion = Motion(velocity, dice.between(-24, 24), dice.between(-8, 8))
+    velocity = (rng.between(-reach, reach), rng.between(-reach, reach))
+    motion = Motion(velocity, rng.between(-24, 24), rng.between(-8, 8))
     return replace(thing, centre=centre), motion
 
 

@@ -2,19 +2,16 @@
 
 import json
 import shutil
-import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from .png import encode_png
 
 MARKER = 'shapes.json'
-Item = TypeVar('Item')
 
 
 class ShapesFolder:
@@ -91,26 +88,6 @@ def find_shapes(out: Path, recipe: dict[str, Any]) -> bool:
     if not marker.is_file():
         return False
     return json.loads(marker.read_text()) == json.loads(json.dumps(recipe))
-
-
-def progress(items: Sequence[Item], title: str) -> Iterator[Item]:
-    """Pass items on and show how many are done and how long the rest takes.
-
-    A terminal sees one line redrawn; a log file gets a line per quarter.
-    """
-    live = sys.stdout.isatty()
-    start = shown = time.monotonic()
-    for done, item in enumerate(items, 1):
-        yield item
-        now = time.monotonic()
-        last = done == len(items)
-        quarter = 4 * done // len(items) > 4 * (done - 1) // len(items)
-        if last or (now - shown > 0.2 if live else quarter):
-            shown = now
-            left = (now - start) * (len(items) - done) / done
-            bar = '#' * (30 * done // len(items))
-            line = f'{title} [{bar:30}] {done}/{len(items)}, {now - start:.0f} s, {left:.0f} s left'
-            print(f'\r{line}' if live else line, end='' if live and not last else '\n', flush=True)
 
 
 def _clear(partial: Path) -> None:

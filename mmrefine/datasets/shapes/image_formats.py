@@ -4,9 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from .dice import Dice
-from .folder import ShapesFolder, progress
+from mmrefine.results.progress import show_progress
+
+from .folder import ShapesFolder
 from .records import PALETTE, categories, mask_record
+from .rng import Rng
 from .scene import CLASSES, SceneSpec, make_picture
 
 SPLITS = ('train', 'val')
@@ -35,7 +37,7 @@ def write_lvis(folder: ShapesFolder, counts: dict[str, int], spec: SceneSpec, se
     """
     frequency: list[dict[str, Any]] = []
     for split, images, annotations in _coco_splits(folder, counts, spec, seed):
-        _federate(images, annotations, Dice(seed, SPLITS.index(split), 1 << 32))
+        _federate(images, annotations, Rng(seed, SPLITS.index(split), 1 << 32))
         if not frequency:
             frequency = _frequencies(annotations, len(images))
         for image in images:
@@ -58,8 +60,8 @@ def write_cityscapes(
     for index, split in enumerate(SPLITS):
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
-        for number in progress(range(counts[split]), split):
-            image, masks, labels = make_picture(Dice(seed, index, number), spec)
+        for number in show_progress(range(counts[split]), split):
+            image, masks, labels = make_picture(Rng(seed, index, number), spec)
             stem = f'shapes/shapes_{number:06d}_000019'
             ids = _write_cityscapes_truth(folder, f'gtFine/{split}/{stem}_gtFine', masks, labels)
             name = f'{stem}_leftImg8bit.png'
@@ -83,8 +85,8 @@ def _coco_splits(
     for index, split in enumerate(SPLITS):
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
-        for number in progress(range(counts[split]), split):
-            image, masks, labels = make_picture(Dice(seed, index, number), spec)
+        for number in show_progress(range(counts[split]), split):
+            image, masks, labels = make_picture(Rng(seed, index, number), spec)
             name = f'{split}/{number + 1:012d}.png'
             folder.write_image(name, image)
             images.append(_image_record(number + 1, name, spec))
@@ -117,7 +119,7 @@ def _with_info(content: dict[str, Any], form: str) -> dict[str, Any]:
     return {'info': info, 'licenses': [], **content}
 
 
-def _federate(images: list[dict[str, Any]], annotations: list[dict[str, Any]], dice: Dice) -> None:
+def _federate(images: list[dict[str, Any]], annotations: list[dict[str, Any]], rng: Rng) -> None:
     """Add the federated lists to ``images`` and drop objects that exhaustive labelling had."""
     present: dict[int, list[dict[str, Any]]] = {image['id']: [] for image in images}
     for annotation in annotations:
@@ -126,11 +128,11 @@ def _federate(images: list[dict[str, Any]], annotations: list[dict[str, Any]], d
         objects = present[image['id']]
         found = {annotation['category_id'] for annotation in objects}
         absent = [k + 1 for k in range(len(CLASSES)) if k + 1 not in found]
-        image['neg_category_ids'] = [key for key in absent if dice.chance(60)]
+        image['neg_category_ids'] = [key for key in absent if rng.chance(60)]
         image['not_exhaustive_category_ids'] = []
         for key in sorted(found):
             same = [annotation for annotation in objects if annotation['category_id'] == key]
-            if len(same) > 2 and dice.chance(50):
+            if len(same) > 2 and rng.chance(50):
                 image['not_exhaustive_category_ids'].append(key)
                 annotations.remove(same[-1])
 

@@ -7,65 +7,65 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .dice import Dice
 from .raster import TURN, UNIT, Part, polar
+from .rng import Rng
 
-Maker = Callable[[Dice, int], list[Part]]
+Maker = Callable[[Rng, int], list[Part]]
 
 
-def pebble(dice: Dice, radius: int) -> list[Part]:
+def pebble(rng: Rng, radius: int) -> list[Part]:
     """Build a plain, nearly convex stone: the easy class, and the crowded one."""
-    return [_blob(dice, radius, sides=dice.between(7, 11), depth=18)]
+    return [_blob(rng, radius, sides=rng.between(7, 11), depth=18)]
 
 
-def star(dice: Dice, radius: int) -> list[Part]:
+def star(rng: Rng, radius: int) -> list[Part]:
     """Build a star: deep notches between pointed tips."""
-    spikes = dice.between(5, 7)
-    inner = radius * dice.between(38, 50) // 100
+    spikes = rng.between(5, 7)
+    inner = radius * rng.between(38, 50) // 100
     corners = [
         polar(k * TURN // (2 * spikes), radius if k % 2 == 0 else inner) for k in range(2 * spikes)
     ]
     return [_polygon(corners)]
 
 
-def ring(dice: Dice, radius: int) -> list[Part]:
+def ring(rng: Rng, radius: int) -> list[Part]:
     """Build an oval band with a hole."""
-    flat = dice.between(70, 100)
+    flat = rng.between(70, 100)
     outer = [(x, y * flat // 100) for x, y in _circle(radius)]
-    hole = radius * dice.between(48, 64) // 100
+    hole = radius * rng.between(48, 64) // 100
     inner = [(x, y * flat // 100) for x, y in _circle(hole)]
     return [_polygon(outer), _polygon(inner, cut=True)]
 
 
-def worm(dice: Dice, radius: int) -> list[Part]:
+def worm(rng: Rng, radius: int) -> list[Part]:
     """Build a thin line with bends to both sides."""
-    bends, swing = dice.between(2, 3), radius * dice.between(28, 48) // 100
+    bends, swing = rng.between(2, 3), radius * rng.between(28, 48) // 100
     joints = []
     for k in range(17):
         x = -radius + 2 * radius * k // 16
         joints.append((x, polar(k * bends * TURN // 32, swing)[1]))
-    return [_stroke(joints, max(UNIT * 3 // 2, radius * dice.between(13, 19) // 100))]
+    return [_stroke(joints, max(UNIT * 3 // 2, radius * rng.between(13, 19) // 100))]
 
 
-def moon(dice: Dice, radius: int) -> list[Part]:
+def moon(rng: Rng, radius: int) -> list[Part]:
     """Build a crescent: one concave side and two thin tips."""
-    shift = radius * dice.between(44, 60) // 100
+    shift = radius * rng.between(44, 60) // 100
     bite = [(x + shift, y) for x, y in _circle(radius * 88 // 100)]
     return [_polygon(_circle(radius)), _polygon(bite, cut=True)]
 
 
-def cross(dice: Dice, radius: int) -> list[Part]:
+def cross(rng: Rng, radius: int) -> list[Part]:
     """Build four thin arms that leave most of the box empty."""
-    half = max(UNIT * 3 // 2, radius * dice.between(15, 22) // 100)
-    short = radius * dice.between(70, 100) // 100
+    half = max(UNIT * 3 // 2, radius * rng.between(15, 22) // 100)
+    short = radius * rng.between(70, 100) // 100
     return [_bar(-radius, -half, radius, half), _bar(-half, -short, half, short)]
 
 
-def key(dice: Dice, radius: int) -> list[Part]:
+def key(rng: Rng, radius: int) -> list[Part]:
     """Build a key: a head with a hole, a thin shaft and small teeth."""
-    head = radius * dice.between(38, 46) // 100
+    head = radius * rng.between(38, 46) // 100
     half = max(UNIT * 5 // 4, radius * 12 // 100)
-    tooth = radius * dice.between(32, 42) // 100
+    tooth = radius * rng.between(32, 42) // 100
     return [
         _bar(-radius + head, -half, radius, half),
         _bar(radius - 2 * half, 0, radius, tooth),
@@ -75,10 +75,10 @@ def key(dice: Dice, radius: int) -> list[Part]:
     ]
 
 
-def fork(dice: Dice, radius: int) -> list[Part]:
+def fork(rng: Rng, radius: int) -> list[Part]:
     """Build a fork: prongs with narrow gaps on a thin handle."""
     prongs, half = 3, max(UNIT * 5 // 4, radius * 12 // 100)
-    gap = half * dice.between(32, 40) // 10
+    gap = half * rng.between(32, 40) // 10
     width = gap * (prongs - 1) // 2
     start = radius * 5 // 100
     parts = [
@@ -102,11 +102,11 @@ def _circle(radius: int) -> list[tuple[int, int]]:
     return [polar(k * TURN // sides, radius) for k in range(sides)]
 
 
-def _blob(dice: Dice, radius: int, sides: int, depth: int) -> Part:
+def _blob(rng: Rng, radius: int, sides: int, depth: int) -> Part:
     corners = []
     for k in range(sides):
-        angle = k * TURN // sides + dice.between(-TURN // 60, TURN // 60)
-        corners.append(polar(angle, radius * dice.between(100 - depth, 100) // 100))
+        angle = k * TURN // sides + rng.between(-TURN // 60, TURN // 60)
+        corners.append(polar(angle, radius * rng.between(100 - depth, 100) // 100))
     return _polygon(corners)
 
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from .dice import Dice
 from .outlines import MAKERS
 from .raster import LARGEST_IMAGE, TURN, UNIT, Part, draw, place, polar
+from .rng import Rng
 from .textures import Paint, background, class_paint, soften
 
 CLASSES = tuple(MAKERS)
@@ -80,37 +80,37 @@ class Thing:
         return draw(placed, spec.height, spec.width)
 
 
-def make_thing(dice: Dice, spec: SceneSpec, label: int | None = None) -> Thing:
+def make_thing(rng: Rng, spec: SceneSpec, label: int | None = None) -> Thing:
     """Draw class, size and looks of one object; it still has no place."""
     if label is None:
-        label = dice.weighted(spec.weights)
+        label = rng.weighted(spec.weights)
     side = min(spec.height, spec.width) * UNIT
-    low, high = ((75, 110), (120, 210), (210, 390))[dice.weighted(spec.scales)]
-    radius = max(5 * UNIT, side * dice.between(low, high) // 1000)
-    parts = list(MAKERS.values())[label](dice, radius)
-    paint = class_paint(dice, label, spec.colour_spread)
-    return Thing(label, parts, paint, radius, angle=dice.below(TURN))
+    low, high = ((75, 110), (120, 210), (210, 390))[rng.weighted(spec.scales)]
+    radius = max(5 * UNIT, side * rng.between(low, high) // 1000)
+    parts = list(MAKERS.values())[label](rng, radius)
+    paint = class_paint(rng, label, spec.colour_spread)
+    return Thing(label, parts, paint, radius, angle=rng.below(TURN))
 
 
-def arrange(dice: Dice, spec: SceneSpec) -> list[Thing]:
+def arrange(rng: Rng, spec: SceneSpec) -> list[Thing]:
     """Choose the objects of a picture, from back to front.
 
     An object that finds no place in a dozen tries is left out.
     """
     things: list[Thing] = []
     masks: list[np.ndarray] = []
-    if dice.chance(spec.empty):
+    if rng.chance(spec.empty):
         return things
-    for _ in range(dice.between(*spec.objects)):
-        thing = make_thing(dice, spec)
-        hiding = dice.chance(spec.hiding)
-        if things and dice.chance(spec.touching):
-            neighbour = dice.below(len(things))
-            thing = make_thing(dice, spec, things[neighbour].label)
-            tries = [_push_against(dice, spec, thing, things[neighbour], masks[neighbour])]
-            tries += [_push_against(dice, spec, thing, things[neighbour], masks[neighbour])]
+    for _ in range(rng.between(*spec.objects)):
+        thing = make_thing(rng, spec)
+        hiding = rng.chance(spec.hiding)
+        if things and rng.chance(spec.touching):
+            neighbour = rng.below(len(things))
+            thing = make_thing(rng, spec, things[neighbour].label)
+            tries = [_push_against(rng, spec, thing, things[neighbour], masks[neighbour])]
+            tries += [_push_against(rng, spec, thing, things[neighbour], masks[neighbour])]
         else:
-            tries = [_anywhere(dice, spec, thing) for _ in range(12)]
+            tries = [_anywhere(rng, spec, thing) for _ in range(12)]
         for candidate in tries:
             mask = candidate.mask(spec)
             if _fits(mask, masks, spec, hiding):
@@ -151,7 +151,7 @@ def paint_scene(ground: np.ndarray, things: list[Thing], masks: np.ndarray) -> n
     return soften(canvas)
 
 
-def make_picture(dice: Dice, spec: SceneSpec) -> tuple[np.ndarray, np.ndarray, list[int]]:
+def make_picture(rng: Rng, spec: SceneSpec) -> tuple[np.ndarray, np.ndarray, list[int]]:
     """Make one picture.
 
     Returns:
@@ -159,26 +159,26 @@ def make_picture(dice: Dice, spec: SceneSpec) -> tuple[np.ndarray, np.ndarray, l
         masks: bool[N, H, W], disjoint and exact, none empty.
         labels: N indices into ``CLASSES``.
     """
-    ground = background(dice, spec.height, spec.width, spec.contrast)
-    things = arrange(dice, spec)
+    ground = background(rng, spec.height, spec.width, spec.contrast)
+    things = arrange(rng, spec)
     masks = visible_masks(things, spec)
     return paint_scene(ground, things, masks), masks, [thing.label for thing in things]
 
 
-def _anywhere(dice: Dice, spec: SceneSpec, thing: Thing) -> Thing:
+def _anywhere(rng: Rng, spec: SceneSpec, thing: Thing) -> Thing:
     """Put the centre anywhere that keeps most of the object inside the frame."""
     x_margin = min(thing.radius * 6 // 10, spec.width * UNIT // 2 - 1)
     y_margin = min(thing.radius * 6 // 10, spec.height * UNIT // 2 - 1)
-    x = dice.between(x_margin, spec.width * UNIT - 1 - x_margin)
-    y = dice.between(y_margin, spec.height * UNIT - 1 - y_margin)
+    x = rng.between(x_margin, spec.width * UNIT - 1 - x_margin)
+    y = rng.between(y_margin, spec.height * UNIT - 1 - y_margin)
     return replace(thing, centre=(x, y))
 
 
 def _push_against(
-    dice: Dice, spec: SceneSpec, thing: Thing, other: Thing, other_mask: np.ndarray
+    rng: Rng, spec: SceneSpec, thing: Thing, other: Thing, other_mask: np.ndarray
 ) -> Thing:
     """Slide an object towards another, pixel by pixel, until the next step would overlap."""
-    angle, distance = dice.below(TURN), thing.radius + other.radius
+    angle, distance = rng.below(TURN), thing.radius + other.radius
     at = thing
     for gap in range(distance, 0, -UNIT):
         dx, dy = polar(angle, gap)

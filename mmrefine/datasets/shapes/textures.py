@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .dice import Dice
+from .rng import Rng
 
 TILE = 128
 """Side in pixels of an object's texture; beyond that it is mirrored."""
@@ -37,7 +37,7 @@ class Paint:
         return self.tile[_mirror(ys), _mirror(xs)]
 
 
-def value_noise(dice: Dice, height: int, width: int, cells: int) -> np.ndarray:
+def value_noise(rng: Rng, height: int, width: int, cells: int) -> np.ndarray:
     """Draw smooth noise: random values on a grid, linear in between.
 
     Args:
@@ -47,7 +47,7 @@ def value_noise(dice: Dice, height: int, width: int, cells: int) -> np.ndarray:
         int64[height, width], values 0 .. 255.
     """
     side = max(height, width)
-    grid = dice.bytes(cells + 2, cells + 2)
+    grid = rng.bytes(cells + 2, cells + 2)
     y = np.arange(height) * cells * 256 // side
     x = np.arange(width) * cells * 256 // side
     yi, yf = (y >> 8)[:, None], (y & 255)[:, None]
@@ -57,7 +57,7 @@ def value_noise(dice: Dice, height: int, width: int, cells: int) -> np.ndarray:
     return (top * (256 - yf) + bottom * yf) >> 16
 
 
-def background(dice: Dice, height: int, width: int, contrast: int) -> np.ndarray:
+def background(rng: Rng, height: int, width: int, contrast: int) -> np.ndarray:
     """Draw a two-coloured ground with clouds, grain and sometimes stripes.
 
     Args:
@@ -66,25 +66,25 @@ def background(dice: Dice, height: int, width: int, contrast: int) -> np.ndarray
     Returns:
         int64[height, width, 3].
     """
-    first = np.array([dice.between(30, 150) for _ in range(3)])
-    second = np.array([dice.between(30, 150) for _ in range(3)])
-    mix = value_noise(dice, height, width, dice.between(3, 6))
-    mix = (2 * mix + value_noise(dice, height, width, dice.between(12, 24))) // 3
-    if dice.chance(40):
-        mix = (3 * mix + _stripes(dice, height, width)) // 4
+    first = np.array([rng.between(30, 150) for _ in range(3)])
+    second = np.array([rng.between(30, 150) for _ in range(3)])
+    mix = value_noise(rng, height, width, rng.between(3, 6))
+    mix = (2 * mix + value_noise(rng, height, width, rng.between(12, 24))) // 3
+    if rng.chance(40):
+        mix = (3 * mix + _stripes(rng, height, width)) // 4
     mix = 128 + (mix - 128) * contrast // 100
     ground = (first * mix[..., None] + second * (255 - mix)[..., None]) // 255
-    return ground + (dice.bytes(height, width) // 16 - 8)[..., None]
+    return ground + (rng.bytes(height, width) // 16 - 8)[..., None]
 
 
-def class_paint(dice: Dice, label: int, spread: int) -> Paint:
+def class_paint(rng: Rng, label: int, spread: int) -> Paint:
     """Mix one object's paint: its class colour, off by up to ``spread``, shaded and grained."""
-    colour = np.array([c + dice.between(-spread, spread) for c in CLASS_COLOURS[label]])
-    shade = value_noise(dice, TILE, TILE, dice.between(4, 10)) - 128
+    colour = np.array([c + rng.between(-spread, spread) for c in CLASS_COLOURS[label]])
+    shade = value_noise(rng, TILE, TILE, rng.between(4, 10)) - 128
     tile = colour + (shade * 36 // 128)[..., None]
-    if dice.chance(25):
-        tile = tile + ((_stripes(dice, TILE, TILE) - 128) * 30 // 128)[..., None]
-    return Paint(tile + (dice.bytes(TILE, TILE) // 16 - 8)[..., None])
+    if rng.chance(25):
+        tile = tile + ((_stripes(rng, TILE, TILE) - 128) * 30 // 128)[..., None]
+    return Paint(tile + (rng.bytes(TILE, TILE) // 16 - 8)[..., None])
 
 
 def soften(image: np.ndarray) -> np.ndarray:
@@ -108,8 +108,8 @@ def _mirror(offsets: np.ndarray) -> np.ndarray:
     return np.minimum(folded, 2 * TILE - 1 - folded)
 
 
-def _stripes(dice: Dice, height: int, width: int) -> np.ndarray:
+def _stripes(rng: Rng, height: int, width: int) -> np.ndarray:
     """Draw a slanted square wave of 0 and 255."""
-    dx, dy, period = dice.between(-8, 8), dice.between(-8, 8), dice.between(24, 64)
+    dx, dy, period = rng.between(-8, 8), rng.between(-8, 8), rng.between(24, 64)
     phase = np.arange(height)[:, None] * dy + np.arange(width) * dx
     return np.where(phase % period < period // 2, 255, 0)

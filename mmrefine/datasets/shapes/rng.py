@@ -12,7 +12,7 @@ import numpy as np
 Item = TypeVar('Item')
 
 
-class Dice:
+class Rng:
     """A seeded source of integers.
 
     Args:
