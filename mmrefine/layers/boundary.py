@@ -30,9 +30,10 @@ def boundary_map(masks: Tensor, width: int) -> Tensor:
     rows = padded[..., :width_px].clone()
     for shift in range(1, side):
         rows += padded[..., shift : shift + width_px]
-    count = rows[..., :height, :].clone()
+    count = rows[..., :height, :].clone()  # (..., H, W), foreground in each window
     for shift in range(1, side):
         count += rows[..., shift : shift + height, :]
+    # background sees ``count`` pixels of the other label, foreground the rest of its window
     return torch.where(masks, side * side - count, count) > side * side // 10
 
 

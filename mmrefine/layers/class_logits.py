@@ -40,4 +40,5 @@ class ClassLogits(nn.Conv2d):
         n, _, h, w = x.shape
         weight = self.weight.flatten(1)[labels].unsqueeze(1)  # (N, 1, C)
         bias = 0 if self.bias is None else self.bias[labels].view(n, 1, 1)
+        # (N, 1, C) @ (N, C, H * W): one product per RoI
         return (torch.bmm(weight, x.flatten(2)) + bias).view(n, 1, h, w)

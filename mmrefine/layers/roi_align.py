@@ -138,6 +138,7 @@ def point_roi_align(features: Tensor, rois: Tensor, size: int, stride: int) -> T
         Tensor[N, C, size, size] in fp32.
     """
     shift = rois.new_tensor([0, stride, stride, stride, stride], dtype=torch.float32)
+    # the ring of zeros moves the map by one cell, ``stride`` pixels
     return roi_align(
         F.pad(features, (1, 1, 1, 1)), rois.float() + shift, size, 1 / stride, sampling_ratio=1
     )

@@ -38,8 +38,9 @@ def pool_rows(
     image, low = rois[:, 0].long(), rois[:, 1:3] * spatial_scale - 0.5
     extent = rois[:, 3:] * spatial_scale - 0.5 - low
     samples = (extent / size).ceil() if sampling_ratio <= 0 else extent * 0 + sampling_ratio
-    samples = samples.nan_to_num(0, 0, 0).clamp(min=0).long()
+    samples = samples.nan_to_num(0, 0, 0).clamp(min=0).long()  # (N, 2), x and y
     pooled = features.new_zeros((len(rois), size * size, channels))
+    # RoIs with equal numbers of samples have weights of one shape and are pooled together
     pairs, pair = samples.unique(dim=0, return_inverse=True)
     for index, (nx, ny) in enumerate(pairs.tolist()):
         if nx == 0 or ny == 0:
@@ -53,13 +54,14 @@ def pool_rows(
             # (n, S, S, 2 ny, 2 nx): for every cell of the output, map cells and their weights
             cells = (lines * width)[:, :, None, :, None] + columns[:, None, :, None, :]
             weights = line_weights[:, :, None, :, None] * column_weights[:, None, :, None, :]
-            sums = F.embedding_bag(
+            sums = F.embedding_bag(  # (n * S * S, C)
                 cells.reshape(-1, taps),
                 rows,
                 mode='sum',
                 per_sample_weights=weights.reshape(-1, taps),
             )
             pooled[mine] = sums.view(len(mine), size * size, channels)
+    # (N, S * S, C) -> (N, C, S, S), in the layout of mmcv's kernel
     return pooled.transpose(1, 2).reshape(len(rois), channels, size, size).contiguous()
 
 
@@ -74,11 +76,11 @@ def _axis(
     step = (extent / size)[:, None, None]
     bins = torch.arange(size, device=low.device)[:, None]
     inner = (torch.arange(samples, device=low.device) + 0.5) / samples
-    at = low[:, None, None] + (bins + inner) * step
+    at = low[:, None, None] + (bins + inner) * step  # (n, S, samples), in cells
     weight = ((at >= -1) & (at <= cells)) / samples
     at = at.clamp(0, cells - 1)
     first = at.long()
     part = at - first
     second = (first + 1).clamp(max=cells - 1)
-    index = torch.stack([first, second], -1).flatten(2)
+    index = torch.stack([first, second], -1).flatten(2)  # (n, S, 2 samples)
     return index, torch.stack([(1 - part) * weight, part * weight], -1).flatten(2)
