@@ -27,7 +27,6 @@ from torch import Tensor, nn
 
 # Tests that some families fail.
 COUNTS = 'test_mmengine_counts_operations'
-BUILDS = 'test_building_leaves_configs_as_they_are'
 BOXES = [[8.0, 8.0, 60.0, 50.0], [50.0, 40.0, 120.0, 90.0]]
 
 
@@ -110,7 +109,6 @@ def embed(generation: str) -> Family:
         lambda: tiny_embedmask.tiny_detector(generation),
         lambda: plain_batch(tiny_embedmask),
         ('bbox_head', 'mask_head'),
-        broken={BUILDS: "the stock base class adds train_cfg and test_cfg to the heads' configs"},
     )
 
 

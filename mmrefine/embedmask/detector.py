@@ -9,6 +9,7 @@ from mmdet.models.detectors.single_stage_instance_seg import SingleStageInstance
 from mmdet.models.utils import unpack_gt_instances
 from mmdet.registry import MODELS
 from mmdet.structures import OptSampleList, SampleList
+from mmdet.utils import ConfigType
 from torch import Tensor
 
 from mmrefine.checkpoint import rename_authors_weights
@@ -29,8 +30,16 @@ class EmbedMask(SingleStageInstanceSegmentor):
     document its keys.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        backbone: ConfigType,
+        neck: ConfigType,
+        bbox_head: ConfigType,
+        mask_head: ConfigType,
+        **kwargs: Any,
+    ) -> None:
+        # The base class writes into the configs, which belong to the caller: it gets copies.
+        super().__init__(backbone, neck, dict(bbox_head), dict(mask_head), **kwargs)
         self.register_load_state_dict_pre_hook(rename_authors_weights)
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
