@@ -125,7 +125,6 @@ FAMILIES: dict[str, Family] = {
         tiny_sipmask_video.tiny_video_model,
         video_batch,
         ('bbox_head', 'mask_head', 'track_head'),
-        broken={COUNTS: 'mode tensor takes no clips'},
     ),
     'embedmask-v1': embed('v1'),
     'embedmask-v2': embed('v2'),

@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from mmdet.models.mot import BaseMOTModel
 from mmdet.registry import MODELS
-from mmdet.structures import DetDataSample, TrackDataSample, TrackSampleList
+from mmdet.structures import DetDataSample, OptSampleList, TrackDataSample, TrackSampleList
 from mmdet.utils import ConfigType
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmrefine.masks import output_size
+from mmrefine.sipmask.box_head import SipMaskOutputs
 from mmrefine.sipmask.detector import SipMask
 from mmrefine.sipmask.postprocess import output_boxes
 
@@ -53,6 +54,14 @@ class SipMaskVIS(SipMask, BaseMOTModel):
         """Switch the mode; either way the tracker begins anew."""
         self.tracker.reset()
         return super().train(mode)
+
+    def _forward(
+        self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None
+    ) -> tuple[SipMaskOutputs, Tensor, Tensor]:
+        """Raw outputs of all heads; clips Tensor[B, T, 3, H, W] or frames Tensor[N, 3, H, W]."""
+        x = self.extract_feat(batch_inputs.reshape(-1, *batch_inputs.shape[-3:]))
+        outputs = self.bbox_head(x)
+        return outputs, self.mask_head(outputs.features), self.track_head(x)
 
     def loss(
         self, batch_inputs: Tensor, batch_data_samples: TrackSampleList, **kwargs: Any
