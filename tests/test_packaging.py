@@ -3,10 +3,13 @@
 import ast
 import configparser
 import json
+import os
 import re
 import subprocess
 import sys
+import sysconfig
 import tarfile
+import venv
 import zipfile
 from collections.abc import Iterator
 from importlib import import_module
@@ -17,11 +20,13 @@ import yaml
 from locations import ROOT
 from mmengine.config import Config
 from mmengine.registry import Registry
-from tiny_training import run
+from tiny_training import run, write_config
 
 import mmrefine
 from mmrefine import registration
 
+# Measuring and proving tools stay in the checkout.
+UNSHIPPED = ('benchmark', 'check_install', 'learning_proof', 'mixing_table', 'parity')
 LINKS = {'configs': 'configs', 'tools': 'tools', 'model-index.yml': 'model-index.yml'}
 
 
@@ -62,6 +67,47 @@ def repository_files(folder: str, *suffixes: str) -> Iterator[str]:
             yield path.relative_to(ROOT).as_posix()
 
 
+def shipped_tools() -> list[str]:
+    return sorted({path.stem for path in (ROOT / 'tools').glob('*.py')} - set(UNSHIPPED))
+
+
+@pytest.fixture(scope='module')
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Programs of an empty environment with this wheel and the packages that the tests use.
+
+    The packages come by a path, which leaves out the editable mmrefine of the tests' environment.
+    """
+    folder = tmp_path_factory.mktemp('environment')
+    venv.create(folder, with_pip=False)
+    site = Path(sysconfig.get_path('purelib', 'venv', vars={'base': str(folder)}))
+    with zipfile.ZipFile(wheel) as content:
+        content.extractall(site)
+    (site / 'packages.pth').write_text(sysconfig.get_path('purelib') + '\n')
+    mim = folder / 'bin' / 'mim'
+    mim.write_text(f'#!{folder}/bin/python\nfrom mim.cli import cli\ncli()\n')
+    mim.chmod(0o755)
+    return folder / 'bin'
+
+
+def from_wheel(programs: Path, *command: object, folder: Path) -> str:
+    path = f'{programs}{os.pathsep}{os.environ["PATH"]}'
+    return run(programs / 'mim', *command, folder=folder, PATH=path, PYTHONPATH='')
+
+
+@pytest.mark.slow
+def test_what_a_wheel_ships_runs_in_an_empty_environment(installed: Path, tmp_path: Path) -> None:
+    code = 'import mmrefine; print(mmrefine.__file__)'
+    found = run(installed / 'python', '-W', 'ignore', '-c', code, folder=tmp_path, PYTHONPATH='')
+    assert str(installed.parent) in found.splitlines()[-1]
+    for name in shipped_tools():
+        # Without the dashes mim keeps the option for itself.
+        command = ('run', 'mmrefine', name, '--', '--help')
+        assert f'usage: {name}.py' in from_wheel(installed, *command, folder=tmp_path)
+    arguments = ('train', 'mmrefine', write_config(tmp_path), '--gpus', 0, '--work-dir', 'work')
+    from_wheel(installed, *arguments, folder=tmp_path)
+    assert (tmp_path / 'work' / 'epoch_1.pth').is_file()
+
+
 def test_wheel_carries_modules_configs_tools_and_index(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as content:
         names = set(content.namelist())
@@ -69,9 +115,10 @@ def test_wheel_carries_modules_configs_tools_and_index(wheel: Path) -> None:
     assert top.split()[0] == b'mmrefine'
     expected = {name for name in repository_files('mmrefine', '.py') if '/.mim/' not in name}
     expected |= {f'mmrefine/.mim/{name}' for name in repository_files('configs', '.py', '.yml')}
-    expected |= {f'mmrefine/.mim/{name}' for name in repository_files('tools', '.py')}
+    expected |= {f'mmrefine/.mim/tools/{name}.py' for name in shipped_tools()}
     expected.add('mmrefine/.mim/model-index.yml')
     assert expected <= names
+    assert {name for name in names if name.startswith('mmrefine/.mim/tools')} <= expected
     assert not [name for name in names if name.startswith(('tests/', 'configs/', 'tools/'))]
 
 

@@ -14,6 +14,8 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 MAX_CHARACTERS = 7  # of one 32-bit run
+# pycocotools stores every point of an outline, so memory grows with its length in pixels.
+FARTHEST = 1e5
 
 
 def read_runs(strings: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -122,8 +124,9 @@ def to_counts(segmentation: Any, size: tuple[int, int]) -> bytes:
         The compressed counts.
 
     Raises:
-        ValueError: An RLE of another size, a polygon of fewer than three points, with half a point
-            or with something else than finite numbers, or something else altogether.
+        ValueError: An RLE of another size, a polygon of fewer than three points, with half a point,
+            far outside of the image or with something else than finite numbers, or something else
+            altogether.
     """
     if isinstance(segmentation, dict):
         return _rle_counts(segmentation, size)
@@ -143,6 +146,12 @@ def to_counts(segmentation: Any, size: tuple[int, int]) -> bytes:
             )
         if not _finite(polygon):
             raise ValueError(f'polygon {i} has a coordinate that is not a finite number')
+        farthest = max(polygon, key=abs)
+        if abs(farthest) > max(FARTHEST, 2 * max(size)):
+            raise ValueError(
+                f'polygon {i} has the coordinate {farthest:g}, far outside of the image of '
+                f'{size[0]} x {size[1]} pixels: give coordinates in pixels of the image'
+            )
     parts = coco_mask.frPyObjects([list(polygon) for polygon in segmentation], *size)
     return coco_mask.merge(parts)['counts']
 

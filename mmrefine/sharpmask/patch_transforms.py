@@ -15,6 +15,8 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from pycocotools import mask as coco_mask
 
+from mmrefine.masks.run_lengths import to_counts
+
 from .patch_dataset import inner_box
 from .torch7_patch import cut_square, label_of_polygons, scale_square, whole_crop
 
@@ -48,11 +50,8 @@ def warp_square(image: np.ndarray, crop: np.ndarray, size: int, outside: float) 
 
 def decode_segmentation(segmentation: list | dict, height: int, width: int) -> np.ndarray:
     """COCO polygons or RLE (compressed or not) -> uint8 array[h, w]."""
-    if isinstance(segmentation, list):
-        segmentation = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-    elif isinstance(segmentation['counts'], list):
-        segmentation = coco_mask.frPyObjects(segmentation, height, width)
-    return coco_mask.decode(segmentation)
+    counts = to_counts(segmentation, (height, width))
+    return coco_mask.decode({'size': [height, width], 'counts': counts})
 
 
 @TRANSFORMS.register_module()

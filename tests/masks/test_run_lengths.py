@@ -70,6 +70,7 @@ def test_a_string_of_another_image_size_does_not_fit() -> None:
         ({'size': [9, 9], 'counts': []}, 'do not add up'),
         ([[0, 0, 5, 0, None, 5]], 'polygon 0 has a coordinate that is not a finite number'),
         ([[0, 0, 5, 0, '5', 5]], 'not a finite number'),
+        ([[0, 0, 5, 0, -1e9, 5]], r'coordinate -1e\+09, far outside of the image of 9 x 9'),
         ([[[0, 0], [5, 0], [5, 5], [4, 6], [3, 6], [0, 5]]], 'not a finite number'),
         ([[[0, 0], [5, 0], 5, 5, 0, 5]], 'not a finite number'),
     ],
