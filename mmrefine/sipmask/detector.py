@@ -77,7 +77,7 @@ class SipMask(SingleStageInstanceSegmentor):
 
     def _forward(
         self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None
-    ) -> tuple[SipMaskOutputs, Tensor]:
+    ) -> tuple[SipMaskOutputs | Tensor, ...]:
         """Raw outputs: predictions of all points, and basis maps Tensor[B, S, H/2, W/2]."""
         outputs = self.bbox_head(self.extract_feat(batch_inputs))
         return outputs, self.mask_head(outputs.features)

@@ -57,7 +57,7 @@ class SipMaskVIS(SipMask, BaseMOTModel):
 
     def _forward(
         self, batch_inputs: Tensor, batch_data_samples: OptSampleList = None
-    ) -> tuple[SipMaskOutputs, Tensor, Tensor]:
+    ) -> tuple[SipMaskOutputs | Tensor, ...]:
         """Raw outputs of all heads; clips Tensor[B, T, 3, H, W] or frames Tensor[N, 3, H, W]."""
         x = self.extract_feat(batch_inputs.reshape(-1, *batch_inputs.shape[-3:]))
         outputs = self.bbox_head(x)
