@@ -20,6 +20,7 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
     # These two define nothing: they mend what the others meet at run time.
     'mmrefine.evaluation.numpy_names': (),
     'mmrefine.loading_errors': (),
+    'mmrefine.backbones.efficientnet_lite': ('EfficientNetLite',),
     'mmrefine.datasets.checked_coco': ('CheckedCocoDataset',),
     'mmrefine.datasets.coco_by_id': ('CocoFirstImagesDataset',),
     'mmrefine.embedmask.box_head': ('EmbedMaskBBoxHead',),

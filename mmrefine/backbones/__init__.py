@@ -1,0 +1,1 @@
+"""Small backbones, and their ImageNet weights from packages of the ordinary Python index."""

@@ -1,0 +1,61 @@
+"""Find out in which format a source is, and read it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from . import coco, labelme, png_masks, via, voc, yolo
+from .records import Source
+
+
+class Format(NamedTuple):
+    """One annotation format.
+
+    Attributes:
+        find: Source -> the files or folders by which it is recognised; none if it is another.
+        read: Source -> its pictures and objects.
+    """
+
+    find: Callable[[Path], list[Path]]
+    read: Callable[[Path], Source]
+
+
+# In the order in which they are tried: the more particular first.
+FORMATS = {
+    'yolo': Format(yolo.find, yolo.read),
+    'voc': Format(voc.find, voc.read),
+    'coco': Format(coco.find, coco.read),
+    'labelme': Format(labelme.find, labelme.read),
+    'via': Format(via.find, via.read),
+    'png': Format(png_masks.find, png_masks.read),
+}
+
+
+def read_source(source: Path, kind: str | None = None) -> tuple[str, Source]:
+    """Read annotations of any known format.
+
+    Args:
+        source: A file or a folder.
+        kind: Key of ``FORMATS``; None recognises it.
+
+    Returns:
+        The format and what was read.
+
+    Raises:
+        OSError: There is no such file or folder.
+        ValueError: No format fits, or the content is faulty.
+    """
+    if not source.exists():
+        raise OSError(f'there is no {source}')
+    kinds = [kind] if kind else list(FORMATS)
+    found = next((name for name in kinds if FORMATS[name].find(source)), None)
+    if found is None:
+        raise ValueError(
+            f'{source} is in none of the known formats ({", ".join(kinds)}): a COCO json, a '
+            'labelme folder, a VIA json, a YOLO folder with data.yaml, a Pascal VOC folder, or '
+            'images/ with masks/ of PNGs'
+        )
+    try:
+        return found, FORMATS[found].read(source)
+    except (KeyError, IndexError, TypeError) as error:
+        raise ValueError(f'{source} is no sound {found} data set: {error!r}') from error

@@ -1,0 +1,119 @@
+"""What every reader gives: pictures, and objects with a label and a mask.
+
+Units: coordinates are pixels of the picture, x to the right and y down; the corner of the first
+pixel is (0, 0).
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+
+PICTURES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+_EXIF_ORIENTATION = 0x0112
+_TURNED = (5, 6, 7, 8)  # orientations that swap width and height
+_SPLITS = ('train', 'val', 'test')
+_SPLIT = re.compile(r'(?:(train|training)|(val|valid|validation|dev)|(test|testing))\d*')
+
+
+@dataclass
+class SourceObject:
+    """One annotated object.
+
+    Attributes:
+        label: Name of its class.
+        segmentation: Polygons ``[[x, y, x, y, ...], ...]``, or an RLE dict with ``size`` and
+            ``counts``.
+        crowd: Whether it is a group, left out of training and matching.
+    """
+
+    label: str
+    segmentation: list[list[float]] | dict[str, Any]
+    crowd: bool = False
+
+
+@dataclass
+class SourceImage:
+    """One picture.
+
+    Attributes:
+        path: Its file.
+        width: In pixels, upright as its EXIF orientation says.
+        height: Likewise.
+        objects: May be empty.
+        split: ``'train'``, ``'val'`` or ``'test'`` where the source says so.
+    """
+
+    path: Path
+    width: int
+    height: int
+    objects: list[SourceObject] = field(default_factory=list)
+    split: str | None = None
+
+
+@dataclass
+class Source:
+    """What a reader found.
+
+    Attributes:
+        images: The pictures.
+        classes: Names, in the order the source gives them; classes without objects too.
+        notes: What was left out or interpreted, one sentence each.
+    """
+
+    images: list[SourceImage]
+    classes: list[str]
+    notes: list[str] = field(default_factory=list)
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Width and height of a picture, turned upright by its EXIF orientation; reads the header only.
+
+    Raises:
+        ValueError: It is missing or no picture.
+    """
+    try:
+        with Image.open(path) as picture:
+            width, height = picture.size
+            turned = picture.getexif().get(_EXIF_ORIENTATION) in _TURNED
+    except FileNotFoundError:
+        raise ValueError(f'there is no picture {path}') from None
+    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        raise ValueError(f'{path} cannot be read as a picture: {error}') from None
+    return (height, width) if turned else (width, height)
+
+
+def pictures_below(folder: Path) -> list[Path]:
+    """All pictures in a folder and its sub-folders, sorted."""
+    return sorted(p for p in folder.rglob('*') if p.suffix.lower() in PICTURES and p.is_file())
+
+
+def named_split(path: Path, source: Path) -> str | None:
+    """The split that the folders between a source and a file, or the file's own name, speak of.
+
+    ``valid/a.json`` and ``instances_val2017.json`` do; where the source itself lies says nothing.
+    """
+    inside = path.relative_to(source) if source.is_dir() else Path(path.name)
+    for name in (*inside.parts[:-1][::-1], *re.split(r'[^A-Za-z0-9]', path.stem)):
+        if found := _SPLIT.fullmatch(name.lower()):
+            return next(split for split, word in zip(_SPLITS, found.groups()) if word)
+    return None
+
+
+def labels_in_order(images: Iterable[SourceImage]) -> list[str]:
+    """Labels in use, sorted by name: for formats that do not list their classes."""
+    return sorted({thing.label for image in images for thing in image.objects})
+
+
+def flat(points: Sequence[Sequence[float]]) -> list[float]:
+    """``[[x, y], ...]`` -> ``[x, y, ...]``."""
+    return [float(value) for point in points for value in point]
+
+
+def counted(number: int, what: str, examples: Sequence[object]) -> str:
+    """A note: how many, of what, and the first three."""
+    shown = ', '.join(map(str, examples[:3])) + (', ...' if len(examples) > 3 else '')
+    return f'{number} {what}: {shown}'

@@ -1,0 +1,107 @@
+"""Pascal VOC: pictures with two PNGs each, one of object numbers and one of classes."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from .png_masks import rle_of
+from .records import PICTURES, Source, SourceImage, SourceObject
+
+BORDER = 255
+CLASSES = ['aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow']
+CLASSES += ['diningtable', 'dog', 'horse', 'motorbike', 'person', 'pottedplant', 'sheep', 'sofa']
+CLASSES += ['train', 'tvmonitor']
+
+
+def find(source: Path) -> list[Path]:
+    """The folders ``SegmentationObject`` of a source."""
+    if not source.is_dir():
+        return []
+    folders = [source, *(p for p in source.rglob('*') if p.is_dir())]
+    found = [f for f in folders if (f / 'SegmentationObject').is_dir()]
+    return [f for f in found if (f / 'SegmentationClass').is_dir() and (f / 'JPEGImages').is_dir()]
+
+
+def read(source: Path) -> Source:
+    """Read all pictures that have an object map; ``ImageSets/Segmentation`` tells the split.
+
+    Classes are named by ``labelmap.txt`` (CVAT: ``name:r,g,b::``), else they are VOC's twenty.
+
+    Raises:
+        ValueError: A picture or class map is missing, sizes differ, or a class has no name.
+    """
+    root = find(source)[0]
+    colours, classes = _label_map(root)
+    splits = _splits(root)
+    images = []
+    for path in sorted((root / 'SegmentationObject').glob('*.png')):
+        picture = next(
+            (p for s in PICTURES if (p := root / 'JPEGImages' / f'{path.stem}{s}').is_file()), None
+        )
+        if picture is None:
+            raise ValueError(f'{path} belongs to no picture in {root / "JPEGImages"}')
+        numbers = _values(path)
+        kinds = _values(root / 'SegmentationClass' / path.name, colours)
+        if numbers.shape != kinds.shape:
+            raise ValueError(f'{path.name}: object map {numbers.shape}, class map {kinds.shape}')
+        height, width = numbers.shape
+        image = SourceImage(picture, width, height, split=splits.get(path.stem))
+        for number in np.unique(numbers):
+            if number in (0, BORDER):
+                continue
+            inside = numbers == number
+            kind = np.bincount(kinds[inside].ravel()).argmax()
+            if not 1 <= kind <= len(classes):
+                raise ValueError(f'{path.name}: object {number} has the class {kind}, not named')
+            image.objects.append(SourceObject(classes[kind - 1], rle_of(inside)))
+        images.append(image)
+    notes = ['border pixels (255) belong to no object'] if images else []
+    return Source(images, classes, notes)
+
+
+def _label_map(root: Path) -> tuple[dict[tuple[int, ...], int], list[str]]:
+    """Colour -> class number, and the names of the classes from 1 on."""
+    path = root / 'labelmap.txt'
+    if not path.is_file():
+        return {}, CLASSES
+    lines = [line.split(':') for line in path.read_text(encoding='utf-8').splitlines()]
+    rows = [(f[0], tuple(int(v) for v in f[1].split(','))) for f in lines if f[0][:1] != '#']
+    names = [name for name, _ in rows if name != 'background']
+    numbers = {name: i + 1 for i, name in enumerate(names)}
+    return {colour: numbers.get(name, 0) for name, colour in rows}, names
+
+
+def _values(path: Path, colours: Mapping[tuple[int, ...], int] | None = None) -> np.ndarray:
+    """Numbers of a palette or grey PNG; colours become the classes of the label map."""
+    if not path.is_file():
+        raise ValueError(f'there is no {path}')
+    with Image.open(path) as picture:
+        if picture.mode in ('P', 'L', 'I', 'I;16'):
+            values = np.array(picture).astype(np.int64)
+            if not colours or picture.mode != 'P':
+                return values
+            picture = picture.convert('RGB')
+        rgb = np.array(picture.convert('RGB')).astype(np.int64)
+    packed = (rgb[..., 0] << 16) | (rgb[..., 1] << 8) | rgb[..., 2]
+    if colours is None:  # object numbers: any colour is one
+        distinct, numbers = np.unique(packed, return_inverse=True)
+        numbers = numbers.reshape(packed.shape)
+        return numbers if distinct[0] == 0 else numbers + 1
+    known = {(r << 16) | (g << 8) | b: number for (r, g, b), number in colours.items()}
+    values = np.zeros(packed.shape, np.int64)
+    for colour in np.unique(packed).tolist():
+        if colour not in known:
+            raise ValueError(f'{path} has the colour #{colour:06x}, which labelmap.txt lacks')
+        values[packed == colour] = known[colour]
+    return values
+
+
+def _splits(root: Path) -> dict[str, str]:
+    found = {}
+    for split in ('train', 'val', 'test'):
+        path = root / 'ImageSets' / 'Segmentation' / f'{split}.txt'
+        if path.is_file():
+            found |= dict.fromkeys(path.read_text(encoding='utf-8').split(), split)
+    return found

@@ -1,0 +1,112 @@
+"""YOLO segmentation: ``data.yaml``, pictures, and one text file of outlines for each."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .records import Source, SourceImage, SourceObject, counted, picture_size, pictures_below
+
+SPLITS = ('train', 'val', 'test')
+
+
+def find(source: Path) -> list[Path]:
+    """The ``data.yaml`` of a source."""
+    files = [source] if source.is_file() else sorted(source.glob('*.y*ml'))
+    return [path for path in files if path.suffix in ('.yaml', '.yml') and _is_data(_load(path))]
+
+
+def _load(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding='utf-8-sig'))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return None
+
+
+def _is_data(content: Any) -> bool:
+    return isinstance(content, Mapping) and 'names' in content and 'train' in content
+
+
+def read(source: Path) -> Source:
+    """Read the pictures of all splits; coordinates are shares of the picture's sides.
+
+    Raises:
+        ValueError: A folder is missing, or a line is no outline.
+    """
+    path = find(source)[0]
+    content = _load(path)
+    names = content['names']
+    names = dict(names) if isinstance(names, Mapping) else dict(enumerate(names))
+    images, unlabelled = [], []
+    for split in SPLITS:
+        for picture in _pictures(content, content.get(split), path):
+            width, height = picture_size(picture)
+            image = SourceImage(picture, width, height, split=split)
+            label_file = _label_file(picture)
+            if label_file.is_file():
+                image.objects = list(_objects(label_file, names, (width, height)))
+            else:
+                unlabelled.append(picture.name)
+            images.append(image)
+    notes = []
+    if unlabelled:
+        text = 'pictures have no label file and count as pictures without objects'
+        notes.append(counted(len(unlabelled), text, unlabelled))
+    return Source(images, [str(names[key]) for key in sorted(names)], notes)
+
+
+def _pictures(content: Mapping, entry: Any, path: Path) -> Iterator[Path]:
+    """Pictures of a split: of folders, or listed in a text file; a list of either."""
+    if not entry:
+        return
+    for one in entry if isinstance(entry, list) else [entry]:
+        base = path.parent / str(content.get('path') or '')
+        # exports write paths relative to the yaml, to its folder's parent, or to `path`
+        tail = Path(one)
+        tries = [base / tail, path.parent / tail, path.parent / Path(*_without_up(tail))]
+        place = next((p for p in tries if p.exists()), None)
+        if place is None:
+            raise ValueError(f'{path} names {one!r}, which is not there (tried {tries[0]})')
+        if place.is_dir():
+            yield from pictures_below(place)
+        else:
+            lines = place.read_text(encoding='utf-8').split('\n')
+            yield from (place.parent / line.strip() for line in lines if line.strip())
+
+
+def _without_up(tail: Path) -> list[str]:
+    return [part for part in tail.parts if part != '..'] or ['.']
+
+
+def _label_file(picture: Path) -> Path:
+    """The last folder called ``images`` becomes ``labels``."""
+    parts = list(picture.parts)
+    for i in range(len(parts) - 2, -1, -1):
+        if parts[i] == 'images':
+            parts[i] = 'labels'
+            break
+    return Path(*parts).with_suffix('.txt')
+
+
+def _objects(path: Path, names: dict, size: tuple[int, int]) -> Iterator[SourceObject]:
+    for number, line in enumerate(path.read_text(encoding='utf-8').splitlines(), 1):
+        fields = line.split()
+        if not fields:
+            continue
+        label = f'{path}, line {number}'
+        try:
+            index, values = int(float(fields[0])), [float(value) for value in fields[1:]]
+        except ValueError:
+            raise ValueError(f'{label} is no list of numbers: {line[:60]!r}') from None
+        if index not in names:
+            raise ValueError(f'{label} has the class {index}, data.yaml names {len(names)}')
+        if len(values) == 4:
+            raise ValueError(
+                f'{label} is a box: masks are learnt from outlines; export the data set for '
+                'segmentation'
+            )
+        if len(values) < 6 or len(values) % 2:
+            raise ValueError(f'{label} has {len(values)} coordinates, an outline has 6 or more')
+        outline = [value * size[i % 2] for i, value in enumerate(values)]
+        yield SourceObject(str(names[index]), [outline])

@@ -1,0 +1,94 @@
+#!/usr/bin/env python
+"""Put masks on photos, folders of photos and videos, with any MMDetection model that has masks.
+
+python tools/predict.py photo.jpg folder/ 'more/*.png' --config CFG --checkpoint WEIGHTS --out DIR
+
+CFG is a file, or the name of a config as mmrefine::refinemask/NAME.py or mmdet::mask_rcnn/NAME.py.
+DIR gets pictures/, predictions.json (COCO results) and images.json; videos become videos/NAME.mp4.
+"""
+
+import argparse
+import sys
+import warnings
+from pathlib import Path
+
+from mmengine.logging import MMLogger
+
+import mmrefine  # noqa: F401  (registers the components)
+from mmrefine.apis.inputs import find_inputs
+from mmrefine.apis.load_model import load_model, read_config
+from mmrefine.apis.predict import predict
+from mmrefine.apis.predict_video import predict_video
+from mmrefine.results.files import file_digest, value_digest
+from mmrefine.sipmask.video.detector import SipMaskVIS
+
+
+def arguments() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('inputs', nargs='+', metavar='INPUT')
+    parser.add_argument('--config', required=True)
+    parser.add_argument('--checkpoint', required=True)
+    parser.add_argument('--out', type=Path, required=True)
+    parser.add_argument('--score', type=float, default=0.3, help='leave out objects below it')
+    parser.add_argument('--classes', nargs='+', metavar='NAME', help='keep these classes only')
+    parser.add_argument('--batch', type=int, default=1, help='pictures at once')
+    parser.add_argument('--device', default='cpu', help='cpu or cuda:N')
+    parser.add_argument('--polygons', action='store_true', help='also polygons.json and .geojson')
+    parser.add_argument('--crops', action='store_true', help='also cut every object out')
+    parser.add_argument('--no-pictures', action='store_true', help='draw nothing')
+    args = parser.parse_args()
+    if args.batch < 1:
+        parser.error(f'--batch must be at least 1, got {args.batch}')
+    if not 0 <= args.score <= 1:
+        parser.error(f'--score must lie between 0 and 1, got {args.score}')
+    return args
+
+
+def main() -> int:
+    """Predict everything; exit status 1 if an input could not be read."""
+    args = arguments()
+    warnings.filterwarnings('ignore')  # deprecations inside other packages
+    MMLogger.get_current_instance().setLevel('ERROR')
+    try:
+        pictures, videos = find_inputs(args.inputs)
+        config = read_config(args.config, 'model')
+        model = load_model(config, args.checkpoint, args.device)
+        run = {
+            'config': value_digest(config.to_dict()),
+            'checkpoint': file_digest(args.checkpoint),
+        }
+        result = None
+        if pictures and not (isinstance(model, SipMaskVIS) and videos):
+            result = predict(
+                model,
+                args.inputs,
+                args.out,
+                score=args.score,
+                classes=args.classes,
+                batch_size=args.batch,
+                pictures=not args.no_pictures,
+                polygons=args.polygons,
+                crops=args.crops,
+                show_progress=True,
+                run=run,
+            )
+        for video in videos:
+            target = args.out / 'videos' / f'{video.stem}.mp4'
+            print(predict_video(model, video, target, args.score, args.classes).summary())
+    except (OSError, ValueError) as error:
+        sys.exit(f'predict: {error}')
+    if result is None:
+        return 0
+    if not sum(result.objects.values()):
+        print(f'no object has a score of {args.score} or more: try a lower --score')
+    print(result.summary())
+    for sentence in result.unreadable:
+        print(f'left out: {sentence}', file=sys.stderr)
+    return int(bool(result.unreadable))
+
+
+if __name__ == '__main__':
+    sys.exit(main())
