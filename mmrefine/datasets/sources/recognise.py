@@ -1,11 +1,12 @@
 """Find out in which format a source is, and read it."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from . import coco, labelme, png_masks, via, voc, yolo
-from .records import Source
+from .records import Source, SourceImage
 
 
 class Format(NamedTuple):
@@ -56,6 +57,22 @@ def read_source(source: Path, kind: str | None = None) -> tuple[str, Source]:
             'images/ with masks/ of PNGs'
         )
     try:
-        return found, FORMATS[found].read(source)
+        content = FORMATS[found].read(source)
     except (KeyError, IndexError, TypeError) as error:
         raise ValueError(f'{source} is no sound {found} data set: {error!r}') from error
+    require_distinct(content.images, str(source))
+    return found, content
+
+
+def require_distinct(images: Sequence[SourceImage], name: str) -> None:
+    """Check that no picture is listed twice, as in a file and a part of it.
+
+    Raises:
+        ValueError: One is.
+    """
+    seen = Counter(image.path.resolve() for image in images)
+    if twice := [path for path, count in seen.items() if count > 1]:
+        raise ValueError(
+            f'{name} lists {len(twice)} pictures more than once, the first is {twice[0]}: name the '
+            'annotation files to use one by one'
+        )

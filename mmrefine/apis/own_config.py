@@ -1,0 +1,235 @@
+"""A config that trains a base config on one's own data.
+
+It says only what differs from its base: the data, the number of classes wherever the base's stands,
+the scale of the pictures, the learning rate for the batch in use, and what to keep and show.
+"""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.config import Config
+
+from .prepare_data import PreparedData
+
+BASES = {
+    'refinemask': 'mmrefine::refinemask/refinemask_r50_fpn_1x_coco.py',
+    'sipmask': 'mmrefine::sipmask/sipmask_r50_fpn_1x_coco.py',
+    'embedmask': 'mmrefine::embedmask/embedmask-adet_r50_fpn_ms-1x_coco.py',
+}
+ITERATIONS = 3000  # below which a pretrained detector of this size is far from done
+SHARED = 'test_dataloader = val_dataloader\ntest_evaluator = val_evaluator\n'
+EPOCHS = (12, 200)  # fewest and most
+LONG = 20000  # iterations of schedules made for COCO
+COUNTS = ('num_classes', 'num_things_classes')
+SCALE = (1333, 800)  # beyond which published schedules do not go
+RESIZES = ('Resize', 'RandomResize', 'RandomChoiceResize', 'TruncatedResize')
+
+
+def write_config(
+    path: Path, base: str, data: PreparedData, batch_size: int = 2, early_look: bool = True
+) -> list[str]:
+    """Write the config.
+
+    Args:
+        path: Where to; the base is written relative to it, or as ``mmrefine::`` or ``mmdet::``.
+        base: Key of ``BASES``, or a config.
+        data: What the set is like.
+        batch_size: Pictures of one iteration, for which the learning rate is set.
+        early_look: Draw validation pictures while training.
+
+    Returns:
+        Sentences on what was set.
+
+    Raises:
+        OSError: There is no such base.
+        ValueError: It is no config of a detector with masks.
+    """
+    base = BASES.get(base, base)
+    known = '::' in base
+    if not known and not Path(base).is_file():
+        raise OSError(f'there is no config {base}: name {", ".join(BASES)}, or a file')
+    reference = base if known else str(Path(base).resolve())
+    config = Config.fromstring(f'_base_ = {reference!r}\n', '.py')
+    if 'model' not in config or 'train_dataloader' not in config:
+        raise ValueError(f'{base} is no config that trains a detector: it lacks model or data')
+    notes: list[str] = []
+    count = class_count(config.model)
+    if count is None:
+        raise ValueError(
+            f'{base} has no number of classes in its model: give a detector of classes'
+        )
+    diff = Config({'model': _with_classes(config.model, count, len(data.classes))})
+    diff.merge_from_dict(_data(config, data, batch_size, notes))
+    diff.merge_from_dict(_schedule(config, data, batch_size, notes))
+    best = {'save_best': 'coco/boundary_AP', 'rule': 'greater', 'max_keep_ckpts': 2}
+    hooks: dict[str, Any] = {'checkpoint': best}
+    if early_look:
+        hooks['visualization'] = {'type': 'DetVisualizationHook', 'draw': True, 'interval': 20}
+    diff.merge_from_dict({'default_hooks': hooks})
+    lines = [f'# {len(data.classes)} classes, {data.counts["train"][0]} pictures to train.']
+    lines += [f'_base_ = {reference!r}']
+    if not known:
+        lines += ["custom_imports = dict(imports=['mmrefine'], allow_failed_imports=False)"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text('\n'.join(lines) + '\n' + diff.pretty_text + SHARED)
+    Config.fromfile(path)  # what was written must be readable
+    return notes
+
+
+def class_count(model: Any) -> int | None:
+    """Classes of a model config: the largest count in it; None without any."""
+    counts = []
+    for key, value in model.items():
+        parts = value if isinstance(value, (list, tuple)) else [value]
+        counts += [class_count(part) for part in parts if isinstance(part, dict)]
+        if key in COUNTS and isinstance(value, int):
+            counts.append(value)
+    return max((count for count in counts if count), default=None)
+
+
+def _with_classes(model: Any, old: int, new: int) -> dict:
+    """The part of a model config that depends on the number of classes, changed.
+
+    Counts of another value stay: a mask head of one class is class-agnostic. Lists are replaced as
+    a whole, since MMEngine merges dicts only.
+    """
+    changed: dict[str, Any] = {}
+    for key, value in model.items():
+        if key in COUNTS and value == old:
+            changed[key] = new
+        elif key == 'class_weight' and isinstance(value, list) and len(value) == old + 1:
+            changed[key] = [value[0]] * new + [value[-1]]  # the last one is the background's
+        elif isinstance(value, dict):
+            if inner := _with_classes(value, old, new):
+                changed[key] = inner
+        elif isinstance(value, (list, tuple)) and any(isinstance(v, dict) for v in value):
+            parts = [_with_classes(v, old, new) if isinstance(v, dict) else {} for v in value]
+            if any(parts):
+                changed[key] = [_merged(v, part) for v, part in zip(value, parts)]
+    return changed
+
+
+def _merged(value: Any, change: dict) -> Any:
+    """A list entry as it will stand in the config: dicts replace what they hold, not their base."""
+    if not change:
+        return value
+    merged = Config(copy.deepcopy(dict(value)))
+    merged.merge_from_dict(change)
+    return merged.to_dict()
+
+
+def _data(config: Config, data: PreparedData, batch_size: int, notes: list[str]) -> dict:
+    root = f'{data.image_root.as_posix()}/'
+    files = {
+        split: str((data.folder / 'annotations' / f'{split}.json').resolve())
+        for split in data.counts
+    }
+    scale = picture_scale(data.sizes)
+    notes.append(f'pictures are resized into {scale[0]} x {scale[1]}, ratio kept')
+    train = _with_scale(_pipeline(config.train_dataloader.dataset), scale)
+    test = _with_scale(_pipeline(config.test_dataloader.dataset), scale)
+
+    def loader(split: str, pipeline: list[dict], **kwargs: Any) -> dict:
+        dataset = {
+            '_delete_': True,
+            'type': 'CheckedCocoDataset',
+            'metainfo': {'classes': tuple(data.classes)},
+            'data_root': '',
+            'ann_file': files[split],
+            'data_prefix': {'img': root},
+            'pipeline': pipeline,
+        }
+        return {'dataset': dataset | kwargs}
+
+    learning = loader('train', train, filter_cfg={'filter_empty_gt': True, 'min_size': 1})
+    learning |= {'batch_size': batch_size, 'num_workers': 2}
+    checking = loader('val', test, test_mode=True) | {'batch_size': 1, 'num_workers': 2}
+    evaluator = {'_delete_': True, 'type': 'MaskAPMetric', 'ann_file': files['val']}
+    if data.largest > 100:
+        evaluator['max_dets'] = (1, 10, data.largest)
+        notes.append(f'up to {data.largest} objects a picture: max_dets of the metric follows')
+    return {
+        'train_dataloader': learning,
+        'val_dataloader': checking,
+        'val_evaluator': evaluator,
+    }
+
+
+def picture_scale(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Longer and shorter side that pictures are resized into: theirs, within published limits.
+
+    Args:
+        sizes: Width and height of every picture.
+    """
+    sides = np.sort(np.array(sizes), axis=1)
+    short, long = np.percentile(sides, 90, axis=0)
+    return min(SCALE[0], 32 * round(long / 32) or 32), min(SCALE[1], 32 * round(short / 32) or 32)
+
+
+def _pipeline(dataset: Any) -> list[dict]:
+    while 'pipeline' not in dataset or dataset.get('type', '').endswith('RepeatDataset'):
+        dataset = dataset['dataset']
+    return [dict(step) for step in dataset['pipeline']]
+
+
+def _with_scale(pipeline: list[dict], scale: tuple[int, int]) -> list[dict]:
+    return [_scaled(step, scale) for step in copy.deepcopy(pipeline)]
+
+
+def _scaled(step: dict, scale: tuple[int, int]) -> dict:
+    if step['type'] not in RESIZES or 'scale_factor' in step:
+        return step  # a factor keeps the pictures' own size
+    if 'scales' in step:
+        ratio = scale[1] / max(min(s) for s in step['scales'])
+        step['scales'] = [(scale[0], max(32, round(min(s) * ratio))) for s in step['scales']]
+    elif isinstance(step['scale'], list):
+        ratio = scale[1] / max(min(s) for s in step['scale'])
+        step['scale'] = [(scale[0], max(32, round(min(s) * ratio))) for s in step['scale']]
+    else:
+        step['scale'] = scale
+    return step
+
+
+def _schedule(config: Config, data: PreparedData, batch_size: int, notes: list[str]) -> dict:
+    """Learning rate in proportion to the batch, and epochs enough for a small set.
+
+    A base that trains for a few thousand iterations (the tiny ones) keeps its schedule.
+    """
+    diff: dict[str, Any] = {}
+    base_batch = config.get('auto_scale_lr', {}).get('base_batch_size')
+    rate = config.optim_wrapper.optimizer.get('lr')
+    if base_batch and rate is not None:
+        scaled = float(f'{rate * batch_size / base_batch:.6g}')
+        notes.append(f'learning rate {scaled}: the base has {rate} for {base_batch} pictures')
+        diff['optim_wrapper'] = {'optimizer': {'lr': scaled}}
+        diff['auto_scale_lr'] = {'base_batch_size': batch_size}
+    else:
+        notes.append(f'learning rate {rate}, as in the base')
+    if config.train_cfg.get('max_iters', LONG) < LONG:
+        notes.append(f'{config.train_cfg.max_iters} iterations, as in the base')
+        return diff
+    steps = max(data.counts['train'][0] // batch_size, 1)
+    epochs = min(max(-(-ITERATIONS // steps), EPOCHS[0]), EPOCHS[1])
+    notes.append(f'{epochs} epochs of {steps} iterations')
+    interval = max(epochs // 12, 1)
+    diff['train_cfg'] = {
+        '_delete_': True,
+        'type': 'EpochBasedTrainLoop',
+        'max_epochs': epochs,
+        'val_interval': interval,
+    }
+    warm_up = min(500, epochs * steps // 10)
+    milestones = [round(epochs * 2 / 3), round(epochs * 11 / 12)]
+    diff['param_scheduler'] = [
+        {'type': 'LinearLR', 'start_factor': 0.001, 'by_epoch': False, 'begin': 0, 'end': warm_up},
+        {'type': 'MultiStepLR', 'by_epoch': True, 'milestones': milestones, 'gamma': 0.1},
+    ]
+    diff['default_hooks'] = {'checkpoint': {'by_epoch': True, 'interval': interval}}
+    diff['log_processor'] = {'by_epoch': True}
+    diff['train_dataloader'] = {
+        'sampler': {'_delete_': True, 'type': 'DefaultSampler', 'shuffle': True}
+    }
+    return diff

@@ -1,0 +1,232 @@
+"""From annotations of any known tool to a COCO-format set, a look at it, and a config to train.
+
+The pictures stay where they are unless they are copied on request.
+"""
+
+import json
+import random
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os.path import commonpath
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from mmrefine.datasets.annotation_check import Problem, check_annotations
+from mmrefine.datasets.sources import Source, SourceImage, read_source, require_distinct
+from mmrefine.masks.run_lengths import to_counts
+from mmrefine.results.files import atomic_file
+from mmrefine.visualization.overlays import contact_sheet, draw_instances, instance_colour
+
+SHEET = 12  # pictures on the contact sheet
+PANEL = 480  # pixels of the longer side of a picture on it
+
+
+@dataclass
+class PreparedData:
+    """What ``prepare_data`` made.
+
+    Attributes:
+        kind: Format of the source.
+        folder: Where everything lies; ``annotations`` and ``sheet.jpg`` are below it.
+        image_root: Folder that file names are relative to.
+        classes: Names, in the order of the labels.
+        counts: Split -> (pictures, objects).
+        class_counts: Class -> objects.
+        sizes: Width and height of every picture.
+        largest: Most objects on a picture.
+        notes: What was interpreted or left out.
+        problems: Split -> what the annotation check says.
+    """
+
+    kind: str
+    folder: Path
+    image_root: Path
+    classes: list[str]
+    counts: dict[str, tuple[int, int]]
+    class_counts: dict[str, int]
+    sizes: list[tuple[int, int]]
+    largest: int
+    notes: list[str]
+    problems: dict[str, list[Problem]]
+
+
+def prepare_data(
+    sources: Sequence[Path],
+    out: Path,
+    kind: str | None = None,
+    val_share: float = 0.2,
+    seed: int = 0,
+    group_by: str | None = None,
+    copy: bool = False,
+) -> PreparedData:
+    """Convert, split, check and draw a data set.
+
+    Args:
+        sources: Files or folders, see ``read_source``; several are put together.
+        out: Folder for ``annotations/{train,val}.json`` and ``sheet.jpg``.
+        kind: Format of the source; None recognises it.
+        val_share: Part of the pictures (or groups) for validation, where the source has no split.
+        seed: Of the split.
+        group_by: Pictures whose names agree up to the first of this separator stay together.
+        copy: Copy the pictures to ``OUT/images``; otherwise they are read where they lie.
+
+    Raises:
+        OSError: The source is missing or ``out`` cannot be written.
+        ValueError: The source is faulty, or too small to be split.
+    """
+    kind, found = _read_all(sources, kind)
+    if not any(image.objects for image in found.images):
+        raise ValueError(f'{sources[0]} ({kind}) has {len(found.images)} pictures, but no object')
+    splits, note = split_images(found.images, val_share, seed, group_by)
+    root = Path(commonpath([image.path.resolve().parent for image in found.images]))
+    if copy:
+        _copy_pictures(found.images, root, out / 'images')
+    contents = {name: coco_content(images, found.classes, root) for name, images in splits.items()}
+    for name, content in contents.items():
+        with atomic_file(out / 'annotations' / f'{name}.json') as file:
+            json.dump(content, file)
+    _draw_sheet(splits['train'], found.classes, out / 'sheet.jpg', seed)
+    labels = [thing.label for image in found.images for thing in image.objects]
+    return PreparedData(
+        kind,
+        out,
+        (out / 'images').resolve() if copy else root,
+        found.classes,
+        {name: (len(c['images']), len(c['annotations'])) for name, c in contents.items()},
+        {name: labels.count(name) for name in found.classes},
+        [(image.width, image.height) for image in found.images],
+        max(len(image.objects) for image in found.images),
+        [*found.notes, note],
+        {name: check_annotations(content) for name, content in contents.items()},
+    )
+
+
+def _read_all(sources: Sequence[Path], kind: str | None) -> tuple[str, Source]:
+    parts = [read_source(source, kind) for source in sources]
+    images = [image for _, part in parts for image in part.images]
+    require_distinct(images, ' and '.join(map(str, sources)))
+    classes = dict.fromkeys(name for _, part in parts for name in part.classes)
+    notes = [note for _, part in parts for note in part.notes]
+    kinds = dict.fromkeys(kind for kind, _ in parts)
+    return ', '.join(kinds), Source(images, list(classes), notes)
+
+
+def split_images(
+    images: Sequence[SourceImage], val_share: float, seed: int, group_by: str | None
+) -> tuple[dict[str, list[SourceImage]], str]:
+    """Divide pictures into ``train`` and ``val``, and ``test`` where the source has all three.
+
+    The source's own split is kept if every picture has one; its ``test`` serves as ``val`` where
+    there is no ``val``.
+
+    Returns:
+        The splits, and a sentence on how they were made.
+
+    Raises:
+        ValueError: There are fewer than two pictures or groups.
+    """
+    given: dict[str | None, list[SourceImage]] = {}
+    for image in images:
+        given.setdefault(image.split, []).append(image)
+    if None not in given and 'train' in given and len(given) > 1:
+        if 'val' not in given:
+            return {'train': given['train'], 'val': given['test']}, (
+                "the source's split is kept; its test pictures validate"
+            )
+        order = [name for name in ('train', 'val', 'test') if name in given]
+        return {name: given[name] for name in order}, "the source's own split is kept"
+    groups: dict[str, list[SourceImage]] = {}
+    for image in sorted(images, key=lambda image: str(image.path)):
+        stem = image.path.stem
+        groups.setdefault(stem.split(group_by)[0] if group_by else str(image.path), []).append(
+            image
+        )
+    if len(groups) < 2:
+        what = f'one group of the separator {group_by!r}' if group_by else f'{len(images)} picture'
+        raise ValueError(
+            f'the source has {what}: at least two are needed, to train and to validate'
+        )
+    names = list(groups)
+    random.Random(seed).shuffle(names)
+    number = min(max(round(val_share * len(names)), 1), len(names) - 1)
+    val = [image for name in names[:number] for image in groups[name]]
+    train = [image for name in names[number:] for image in groups[name]]
+    of = f'{number} of {len(names)} groups' if group_by else f'{number} of {len(names)} pictures'
+    return {'train': train, 'val': val}, f'{of} validate, drawn with seed {seed}'
+
+
+def coco_content(images: Sequence[SourceImage], classes: Sequence[str], root: Path) -> dict:
+    """COCO-format annotations of pictures; file names are relative to ``root``.
+
+    Raises:
+        ValueError: A mask cannot be drawn on its picture; the message names both.
+    """
+    numbers = {name: i + 1 for i, name in enumerate(classes)}
+    entries: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for image in images:
+        entry = {'id': len(entries) + 1, 'width': image.width, 'height': image.height}
+        entries.append({**entry, 'file_name': image.path.resolve().relative_to(root).as_posix()})
+        for i, thing in enumerate(image.objects):
+            try:
+                counts = to_counts(thing.segmentation, (image.height, image.width))
+            except ValueError as error:
+                raise ValueError(f'{image.path}, object {i} ({thing.label}): {error}') from None
+            rle = {'size': [image.height, image.width], 'counts': counts}
+            annotations.append(
+                {
+                    'id': len(annotations) + 1,
+                    'image_id': entry['id'],
+                    'category_id': numbers[thing.label],
+                    'bbox': coco_mask.toBbox(rle).tolist(),
+                    'area': int(coco_mask.area(rle)),
+                    'iscrowd': int(thing.crowd),
+                    'segmentation': thing.segmentation,
+                }
+            )
+    categories = [{'id': number, 'name': name} for name, number in numbers.items()]
+    return {'images': entries, 'annotations': annotations, 'categories': categories}
+
+
+def _copy_pictures(images: Sequence[SourceImage], root: Path, folder: Path) -> None:
+    for image in images:
+        target = folder / image.path.resolve().relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(image.path, target)
+
+
+def _draw_sheet(
+    images: Sequence[SourceImage], classes: Sequence[str], path: Path, seed: int
+) -> None:
+    """Draw some pictures with their masks, one colour a class."""
+    shown = [image for image in images if image.objects]
+    shown = random.Random(seed).sample(shown, min(SHEET, len(shown)))
+    panels = []
+    for image in shown:
+        picture = cv2.imread(str(image.path), cv2.IMREAD_COLOR)
+        if picture is None or picture.shape[:2] != (image.height, image.width):
+            continue  # the doctor's to report
+        ratio = min(PANEL / max(picture.shape[:2]), 1.0)
+        size = (max(round(image.width * ratio), 1), max(round(image.height * ratio), 1))
+        small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        masks = [
+            cv2.resize(_pixels(thing, image), size, interpolation=cv2.INTER_AREA) >= 128
+            for thing in image.objects
+        ]
+        labels = [thing.label for thing in image.objects]
+        colours = [instance_colour(classes.index(label))[::-1] for label in labels]
+        panels.append(draw_instances(small, np.stack(masks), labels, colours))
+    if panels:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), contact_sheet(panels, columns=4), [cv2.IMWRITE_JPEG_QUALITY, 88])
+
+
+def _pixels(thing: Any, image: SourceImage) -> np.ndarray:
+    size = [image.height, image.width]
+    counts = to_counts(thing.segmentation, (image.height, image.width))
+    return coco_mask.decode({'size': size, 'counts': counts}) * 255
