@@ -1,0 +1,179 @@
+"""From a source to a set that trains: splits, files, checks, the config."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from locations import ROOT
+from mmdet.registry import DATASETS
+from mmengine.config import Config
+
+from mmrefine.apis.own_config import BASES, class_count, picture_scale, write_config
+from mmrefine.apis.prepare_data import prepare_data, split_images
+from mmrefine.datasets.sources import SourceImage
+
+SIZE = (48, 64)  # height, width
+OUTLINE = [5.0, 5.0, 40.0, 6.0, 30.0, 40.0]
+
+
+def labelme_folder(
+    folder: Path, names: list[str], labels: tuple[str, ...] = ('cat', 'dog')
+) -> Path:
+    """A picture with one object of every label, beside its json."""
+    folder.mkdir(parents=True)
+    points = np.reshape(OUTLINE, (-1, 2)).tolist()
+    shapes = [{'label': label, 'points': points, 'shape_type': 'polygon'} for label in labels]
+    for name in names:
+        cv2.imwrite(str(folder / f'{name}.png'), np.full((*SIZE, 3), 128, np.uint8))
+        sides = {'imageHeight': SIZE[0], 'imageWidth': SIZE[1]}
+        content = {'imagePath': f'{name}.png', 'imageData': None, **sides, 'shapes': shapes}
+        (folder / f'{name}.json').write_text(json.dumps(content))
+    return folder
+
+
+def test_every_picture_lands_in_one_split_and_loads(tmp_path: Path) -> None:
+    source = labelme_folder(tmp_path / 'ordner ä', [f'p{i}' for i in range(10)])
+    data = prepare_data([source], tmp_path / 'out', val_share=0.3)
+    assert data.kind == 'labelme' and data.counts == {'train': (7, 14), 'val': (3, 6)}
+    assert data.class_counts == {'cat': 10, 'dog': 10} and data.problems == {'train': [], 'val': []}
+    seen = []
+    for split in ('train', 'val'):
+        dataset = DATASETS.build(
+            dict(
+                type='CheckedCocoDataset',
+                ann_file=str(tmp_path / 'out' / 'annotations' / f'{split}.json'),
+                data_prefix=dict(img=f'{data.image_root}/'),
+                metainfo=dict(classes=tuple(data.classes)),
+                strict=True,
+            )
+        )
+        for i in range(len(dataset)):
+            info = dataset.get_data_info(i)
+            seen.append(Path(info['img_path']).name)
+            assert Path(info['img_path']).is_file()
+            assert [o['bbox_label'] for o in info['instances']] == [0, 1]
+    assert sorted(seen) == sorted(f'p{i}.png' for i in range(10))
+    assert (tmp_path / 'out' / 'sheet.jpg').is_file()
+
+
+def test_the_split_follows_its_seed(tmp_path: Path) -> None:
+    images = [SourceImage(Path(f'{i}.png'), 1, 1) for i in range(20)]
+    first, _ = split_images(images, 0.2, 0, None)
+    again, _ = split_images(images[::-1], 0.2, 0, None)
+    other, _ = split_images(images, 0.2, 1, None)
+    assert first == again and first != other and len(first['val']) == 4
+
+
+def test_groups_stay_together() -> None:
+    images = [SourceImage(Path(f'{group}_{i}.png'), 1, 1) for group in 'abcde' for i in range(4)]
+    splits, note = split_images(images, 0.4, 0, '_')
+    groups = {name: {i.path.name[0] for i in part} for name, part in splits.items()}
+    assert not groups['train'] & groups['val'] and len(groups['val']) == 2
+    assert note.startswith('2 of 5 groups')
+    with pytest.raises(ValueError, match='one group of the separator'):
+        split_images(images[:4], 0.4, 0, '_')
+
+
+def test_the_split_of_the_source_is_kept() -> None:
+    images = [SourceImage(Path(f'{s}.png'), 1, 1, split=s) for s in ('train', 'test', 'val')]
+    splits, note = split_images(images, 0.5, 0, None)
+    assert list(splits) == ['train', 'val', 'test'] and 'own split' in note
+    without, note = split_images(images[:2], 0.5, 0, None)
+    assert without['val'] == [images[1]] and 'test pictures validate' in note
+
+
+def test_copied_pictures_make_the_set_independent(tmp_path: Path) -> None:
+    source = labelme_folder(tmp_path / 'source', ['a', 'b'])
+    data = prepare_data([source], tmp_path / 'out', copy=True)
+    assert data.image_root == tmp_path / 'out' / 'images'
+    assert sorted(p.name for p in data.image_root.iterdir()) == ['a.png', 'b.png']
+
+
+def test_masks_that_cannot_be_drawn_name_picture_and_object(tmp_path: Path) -> None:
+    source = labelme_folder(tmp_path / 'source', ['a', 'b'])
+    content = json.loads((source / 'a.json').read_text())
+    content['shapes'][1]['points'] = [[1, 1], [5, 5]]
+    (source / 'a.json').write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r'a.png, object 1 \(dog\): .*3'):
+        prepare_data([source], tmp_path / 'out')
+
+
+def test_a_picture_listed_twice_is_refused(tmp_path: Path) -> None:
+    source = labelme_folder(tmp_path / 'source', ['a', 'b'])
+    (source / 'again.json').write_text((source / 'a.json').read_text())
+    with pytest.raises(ValueError, match='lists 1 pictures more than once'):
+        prepare_data([source], tmp_path / 'out')
+
+
+def test_objects_are_needed(tmp_path: Path) -> None:
+    source = labelme_folder(tmp_path / 'source', ['a', 'b'], labels=())
+    with pytest.raises(ValueError, match='2 pictures, but no object'):
+        prepare_data([source], tmp_path / 'out')
+
+
+def configs_of(tmp_path: Path, base: str, labels: tuple[str, ...] = ('cat', 'dog')) -> Config:
+    source = labelme_folder(tmp_path / 'source', [f'p{i}' for i in range(6)], labels)
+    data = prepare_data([source], tmp_path / 'out')
+    write_config(tmp_path / 'mine.py', base, data, batch_size=4)
+    return Config.fromfile(tmp_path / 'mine.py')
+
+
+COUNTED = ['refinemask', 'sipmask', 'embedmask', 'mmdet::rtmdet/rtmdet-ins_tiny_8xb32-300e_coco.py']
+COUNTED += ['mmdet::cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco.py']
+COUNTED += ['mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco.py']
+
+
+@pytest.mark.parametrize('base', COUNTED)
+def test_class_counts_follow_wherever_they_stand(tmp_path: Path, base: str) -> None:
+    labels = ('cat', 'dog', 'owl')
+    config = configs_of(tmp_path, base, labels)
+    assert class_count(config.model) == len(labels)
+    assert config.train_dataloader.dataset.metainfo.classes == labels
+    base_config = Config.fromstring(f'_base_ = {BASES.get(base, base)!r}\n', '.py')
+    rates = [c.optim_wrapper.optimizer.lr for c in (config, base_config)]
+    batch = base_config.auto_scale_lr.base_batch_size
+    assert rates[0] == pytest.approx(rates[1] * 4 / batch)
+    assert config.auto_scale_lr.base_batch_size == 4
+    assert config.test_dataloader == config.val_dataloader
+
+
+def test_class_agnostic_parts_stay_so(tmp_path: Path) -> None:
+    base = ROOT / 'configs' / 'sharpmask' / 'sharpmask-roi-agnostic_r50_fpn_1x_coco.py'
+    before, after = Config.fromfile(base), configs_of(tmp_path, str(base))
+    kept = before.model.roi_head.mask_head.get('class_agnostic')
+    assert kept and after.model.roi_head.mask_head.class_agnostic
+
+
+def test_small_bases_keep_their_schedule(tmp_path: Path) -> None:
+    base = ROOT / 'configs' / 'refinemask' / 'refinemask_tiny_shapes.py'
+    before, after = Config.fromfile(base), configs_of(tmp_path, str(base))
+    assert after.train_cfg == before.train_cfg and after.param_scheduler == before.param_scheduler
+
+
+@pytest.mark.parametrize(
+    ('sizes', 'scale'),
+    [([(640, 480)] * 3, (640, 480)), ([(3000, 4000)], (1333, 800)), ([(100, 50)], (96, 64))],
+)
+def test_the_scale_follows_the_pictures(sizes: list, scale: tuple) -> None:
+    assert picture_scale(sizes) == scale
+
+
+def test_a_missing_base_is_named(tmp_path: Path) -> None:
+    source = labelme_folder(tmp_path / 'source', ['a', 'b'])
+    data = prepare_data([source], tmp_path / 'out')
+    with pytest.raises(OSError, match='there is no config nowhere.py: name refinemask'):
+        write_config(tmp_path / 'mine.py', 'nowhere.py', data)
+
+
+def test_the_command_says_what_to_run_next(tmp_path: Path) -> None:
+    source = labelme_folder(tmp_path / 'source', ['a', 'b', 'c'])
+    command = [sys.executable, '-W', 'ignore', ROOT / 'tools' / 'prepare_data.py', source]
+    done = subprocess.run(
+        [*command, '--out', tmp_path / 'mine'], check=True, capture_output=True, text=True
+    )
+    assert 'mim train mmrefine' in done.stdout and (tmp_path / 'mine' / 'mine.py').is_file()
+    assert '3 cat' in done.stdout and 'learning rate 0.0025' in done.stdout
