@@ -1,0 +1,112 @@
+"""What a user names as input: pictures, folders, patterns, lists and videos."""
+
+import glob
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mmrefine.datasets.sources.records import PICTURES, pictures_below
+
+VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg')
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture to predict.
+
+    Attributes:
+        path: Its file.
+        name: Path that results are filed under, relative and without suffix; unique in a run.
+    """
+
+    path: Path
+    name: Path
+
+
+def find_inputs(inputs: Sequence[str | Path]) -> tuple[list[Picture], list[Path]]:
+    """Resolve inputs.
+
+    Args:
+        inputs: Picture and video files, folders (with their sub-folders), patterns as ``*.jpg``, or
+            ``.txt`` files with a path a line, relative to the list.
+
+    Returns:
+        Pictures in the order of the inputs, and videos.
+
+    Raises:
+        FileNotFoundError: One leads to no file; the message names it.
+    """
+    pictures: dict[Path, Path] = {}
+    videos: dict[Path, None] = {}
+    for given in inputs:
+        for base, path in _expand(str(given)):
+            if path.suffix.lower() in VIDEOS:
+                videos[path] = None
+            else:
+                pictures.setdefault(path, path.relative_to(base).with_suffix(''))
+    return list(_distinct(pictures)), list(videos)
+
+
+def _expand(given: str) -> Iterator[tuple[Path, Path]]:
+    """Folder that names are relative to, and file, of everything one input leads to."""
+    path = Path(given)
+    if path.is_dir():
+        files = pictures_below(path)
+        files += sorted(p for p in path.rglob('*') if p.suffix.lower() in VIDEOS)
+        if not files:
+            raise FileNotFoundError(
+                f'{path} holds no pictures or videos ({", ".join(PICTURES + VIDEOS)})'
+            )
+        yield from ((path, file) for file in files)
+    elif path.suffix.lower() == '.txt' and path.is_file():
+        lines = [line.strip() for line in path.read_text(encoding='utf-8-sig').splitlines()]
+        files = [path.parent / line for line in lines if line]
+        if missing := [file for file in files if not file.is_file()]:
+            raise FileNotFoundError(
+                f'{path} lists {len(files)} files, of which {len(missing)} do not exist, the first '
+                f'is {missing[0]}'
+            )
+        yield from ((file.parent, file) for file in files)
+    elif path.is_file():
+        yield path.parent, path
+    elif glob.has_magic(given):
+        files = sorted(Path(found) for found in glob.glob(given, recursive=True))
+        files = [file for file in files if file.is_file()]
+        if not files:
+            raise FileNotFoundError(f'no file matches {given}')
+        yield from ((file.parent, file) for file in files)
+    else:
+        raise FileNotFoundError(f'there is no {given} (in {Path.cwd()})')
+
+
+def _distinct(pictures: dict[Path, Path]) -> Iterator[Picture]:
+    """Give pictures of equal names in different folders, or of different suffixes, other names."""
+    taken: set[Path] = set()
+    for path, name in pictures.items():
+        candidate, number = name, 2
+        while candidate in taken:
+            candidate, number = name.with_name(f'{name.name}_{number}'), number + 1
+        taken.add(candidate)
+        yield Picture(path, candidate)
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """Read a picture as OpenCV does: turned upright by its EXIF orientation, 8 bits, BGR.
+
+    Grey pictures get three channels, alpha is dropped, of 16 bits the upper 8 are taken.
+
+    Returns:
+        uint8[H, W, 3].
+
+    Raises:
+        ValueError: It cannot be read; the message names it.
+    """
+    # imread knows no paths outside the local character set on some systems
+    content = np.fromfile(path, np.uint8)
+    picture = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+    if picture is None:
+        raise ValueError(f'{path} cannot be read as a picture: damaged, or no picture')
+    return picture
