@@ -1,18 +1,24 @@
 """Instances drawn over a picture."""
 
 import colorsys
+import functools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from pycocotools import mask as coco_mask
+from matplotlib import get_data_path
+from PIL import Image, ImageDraw, ImageFont
+
+from mmrefine.evaluation.boundary import Crop, crop_masks, crop_of
 
 from .instances import Instances, match
 
 Colour = tuple[int, int, int]
 GOLDEN_RATIO = 0.618034
 UNMATCHED_GREY = (190, 190, 190)
+TINT = 0.35
 
 
 def draw_instances(
@@ -24,9 +30,12 @@ def draw_instances(
 ) -> np.ndarray:
     """Tint masks, trace their outlines and write a text on each; later masks cover earlier ones.
 
+    Outlines lie inside the masks. They and the texts grow with the picture, so that a photo of any
+    size can be read when shown as a whole.
+
     Args:
         image: uint8[H, W, 3]; not changed.
-        masks: bool[N, H, W], or N RLEs, of which one is decoded at a time.
+        masks: bool[N, H, W], or N RLEs, of which only the box is decoded, one at a time.
         texts: N short texts, e.g. ``'star 0.93'``; empty ones are not written.
         colours: N colours, in the channel order of the image.
         scale: Enlargement, so that thin parts and texts can be seen.
@@ -41,25 +50,50 @@ def draw_instances(
         raise ValueError(f'{len(masks)} masks, {len(texts)} texts and {len(colours)} colours')
     height, width = image.shape[:2]
     size = (width * scale, height * scale)
-    canvas = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
+    enlarged = scale != 1
+    canvas = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC) if enlarged else image.copy()
+    line = max(1, round(min(size) / 500))
     centres = []
     for mask, colour in zip(masks, colours):
-        if isinstance(mask, Mapping):
-            mask = coco_mask.decode(mask)
-        if mask.shape != (height, width):
-            raise ValueError(f'a mask of {mask.shape} on a picture of {(height, width)}')
-        large = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-        inside = large > 0
-        canvas[inside] = (canvas[inside] * 0.5 + np.array(colour) * 0.5).astype(np.uint8)
-        outlines, _ = cv2.findContours(large, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(canvas, outlines, -1, colour, 1, cv2.LINE_8)
-        ys, xs = np.nonzero(mask)
-        centres.append((int(xs.mean() * scale), int(ys.mean() * scale)) if len(ys) else None)
+        crop = _crop(mask, (height, width))
+        inside = np.repeat(np.repeat(crop.pixels, scale, 0), scale, 1)
+        if inside.size:
+            x, y = crop.x * scale, crop.y * scale
+            window = canvas[y : y + inside.shape[0], x : x + inside.shape[1]]
+            _tint(window, inside, colour, line)
+            ys, xs = np.nonzero(inside)
+            centres.append((x + int(xs.mean()), y + int(ys.mean())))
+        else:
+            centres.append(None)
     # Texts come last, or the next mask would cover them.
     for centre, text in zip(centres, texts):
         if centre is not None and text:
-            _write(canvas, text, *centre)
+            _write(canvas, text, *centre, height=max(11, round(min(size) / 45)))
     return canvas
+
+
+def _crop(mask: np.ndarray | Mapping, size: tuple[int, int]) -> Crop:
+    found = tuple(mask['size'] if isinstance(mask, Mapping) else mask.shape)
+    if found != size:
+        raise ValueError(f'a mask of {found} on a picture of {size}')
+    if isinstance(mask, Mapping):
+        return crop_masks([mask['counts']], size[0])[0]
+    return crop_of(mask)
+
+
+def _tint(window: np.ndarray, inside: np.ndarray, colour: Colour, line: int) -> None:
+    """Mix the colour into a mask by a third, and fill a band along its outline.
+
+    Args:
+        window: uint8[h, w, 3], the part of the canvas under the mask; changed.
+        inside: bool[h, w].
+        line: Width of the band in pixels.
+    """
+    window[inside] = (window[inside] * (1 - TINT) + np.array(colour) * TINT).astype(np.uint8)
+    # the box is the mask's own, so what lies beyond it is outside
+    square = np.ones((2 * line + 1, 2 * line + 1), np.uint8)
+    core = cv2.erode(inside.astype(np.uint8), square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    window[inside & (core == 0)] = colour
 
 
 def truth_beside_prediction(
@@ -116,14 +150,33 @@ def instance_colour(index: int) -> Colour:
     return int(red * 255), int(green * 255), int(blue * 255)
 
 
-def _write(canvas: np.ndarray, text: str, x: int, y: int) -> None:
-    """Write text centred at (x, y), kept inside the picture."""
-    font, size = cv2.FONT_HERSHEY_SIMPLEX, 0.35
-    (width, height), _ = cv2.getTextSize(text, font, size, 1)
-    x = max(0, min(x - width // 2, canvas.shape[1] - width))
-    y = max(height, min(y + height // 2, canvas.shape[0] - 2))
-    canvas[y - height : y + 3, x : x + width] //= 3
-    cv2.putText(canvas, text, (x, y), font, size, (255, 255, 255), 1, cv2.LINE_AA)
+def _write(canvas: np.ndarray, text: str, x: int, y: int, height: int) -> None:
+    """Write text centred at (x, y) on a dark ground, kept inside the picture.
+
+    Args:
+        canvas: uint8[H, W, 3]; changed.
+        height: Of the letters in pixels.
+    """
+    font = _font(height)
+    left, top, right, bottom = font.getbbox(text)
+    pad = max(1, height // 6)
+    plate = Image.new('L', (right - left + 2 * pad, bottom - top + 2 * pad))
+    ImageDraw.Draw(plate).text((pad - left, pad - top), text, fill=255, font=font)
+    letters = np.asarray(plate)[: canvas.shape[0], : canvas.shape[1]]
+    h, w = letters.shape
+    x = max(0, min(x - w // 2, canvas.shape[1] - w))
+    y = max(0, min(y - h // 2, canvas.shape[0] - h))
+    ground = canvas[y : y + h, x : x + w] // 3
+    share = letters[..., None] / np.float32(255)
+    canvas[y : y + h, x : x + w] = (ground * (1 - share) + 255 * share).astype(np.uint8)
+
+
+@functools.cache
+def _font(height: int) -> ImageFont.FreeTypeFont:
+    """The font that matplotlib ships: most alphabets, unlike OpenCV's letters."""
+    return ImageFont.truetype(
+        str(Path(get_data_path()) / 'fonts' / 'ttf' / 'DejaVuSans.ttf'), height
+    )
 
 
 def _titled(panel: np.ndarray, title: str) -> np.ndarray:

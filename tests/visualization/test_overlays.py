@@ -26,7 +26,7 @@ def test_only_masked_pixels_are_tinted() -> None:
     inside = squares(4)[0]
     assert (drawn[~inside] == 100).all()
     assert (drawn[inside][:, 0] > 150).all()
-    assert (drawn[inside][:, 1:] <= 50).all()
+    assert (drawn[inside][:, 1:] <= 65).all()  # a third of the colour
     assert (image == 100).all()
 
 
