@@ -1,0 +1,150 @@
+"""Masks of single pictures by any MMDetection model that makes them."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmcv.transforms import Compose
+from mmdet.utils import get_test_pipeline_cfg
+from mmengine.registry import init_default_scope
+from torch import nn
+
+from mmrefine.masks.stock_heads import set_mask_format
+from mmrefine.results.predictions import read_instances
+from mmrefine.sharpmask.detector import DeepMask
+from mmrefine.sipmask.video.detector import SipMaskVIS
+
+from .class_names import class_names
+
+
+@dataclass
+class Prediction:
+    """Objects of one picture, best score first.
+
+    Attributes:
+        size: Height and width of the picture in pixels.
+        boxes: float64 array[N, 4], x, y, width, height in pixels of the picture.
+        scores: float64 array[N].
+        labels: int64 array[N], places in ``classes`` of the predictor.
+        rles: N COCO RLEs with counts as bytes.
+    """
+
+    size: tuple[int, int]
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    rles: list[dict[str, Any]]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+class Predictor:
+    """Run a model over pictures.
+
+    The model is set to give RLE where it can, so that memory follows the boxes of the objects and
+    not their number times the picture.
+
+    Args:
+        model: From ``load_model`` or ``init_detector``; its config says how pictures are prepared.
+        score: Objects below it are left out.
+        classes: Names of the classes to keep; None keeps all.
+        batch_size: Pictures at once.
+
+    Attributes:
+        classes: Names of all classes of the model, in the order of the labels.
+
+    Raises:
+        ValueError: A name is no class of the model, or the model makes no masks of pictures.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        score: float = 0.3,
+        classes: Sequence[str] | None = None,
+        batch_size: int = 1,
+    ) -> None:
+        if isinstance(model, SipMaskVIS):
+            raise ValueError('SipMask-VIS follows objects through a video: give it one')
+        self.model = model.eval()
+        self.score = score
+        self.batch_size = batch_size
+        # proposals know no classes
+        self.classes = ('object',) if isinstance(model, DeepMask) else class_names(model)
+        unknown = [name for name in classes or () if name not in self.classes]
+        if unknown:
+            raise ValueError(
+                f'the model has no class {unknown[0]!r}; it has {", ".join(self.classes)}'
+            )
+        self.kept = None if classes is None else [self.classes.index(name) for name in classes]
+        try:
+            set_mask_format(model, 'rle')
+        except ValueError:
+            pass  # a stock head of another kind: its dense masks are encoded picture by picture
+        init_default_scope(model.cfg.get('default_scope', 'mmdet'))
+        # what was annotated is no matter here
+        steps = [s for s in get_test_pipeline_cfg(model.cfg) if s['type'] != 'LoadAnnotations']
+        self._from_file = Compose(steps)
+        self._from_array = Compose([dict(type='mmdet.LoadImageFromNDArray'), *steps[1:]])
+
+    def __call__(self, pictures: Iterable[Path | np.ndarray]) -> Iterator[Prediction]:
+        """Predict pictures one batch after the other.
+
+        Args:
+            pictures: Files, or uint8[H, W, 3] in BGR.
+
+        Yields:
+            One prediction a picture.
+
+        Raises:
+            ValueError: The model gives no masks, or values that are no numbers.
+        """
+        iterator = iter(pictures)
+        while batch := list(islice(iterator, self.batch_size)):
+            yield from self._predict(batch)
+
+    @torch.no_grad()
+    def _predict(self, batch: Sequence[Path | np.ndarray]) -> Iterator[Prediction]:
+        samples = [self._prepare(picture) for picture in batch]
+        found = self.model.test_step(
+            {
+                'inputs': [sample['inputs'] for sample in samples],
+                'data_samples': [sample['data_samples'] for sample in samples],
+            }
+        )
+        for picture, sample in zip(batch, found):
+            yield self._read(picture, sample)
+
+    def _prepare(self, picture: Path | np.ndarray) -> dict:
+        if isinstance(picture, np.ndarray):
+            return self._from_array({'img': picture, 'img_id': 0})
+        return self._from_file({'img_path': str(picture), 'img_id': 0})
+
+    def _read(self, picture: Path | np.ndarray, sample: Any) -> Prediction:
+        instances = sample.pred_instances
+        name = 'the picture' if isinstance(picture, np.ndarray) else str(picture)
+        if 'masks' not in instances:
+            raise ValueError(
+                f'{type(self.model).__name__} gives boxes without masks: take the config of a '
+                'model with a mask head'
+            )
+        instances = instances[instances.scores >= self.score]
+        size = tuple(sample.ori_shape[:2])
+        values = read_instances(instances, size, name)
+        scores = values['scores'] if values['mask_scores'] is None else values['mask_scores']
+        kept = scores >= self.score
+        if self.kept is not None:
+            kept &= np.isin(values['labels'], self.kept)
+        order = np.flatnonzero(kept)[np.argsort(-scores[kept], kind='stable')]
+        return Prediction(
+            size,
+            values['boxes'][order],
+            scores[order],
+            values['labels'][order],
+            [{'size': list(size), 'counts': values['counts'][i]} for i in order.tolist()],
+        )
