@@ -18,10 +18,9 @@ from mmrefine.results.files import atomic_file, value_digest
 from mmrefine.results.json_files import write_json_list
 from mmrefine.results.progress import progress_bar
 from mmrefine.results.resume_log import ResumeLog
-from mmrefine.visualization.overlays import draw_instances, instance_colour
 
 from .inputs import Picture, find_inputs, read_picture
-from .predictor import Prediction, Predictor
+from .predictor import Prediction, Predictor, draw_prediction
 
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 92]
 
@@ -97,7 +96,7 @@ def predict(
     predictor = Predictor(model, score, classes, batch_size)
     if out is None:
         result = PredictionRun(None, videos=videos)
-        for picture, prediction in _predicted(predictor, found, result.unreadable):
+        for picture, _, prediction in _predicted(predictor, found, result.unreadable):
             result.predictions[picture.path] = prediction
             _count(result, predictor, prediction.labels)
         return result
@@ -115,22 +114,22 @@ def predict(
 
 def _predicted(
     predictor: Predictor, pictures: Sequence[Picture], unreadable: list[str]
-) -> Iterator[tuple[Picture, Prediction]]:
-    """Predict what can be read; the others are told in ``unreadable``."""
-    readable: list[Picture] = []
+) -> Iterator[tuple[Picture, np.ndarray, Prediction]]:
+    """Predict what can be read, with its pixels; the others are told in ``unreadable``."""
+    pending: list[tuple[Picture, np.ndarray]] = []  # at most one batch
 
-    def files() -> Iterator[Path]:
+    def readable() -> Iterator[Path | np.ndarray]:
         for picture in pictures:
             try:
-                read_picture(picture.path)
+                pixels = read_picture(picture.path)
             except (OSError, ValueError) as error:
                 unreadable.append(str(error))
                 continue
-            readable.append(picture)
-            yield picture.path
+            pending.append((picture, pixels))
+            yield pixels if predictor.reads_arrays else picture.path
 
-    for prediction in predictor(files()):
-        yield readable.pop(0), prediction
+    for prediction in predictor(readable()):
+        yield *pending.pop(0), prediction
 
 
 def _count(result: PredictionRun, predictor: Predictor, labels: np.ndarray) -> None:
@@ -163,8 +162,8 @@ class _Writer:
             number = {picture: i for i, picture in enumerate(found)}
             todo = [picture for picture in found if number[picture] not in done]
             with progress_bar('pictures', len(todo), show_progress) as step:
-                for picture, prediction in _predicted(predictor, todo, result.unreadable):
-                    self._write_picture(picture, prediction)
+                for picture, pixels, prediction in _predicted(predictor, todo, result.unreadable):
+                    self._write_picture(picture, pixels, prediction)
                     entry = self._entry(number[picture], picture, prediction)
                     log.add(number[picture], [(None, entry)])
                     step()
@@ -188,22 +187,13 @@ class _Writer:
         image = {'id': number + 1, 'file_name': name, 'width': w, 'height': h}
         return {'image': image, 'objects': objects}
 
-    def _write_picture(self, picture: Picture, prediction: Prediction) -> None:
-        if not (self.pictures or self.crops):
-            return
-        pixels = read_picture(picture.path)
+    def _write_picture(self, picture: Picture, pixels: np.ndarray, prediction: Prediction) -> None:
         if self.crops:
             self._write_crops(pixels, picture, prediction)
         if self.pictures:
             target = self.out / 'pictures' / f'{picture.name}.jpg'
             target.parent.mkdir(parents=True, exist_ok=True)
-            _imwrite(target, self._drawn(pixels, prediction), JPEG)
-
-    def _drawn(self, pixels: np.ndarray, prediction: Prediction) -> np.ndarray:
-        order = np.argsort(prediction.scores, kind='stable')  # the best on top
-        texts = [f'{self.classes[prediction.labels[i]]} {prediction.scores[i]:.2f}' for i in order]
-        colours = [instance_colour(i)[::-1] for i in order.tolist()]
-        return draw_instances(pixels, [prediction.rles[i] for i in order], texts, colours)
+            _imwrite(target, draw_prediction(pixels, prediction, self.classes), JPEG)
 
     def _write_crops(self, pixels: np.ndarray, picture: Picture, prediction: Prediction) -> None:
         """Cut out every object, transparent around it."""

@@ -1,5 +1,6 @@
 """Masks of single pictures by any MMDetection model that makes them."""
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -17,8 +18,11 @@ from mmrefine.masks.stock_heads import set_mask_format
 from mmrefine.results.predictions import read_instances
 from mmrefine.sharpmask.detector import DeepMask
 from mmrefine.sipmask.video.detector import SipMaskVIS
+from mmrefine.visualization.overlays import draw_instances, instance_colour
 
 from .class_names import class_names
+
+LOADER = dict(type='LoadImageFromFile', backend_args=None)
 
 
 @dataclass
@@ -57,6 +61,7 @@ class Predictor:
 
     Attributes:
         classes: Names of all classes of the model, in the order of the labels.
+        reads_arrays: Whether a picture read by OpenCV is what the config would read from the file.
 
     Raises:
         ValueError: A name is no class of the model, or the model makes no masks of pictures.
@@ -82,13 +87,14 @@ class Predictor:
                 f'the model has no class {unknown[0]!r}; it has {", ".join(self.classes)}'
             )
         self.kept = None if classes is None else [self.classes.index(name) for name in classes]
-        try:
+        # a stock head of another kind gives dense masks, which are encoded picture by picture
+        with contextlib.suppress(ValueError):
             set_mask_format(model, 'rle')
-        except ValueError:
-            pass  # a stock head of another kind: its dense masks are encoded picture by picture
         init_default_scope(model.cfg.get('default_scope', 'mmdet'))
         # what was annotated is no matter here
         steps = [s for s in get_test_pipeline_cfg(model.cfg) if s['type'] != 'LoadAnnotations']
+        # any other loader (Pillow's decoder, say) has to see the file
+        self.reads_arrays = {**steps[0], 'backend_args': None} == LOADER
         self._from_file = Compose(steps)
         self._from_array = Compose([dict(type='mmdet.LoadImageFromNDArray'), *steps[1:]])
 
@@ -148,3 +154,19 @@ class Predictor:
             values['labels'][order],
             [{'size': list(size), 'counts': values['counts'][i]} for i in order.tolist()],
         )
+
+
+def draw_prediction(
+    pixels: np.ndarray, prediction: Prediction, classes: Sequence[str]
+) -> np.ndarray:
+    """Draw the objects of a picture, each in a colour of its own, the best on top.
+
+    Args:
+        pixels: uint8[H, W, 3] in BGR.
+        prediction: Its objects.
+        classes: Names by label.
+    """
+    order = np.argsort(prediction.scores, kind='stable')
+    texts = [f'{classes[prediction.labels[i]]} {prediction.scores[i]:.2f}' for i in order]
+    colours = [instance_colour(i)[::-1] for i in order.tolist()]
+    return draw_instances(pixels, [prediction.rles[i] for i in order], texts, colours)

@@ -1,0 +1,118 @@
+"""Masks on videos: tracks of SipMask-VIS, or the objects of every frame by any other model."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from mmrefine.results.progress import progress_bar
+from mmrefine.results.track_file import TrackFile
+from mmrefine.sipmask.video.detector import SipMaskVIS
+
+from .class_names import class_names
+from .predictor import Predictor, draw_prediction
+from .video import Clip, FrameWriter, VideoSegmenter, draw_tracks
+
+
+@dataclass
+class VideoRun:
+    """What ``predict_video`` found and wrote.
+
+    Attributes:
+        target: The video.
+        frames: Number of frames.
+        objects: Class -> objects seen; of a model without tracking, over all frames.
+        tracked: Whether objects keep their number through the video.
+    """
+
+    target: Path
+    frames: int = 0
+    objects: Counter = field(default_factory=Counter)
+    tracked: bool = False
+
+    def summary(self) -> str:
+        """One line: frames, objects, file."""
+        listed = ', '.join(f'{count} {name}' for name, count in self.objects.most_common(12))
+        kind = 'objects' if self.tracked else 'objects in all frames'
+        return f'{self.target}: {self.frames} frames, {kind}: {listed or "none"}'
+
+
+def predict_video(
+    model: nn.Module,
+    video: str | Path,
+    target: str | Path,
+    score: float = 0.3,
+    classes: Sequence[str] | None = None,
+    show_progress: bool = True,
+) -> VideoRun:
+    """Draw the objects of a video, frame by frame, in constant memory.
+
+    With a ``SipMaskVIS`` objects keep number and colour, and their tracks are written beside the
+    video (YouTube-VIS format).
+
+    Args:
+        model: From ``load_model``.
+        video: A file, or a folder of frames.
+        target: A video file, see ``FrameWriter``.
+        score: Objects below it are not drawn.
+        classes: Names of the classes to draw; None draws all.
+        show_progress: Draw a progress bar.
+
+    Raises:
+        OSError: A file is missing or cannot be written.
+        ValueError: The video cannot be read, or a class is unknown.
+    """
+    clip = Clip(video)
+    writer = FrameWriter(target, clip.rate)
+    try:
+        with progress_bar(Path(video).name, clip.length or None, show_progress) as step:
+            if isinstance(model, SipMaskVIS):
+                return _track(model, clip, writer, score, classes, step)
+            return _detect(Predictor(model, score, classes), clip, writer, step)
+    finally:
+        writer.close()
+
+
+def _track(
+    model: SipMaskVIS,
+    clip: Clip,
+    writer: FrameWriter,
+    score: float,
+    classes: Sequence[str] | None,
+    step: Callable[[], None],
+) -> VideoRun:
+    names = class_names(model)
+    segmenter = VideoSegmenter(model, model.cfg.test_dataloader.dataset.pipeline, names)
+    wanted = None if classes is None else [names.index(name) for name in classes]
+    run = VideoRun(writer.path, tracked=True)
+    seen: dict[int, str] = {}
+    with TrackFile(writer.results_path) as tracks:
+        for image in clip:
+            objects = segmenter(image)
+            tracks.add(objects)
+            shown = objects[objects.scores >= score]
+            if wanted is not None:
+                shown = shown[np.isin(shown.labels.numpy(), wanted)]
+            for track, label in zip(shown.instances_id.tolist(), shown.labels.tolist()):
+                seen.setdefault(track, names[label])
+            writer.write(run.frames, draw_tracks(image, shown, names))
+            run.frames += 1
+            step()
+    run.objects.update(seen.values())
+    return run
+
+
+def _detect(
+    predictor: Predictor, clip: Clip, writer: FrameWriter, step: Callable[[], None]
+) -> VideoRun:
+    run = VideoRun(writer.path)
+    for image in clip:
+        (prediction,) = predictor([image])
+        writer.write(run.frames, draw_prediction(image, prediction, predictor.classes))
+        run.objects.update(predictor.classes[label] for label in prediction.labels.tolist())
+        run.frames += 1
+        step()
+    return run
