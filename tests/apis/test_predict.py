@@ -1,0 +1,275 @@
+"""Pictures in, drawn pictures and results out; every way a user can go wrong."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from locations import ROOT
+from mmdet.apis import inference_detector
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from mmrefine.apis.inputs import find_inputs, read_picture
+from mmrefine.apis.load_model import load_model
+from mmrefine.apis.predict import predict
+from mmrefine.apis.predict_video import predict_video
+from mmrefine.evaluation import evaluate
+from mmrefine.results.detections import load_results
+from mmrefine.results.ground_truth import GroundTruth
+
+CONFIG = ROOT / 'configs' / 'refinemask' / 'refinemask_tiny_fruit-nuts.py'
+CLASSES = ('date', 'fig', 'hazelnut')
+SCORE = 0.25  # of random weights, a handful of objects
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights, kept by their seed."""
+    path = tmp_path_factory.mktemp('weights') / 'weights.pth'
+    torch.manual_seed(3)
+    model = MODELS.build(Config.fromfile(CONFIG).model)
+    model.init_weights()
+    torch.save(
+        {'state_dict': model.state_dict(), 'meta': {'dataset_meta': {'classes': CLASSES}}}, path
+    )
+    return path
+
+
+@pytest.fixture(scope='module')
+def model(checkpoint: Path) -> torch.nn.Module:
+    return load_model(CONFIG, checkpoint)
+
+
+def photo(path: Path, size: tuple[int, int] = (96, 128), seed: int = 0) -> Path:
+    """Smooth noise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    small = np.random.default_rng(seed).integers(0, 255, (6, 8, 3), np.uint8)
+    content = cv2.resize(small, size[::-1], interpolation=cv2.INTER_CUBIC)
+    cv2.imencode(path.suffix, content)[1].tofile(path)
+    return path
+
+
+def test_results_are_those_of_mmdetection(model: torch.nn.Module, tmp_path: Path) -> None:
+    path = photo(tmp_path / 'a.png')
+    (found,) = predict(model, path, score=SCORE).predictions.values()
+    stock = inference_detector(model, str(path)).pred_instances
+    stock = stock[stock.scores >= SCORE]
+    assert 0 < len(found) == len(stock)
+    order = np.argsort(-stock.scores.numpy(), kind='stable')
+    np.testing.assert_array_equal(found.scores, stock.scores.numpy()[order])
+    boxes = stock.bboxes.numpy()[order]
+    np.testing.assert_allclose(found.boxes[:, :2] + found.boxes[:, 2:], boxes[:, 2:], rtol=1e-6)
+    assert [r['counts'] for r in found.rles] == [stock.masks[i]['counts'] for i in order]
+
+
+def test_files_of_a_run_fit_each_other(model: torch.nn.Module, tmp_path: Path) -> None:
+    photo(tmp_path / 'in' / 'a.png')
+    photo(tmp_path / 'in' / 'sub' / 'ä b.jpg', seed=1)
+    out = tmp_path / 'out'
+    run = predict(model, tmp_path / 'in', out, score=SCORE, polygons=True, crops=True)
+    assert run.pictures == 2 and sum(run.objects.values()) > 0
+    assert sorted(
+        p.relative_to(out / 'pictures').as_posix() for p in out.glob('pictures/**/*.jpg')
+    ) == [
+        'a.jpg',
+        'sub/ä b.jpg',
+    ]
+    gt = GroundTruth.from_file(out / 'images.json')
+    results = load_results(out / 'predictions.json', gt)
+    assert len(results) == sum(run.objects.values())
+    assert set(gt.categories.values()) == set(CLASSES)
+    content = json.loads((out / 'polygons.json').read_text())
+    assert len(content['annotations']) == len(results)
+    features = json.loads((out / 'polygons.geojson').read_text())['features']
+    assert {f['properties']['category'] for f in features} <= set(CLASSES)
+    entries = json.loads((out / 'predictions.json').read_text())
+    filled = sum(coco_mask.area(e['segmentation']) > 0 for e in entries)
+    assert len(list(out.glob('crops/**/*.png'))) == filled
+    assert not (out / 'run.log').exists()
+    # the annotations made of the predictions score them perfectly where masks agree
+    truth = GroundTruth.from_dict({**content, 'annotations': _with_masks(content, entries)})
+    assert evaluate(truth, results, ('segm',)).numbers['segm_AP'] > 0.99
+
+
+def _with_masks(content: dict, entries: list[dict]) -> list[dict]:
+    pairs = zip(content['annotations'], entries)
+    return [
+        {**a, 'segmentation': e['segmentation']}
+        for a, e in pairs
+        if coco_mask.area(e['segmentation']) > 0
+    ]
+
+
+def test_an_interrupted_run_goes_on(
+    model: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(3):
+        photo(tmp_path / 'in' / f'{i}.png', seed=i)
+    from mmrefine.apis import predict as module
+
+    whole = predict(model, tmp_path / 'in', tmp_path / 'whole', score=SCORE)
+    drawn = []
+
+    def failing(pixels: np.ndarray, *args: object) -> np.ndarray:
+        drawn.append(1)
+        if len(drawn) == 2:
+            raise KeyboardInterrupt
+        return pixels
+
+    monkeypatch.setattr(module, 'draw_prediction', failing)
+    with pytest.raises(KeyboardInterrupt):
+        predict(model, tmp_path / 'in', tmp_path / 'out', score=SCORE)
+    assert not (tmp_path / 'out' / 'predictions.json').exists()
+    with pytest.raises(ValueError, match='begun by another run'):
+        predict(model, tmp_path / 'in', tmp_path / 'out', score=0.9)
+    again = predict(model, tmp_path / 'in', tmp_path / 'out', score=SCORE)
+    assert len(drawn) == 4  # the first picture was not predicted again
+    assert again.objects == whole.objects
+    for name in ('predictions.json', 'images.json'):
+        assert (tmp_path / 'out' / name).read_text() == (tmp_path / 'whole' / name).read_text()
+
+
+def test_batches_and_classes(model: torch.nn.Module, tmp_path: Path) -> None:
+    for i in range(3):
+        photo(tmp_path / f'{i}.png', seed=i)
+    one = predict(model, tmp_path, score=SCORE)
+    two = predict(model, tmp_path, score=SCORE, batch_size=2)
+    assert one.objects == two.objects
+    name = one.objects.most_common(1)[0][0]
+    only = predict(model, tmp_path, score=SCORE, classes=[name])
+    assert only.objects == {name: one.objects[name]}
+    with pytest.raises(ValueError, match="no class 'cat'; it has date, fig, hazelnut"):
+        predict(model, tmp_path, classes=['cat'])
+
+
+def test_unreadable_pictures_are_told_and_left_out(model: torch.nn.Module, tmp_path: Path) -> None:
+    photo(tmp_path / 'good.png')
+    (tmp_path / 'bad.jpg').write_bytes(b'no picture')
+    (tmp_path / 'empty.png').write_bytes(b'')
+    cut = photo(tmp_path / 'cut.png').read_bytes()
+    (tmp_path / 'cut.png').write_bytes(cut[:40])
+    run = predict(model, tmp_path, tmp_path / 'out', score=SCORE)
+    assert run.pictures == 1 and len(run.unreadable) == 3
+    assert all(name in ' '.join(run.unreadable) for name in ('bad.jpg', 'empty.png', 'cut.png'))
+
+
+@pytest.mark.parametrize('kind', ['grey', 'alpha', '16 bit', 'cmyk', 'exif'])
+def test_pictures_of_every_kind_are_read_upright_in_colour(tmp_path: Path, kind: str) -> None:
+    pixels = np.zeros((40, 60, 3), np.uint8)
+    pixels[:, :30], pixels[:, 30:] = (200, 30, 40), (20, 60, 180)
+    path = tmp_path / ('a.jpg' if kind in ('cmyk', 'exif') else 'a.png')
+    picture = Image.fromarray(pixels)
+    if kind == 'grey':
+        picture.convert('L').save(path)
+    elif kind == 'alpha':
+        picture.putalpha(0)
+        picture.save(path)
+    elif kind == '16 bit':
+        cv2.imwrite(str(path), pixels[..., ::-1].astype(np.uint16) * 257)
+    elif kind == 'cmyk':
+        picture.convert('CMYK').save(path, quality=95)
+    else:
+        exif = picture.getexif()
+        exif[0x112] = 6  # turn clockwise to show
+        picture.save(path, exif=exif, quality=95)
+    found = read_picture(path)
+    expected = np.rot90(pixels, -1) if kind == 'exif' else pixels
+    if kind == 'grey':
+        expected = np.asarray(picture.convert('L'))[..., None].repeat(3, 2)
+    assert found.shape == expected.shape
+    assert np.abs(found[..., ::-1].astype(int) - expected).mean() < 3
+
+
+def test_inputs_are_found_in_folders_patterns_and_lists(tmp_path: Path) -> None:
+    files = [photo(tmp_path / name) for name in ('a.png', 'b/a.png', 'b/c d.jpg', 'b/ü.bmp')]
+    (tmp_path / 'clip.mp4').write_bytes(b'')
+    (tmp_path / 'list.txt').write_text('a.png\nb/a.png\n')
+    pictures, videos = find_inputs([tmp_path])
+    assert [p.path for p in pictures] == files and videos == [tmp_path / 'clip.mp4']
+    assert [p.name.as_posix() for p in pictures] == ['a', 'b/a', 'b/c d', 'b/ü']
+    pictures, _ = find_inputs([tmp_path / 'list.txt'])
+    assert [p.name.as_posix() for p in pictures] == ['a', 'a_2']
+    pictures, _ = find_inputs([f'{tmp_path}/b/*.[jb][pm][gp]', tmp_path / 'b' / 'c d.jpg'])
+    assert [p.path for p in pictures] == files[2:]
+
+
+@pytest.mark.parametrize(
+    ('given', 'message'),
+    [('nowhere.jpg', 'there is no nowhere.jpg'), ('*.nothing', 'no file matches')],
+)
+def test_inputs_that_lead_nowhere(given: str, message: str) -> None:
+    with pytest.raises(FileNotFoundError, match=message):
+        find_inputs([given])
+
+
+def test_folders_and_lists_without_pictures(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match='holds no pictures'):
+        find_inputs([tmp_path])
+    (tmp_path / 'list.txt').write_text('a.png\n')
+    with pytest.raises(FileNotFoundError, match='of which 1 do not exist'):
+        find_inputs([tmp_path / 'list.txt'])
+
+
+def test_videos_are_drawn_frame_by_frame(model: torch.nn.Module, tmp_path: Path) -> None:
+    frames = [cv2.imread(str(photo(tmp_path / f'{i}.png', seed=i))) for i in range(4)]
+    clip = cv2.VideoWriter(str(tmp_path / 'in.avi'), cv2.VideoWriter.fourcc(*'MJPG'), 10, (128, 96))
+    for frame in frames:
+        clip.write(frame)
+    clip.release()
+    run = predict_video(model, tmp_path / 'in.avi', tmp_path / 'out.mp4', SCORE)
+    assert run.frames == 4 and not run.tracked and sum(run.objects.values()) > 0
+    result = cv2.VideoCapture(str(tmp_path / 'out.mp4'))
+    assert int(result.get(cv2.CAP_PROP_FRAME_COUNT)) == 4
+
+
+def command(*arguments: object, folder: Path = ROOT) -> subprocess.CompletedProcess:
+    tool = [sys.executable, ROOT / 'tools' / 'predict.py', *arguments]
+    return subprocess.run(list(map(str, tool)), cwd=folder, capture_output=True, text=True)
+
+
+def test_the_command_from_another_folder_with_relative_paths(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    photo(tmp_path / 'my photos' / 'a.png')
+    (tmp_path / 'my photos' / 'b.png').write_bytes(b'x')
+    (tmp_path / 'w.pth').write_bytes(checkpoint.read_bytes())
+    files = ['--config', CONFIG, '--checkpoint', 'w.pth', '--out', 'out', '--score', SCORE]
+    done = command('my photos', *files, folder=tmp_path)
+    assert done.returncode == 1 and 'left out: my photos/b.png' in done.stderr
+    assert 'objects on 1 pictures' in done.stdout and 'Traceback' not in done.stderr
+    assert (tmp_path / 'out' / 'pictures' / 'a.jpg').is_file()
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'--checkpoint': 'nowhere.pth'}, 'nowhere.pth'),
+        ({'--config': 'nowhere.py'}, 'nowhere.py'),
+        ({'--device': 'tpu'}, "'tpu' is no device"),
+        ({'--config': 'configs/sipmask/sipmask_tiny_shapes.py'}, 'of another model'),
+        ({'--classes': 'cat'}, "no class 'cat'"),
+    ],
+)
+def test_mistakes_end_in_one_sentence(
+    checkpoint: Path, tmp_path: Path, changes: dict, message: str
+) -> None:
+    path = photo(tmp_path / 'a.png')
+    options = {'--config': CONFIG, '--checkpoint': checkpoint, '--out': tmp_path / 'out'}
+    done = command(path, *(x for pair in (options | changes).items() for x in pair))
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith('predict: ') and message in done.stderr
+    assert 'Traceback' not in done.stderr
+
+
+def test_a_threshold_that_removes_everything_says_so(checkpoint: Path, tmp_path: Path) -> None:
+    path = photo(tmp_path / 'a.png')
+    options = ('--config', CONFIG, '--checkpoint', checkpoint, '--out', tmp_path / 'out')
+    done = command(path, *options, '--score', 0.99)
+    assert done.returncode == 0 and 'try a lower --score' in done.stdout
