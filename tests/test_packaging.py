@@ -118,6 +118,8 @@ def test_wheel_carries_modules_configs_tools_and_index(wheel: Path) -> None:
     expected = {name for name in repository_files('mmrefine', '.py') if '/.mim/' not in name}
     expected |= {f'mmrefine/.mim/{name}' for name in repository_files('configs', '.py', '.yml')}
     expected |= {f'mmrefine/.mim/tools/{name}.py' for name in shipped_tools()}
+    # the generator behind make_shapes
+    expected |= {f'mmrefine/.mim/{name}' for name in repository_files('tools/shapes', '.py')}
     expected.add('mmrefine/.mim/model-index.yml')
     assert expected <= names
     assert {name for name in names if name.startswith('mmrefine/.mim/tools')} <= expected

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmrefine.datasets.shapes import WRITERS, SceneSpec, make_shapes
+from shapes import WRITERS, SceneSpec, make_shapes
 
 
 def parse_args() -> argparse.Namespace:

@@ -4,8 +4,7 @@ import pytest
 from locations import ROOT, data_directory
 from mmdet.registry import DATASETS, METRICS
 from mmengine.config import Config
-
-from mmrefine.datasets.shapes import CLASSES, SceneSpec, make_shapes
+from shapes import CLASSES, SceneSpec, make_shapes
 
 BASE = ROOT / 'configs/_base_'
 VARIABLES = {

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from mmrefine.datasets.shapes import CLASSES, SceneSpec, make_picture
-from mmrefine.datasets.shapes.outlines import MAKERS
-from mmrefine.datasets.shapes.png import encode_png
-from mmrefine.datasets.shapes.raster import TURN, UNIT, Part, draw, place, polar
-from mmrefine.datasets.shapes.rng import Rng
+from shapes import CLASSES, SceneSpec, make_picture
+from shapes.outlines import MAKERS
+from shapes.png import encode_png
+from shapes.raster import TURN, UNIT, Part, draw, place, polar
+from shapes.rng import Rng
 
 
 def test_rng_follow_the_guaranteed_stream_of_pcg64() -> None:

@@ -16,9 +16,8 @@ from mmdet.registry import DATASETS, METRICS
 from mmengine.structures import InstanceData
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
-
-from mmrefine.datasets.shapes import CLASSES, WRITERS, SceneSpec, make_shapes
-from mmrefine.datasets.shapes.image_formats import CITYSCAPES_CLASSES
+from shapes import CLASSES, WRITERS, SceneSpec, make_shapes
+from shapes.image_formats import CITYSCAPES_CLASSES
 
 SPEC = SceneSpec(height=64, width=96, empty=20)
 READERS = {

@@ -12,9 +12,8 @@ import torch
 from locations import ROOT
 from mmdet.registry import MODELS
 from mmengine.config import Config
+from shapes import SceneSpec, make_shapes
 from tiny_training import run
-
-from mmrefine.datasets.shapes import SceneSpec, make_shapes
 
 MIM = 'tests/test_mim.py'
 EVALUATE = 'tests/evaluation/test_evaluate_tool.py'

@@ -7,8 +7,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
-
-from mmrefine.datasets.shapes import SceneSpec, make_shapes
+from shapes import SceneSpec, make_shapes
 
 
 @pytest.fixture(scope='module')

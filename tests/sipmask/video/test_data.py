@@ -13,9 +13,8 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
+from shapes import SceneSpec, make_shapes
 from tiny_sipmask_video import tiny_video_config, tiny_video_model
-
-from mmrefine.datasets.shapes import SceneSpec, make_shapes
 
 SIDE = 96
 
