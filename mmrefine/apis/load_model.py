@@ -91,8 +91,11 @@ def require_weights(
     """
     try:
         missing = model.load_state_dict(state, strict=False).missing_keys
-    except RuntimeError as error:
-        raise ValueError(f'{name} is of another model than the config: {error}') from error
+    except RuntimeError as error:  # a heading, then a line for every weight that does not fit
+        heading, *lines = str(error).splitlines()
+        told = ' '.join(line.strip() for line in (lines or [heading])[:NAMED])
+        more = f' and {len(lines) - NAMED} more' if len(lines) > NAMED else ''
+        raise ValueError(f'{name} is of another model than the config: {told}{more}') from error
     missing = [
         key
         for key in missing

@@ -81,7 +81,7 @@ def test_files_of_a_run_fit_each_other(model: torch.nn.Module, tmp_path: Path) -
         'a.jpg',
         'sub/ä b.jpg',
     ]
-    gt = GroundTruth.from_file(out / 'images.json')
+    gt = GroundTruth.load(out / 'images.json')
     results = load_results(out / 'predictions.json', gt)
     assert len(results) == sum(run.objects.values())
     assert set(gt.categories.values()) == set(CLASSES)
