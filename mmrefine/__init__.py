@@ -82,6 +82,8 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
 # The same for functions, which no registry needs to know.
 FUNCTIONS: dict[str, tuple[str, ...]] = {
     'mmrefine.apis.given_boxes': ('predict_masks',),
+    'mmrefine.apis.load_model': ('load_model',),
+    'mmrefine.apis.predict': ('predict',),
 }
 
 __all__ = [name for names in (COMPONENTS | FUNCTIONS).values() for name in names]

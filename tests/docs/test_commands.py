@@ -17,13 +17,13 @@ from tiny_training import run
 
 MIM = 'tests/test_mim.py'
 EVALUATE = 'tests/evaluation/test_evaluate_tool.py'
-SUBMIT = 'tests/evaluation/test_make_submission.py'
+SUBMIT = 'tests/submission/test_make_submission.py'
 CITYSCAPES = 'tests/evaluation/test_cityscapes.py::test_files_score_as_the_metric_does'
 # Pattern of a whole command -> the test that runs it at a small size, or the script that holds it.
 # The first that fits counts.
 COVERED = {
     r'bash tools/demo\.sh': 'tools/demo.sh',
-    r'bash tools/install\.sh': '.github/workflows/test.yml',
+    r'bash tools/install\.sh( && source .*)?': '.github/workflows/test.yml',
     r'bash tools/install\.sh --check': 'tests/test_packaging_tools.py::test_check_runs',
     r'bash tools/install\.sh --(no-venv|python \S+)': 'tools/test.sh',
     r'bash tools/test\.sh( .*)?': '.github/workflows/test.yml',
@@ -35,6 +35,18 @@ COVERED = {
     r'pip install .*': 'tests/docs/test_pages.py::test_pins_are_those_of_the_lock',
     r'mim train mmrefine \w+_tiny_shapes\.py': (
         f'{MIM}::test_mim_finds_a_config_of_this_package_by_name'
+    ),
+    r'mim train mmrefine data/my_photos/my_photos\.py': (
+        'tests/apis/test_prepare_data.py::test_the_command_says_what_to_run_next'
+    ),
+    r'python tools/prepare_data\.py .*': (
+        'tests/apis/test_prepare_data.py::test_the_command_says_what_to_run_next'
+    ),
+    r'python tools/predict\.py .*': (
+        'tests/apis/test_predict.py::test_the_command_from_another_folder_with_relative_paths'
+    ),
+    r'python tools/get_backbone\.py .*': (
+        'tests/backbones/test_packaged.py::test_the_real_weights_know_photos'
     ),
     r'mim gridsearch mmdet .*': f'{MIM}::test_mim_searches_a_grid',
     r'mim (train|test) mmdet configs/sipmask/sipmask-vis_.*': (
@@ -80,9 +92,9 @@ COVERED = {
     r'python tools/export_onnx\.py .*': (
         'tests/export/test_onnx_file.py::test_tool_writes_and_checks'
     ),
-    r'python tools/parity\.py .*': 'tests/parity/test_run.py::test_empty_directory_is_an_error',
+    r'python tools/parity\.py .*': 'tests/replay/test_run.py::test_empty_directory_is_an_error',
     r'python tools/benchmark\.py .*': (
-        'tests/benchmarks/test_benchmark_tool.py::test_everything_runs_at_tiny_sizes'
+        'tests/benchmark/test_benchmark_tool.py::test_everything_runs_at_tiny_sizes'
     ),
     r'python tools/learning_proof\.py .*': (
         'tests/learning/test_runs.py::test_the_command_trains_compares_and_draws'
@@ -122,7 +134,6 @@ SESSIONS = {
     'docs/own_data.md': ('work_dirs/my_pets/epoch_1.pth', 'start.pth'),
     'docs/evaluation.md': ('OUT.json', 'REPORT.html'),
     'docs/migration.md': ('OURS.pth',),
-    'README.md': ('OURS.pth',),
     'configs/refinemask/README.md': ('OUT.pth',),
 }
 SMALL_MODEL = ' '.join(
