@@ -7,7 +7,9 @@ the run two places before is stored (format: cocoapi ``maskApi.c``).
 Shapes:   N strings, C characters of all strings together, R runs of all strings together.
 """
 
-from collections.abc import Iterable, Sequence
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -112,6 +114,14 @@ def pixel_counts(strings: Sequence[bytes], chunk: int = 2048) -> np.ndarray:
     return np.concatenate(areas)
 
 
+class MaskError(ValueError):
+    """No mask; ``kind`` is ``'type'``, ``'points'``, ``'far'`` or ``'rle'``."""
+
+    def __init__(self, kind: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.kind = kind
+
+
 def to_counts(segmentation: Any, size: tuple[int, int]) -> bytes:
     """Bring a COCO ``segmentation`` of any form to compressed counts.
 
@@ -121,72 +131,114 @@ def to_counts(segmentation: Any, size: tuple[int, int]) -> bytes:
         size: ``(h, w)`` of the image.
 
     Returns:
-        The compressed counts.
+        The compressed counts; strings are not decoded.
 
     Raises:
-        ValueError: An RLE of another size, a polygon of fewer than three points, with half a point,
-            far outside of the image or with something else than finite numbers, or something else
-            altogether.
+        MaskError: See ``check_polygons``; or an RLE of another size, or something else altogether.
     """
-    if isinstance(segmentation, dict):
+    if isinstance(segmentation, Mapping):
         return _rle_counts(segmentation, size)
-    if not isinstance(segmentation, (list, tuple)) or not segmentation:
-        raise ValueError(f'segmentation is {_shorten(segmentation)}: expected polygons or an RLE')
-    for i, polygon in enumerate(segmentation):
-        if not isinstance(polygon, (list, tuple)):
-            raise ValueError(
-                f'segmentation[{i}] is {_shorten(polygon)}: expected a list of polygons, each a '
-                'flat list [x, y, x, y, ...]'
-            )
-        if len(polygon) < 6 or len(polygon) % 2:
-            # pycocotools would take four numbers for a box and draw something else.
-            raise ValueError(
-                f'polygon {i} has {len(polygon) / 2:g} points, at least 3 are needed: remove it or '
-                'give the object a real outline'
-            )
-        if not _finite(polygon):
-            raise ValueError(f'polygon {i} has a coordinate that is not a finite number')
-        farthest = max(polygon, key=abs)
-        if abs(farthest) > max(FARTHEST, 2 * max(size)):
-            raise ValueError(
-                f'polygon {i} has the coordinate {farthest:g}, far outside of the image of '
-                f'{size[0]} x {size[1]} pixels: give coordinates in pixels of the image'
-            )
+    check_polygons(segmentation, size)
     parts = coco_mask.frPyObjects([list(polygon) for polygon in segmentation], *size)
     return coco_mask.merge(parts)['counts']
 
 
-def _rle_counts(rle: dict, size: tuple[int, int]) -> bytes:
+def check_polygons(segmentation: Any, size: tuple[int, int]) -> None:
+    """Check that polygons can be drawn.
+
+    Raises:
+        MaskError: No list of flat lists of finite numbers, a polygon of fewer than three points or
+            with half a point, or one far outside of the image.
+    """
+    if not isinstance(segmentation, (list, tuple)) or not segmentation:
+        raise MaskError(
+            'type', f'segmentation is {_shorten(segmentation)}: expected polygons or an RLE'
+        )
+    for i, polygon in enumerate(segmentation):
+        if not isinstance(polygon, (list, tuple)):
+            raise MaskError(
+                'type',
+                f'segmentation[{i}] is {_shorten(polygon)}: expected a list of polygons, each a '
+                'flat list [x, y, x, y, ...]',
+            )
+        if not _finite(polygon):
+            raise MaskError('type', f'polygon {i} has a coordinate that is not a finite number')
+    limit = max(FARTHEST, 2 * max(size))
+    for i, polygon in enumerate(segmentation):
+        if len(polygon) % 2:
+            raise MaskError(
+                'points', f'polygon {i} has {len(polygon)} coordinates: one of a pair is missing'
+            )
+        if len(polygon) < 6:
+            # pycocotools would take four numbers for a box and draw something else.
+            raise MaskError(
+                'points',
+                f'polygon {i} has {len(polygon) // 2} points, at least 3 are needed: remove it or '
+                'give the object a real outline',
+            )
+        farthest = max(polygon, key=abs)
+        if abs(farthest) > limit:
+            value = f'{farthest:g}' if isinstance(farthest, float) else _shorten(farthest)
+            raise MaskError(
+                'far',
+                f'polygon {i} has the coordinate {value}, far outside of the image of '
+                f'{size[0]} x {size[1]} pixels: give coordinates in pixels of the image',
+            )
+
+
+def _rle_counts(rle: Mapping, size: tuple[int, int]) -> bytes:
     if 'counts' not in rle or 'size' not in rle:
-        raise ValueError(f'the RLE has the keys {sorted(rle)}: expected "size" and "counts"')
+        raise MaskError('rle', f'the RLE has the keys {sorted(rle)}: expected "size" and "counts"')
     if not isinstance(rle['size'], Iterable) or list(rle['size']) != list(size):
-        raise ValueError(
-            f'the RLE has the size {rle["size"]}, the image is {list(size)} (height, width): '
-            'masks must be given at the size of the original image'
+        raise MaskError(
+            'rle',
+            f'the RLE has the size {_shorten(rle["size"])}, the image is {list(size)} (height, '
+            'width): masks must be given at the size of the original image',
         )
     counts = rle['counts']
     if isinstance(counts, str):
-        try:
-            return counts.encode('ascii')
-        except UnicodeEncodeError:
-            raise ValueError(
-                f'the RLE counts {_shorten(counts)} are no run-length string'
-            ) from None
+        return _ascii(counts)
     if isinstance(counts, bytes):
         return counts
     if not isinstance(counts, (list, tuple)) or not _finite(counts):
-        raise ValueError(
-            f'the RLE counts are {_shorten(counts)}: expected a string or a list of run lengths'
+        raise MaskError(
+            'rle',
+            f'the RLE counts are {_shorten(counts)}: expected a string or a list of run lengths',
         )
-    if not counts or sum(counts) != size[0] * size[1] or min(counts) < 0:
-        raise ValueError(
-            f'the RLE counts {_shorten(counts)} do not add up to {size[0]} x {size[1]}'
+    whole = all(count == int(count) for count in counts)
+    if not counts or sum(counts) != size[0] * size[1] or min(counts) < 0 or not whole:
+        raise MaskError(
+            'rle', f'the RLE counts {_shorten(counts)} do not add up to {size[0]} x {size[1]}'
         )
-    return coco_mask.frPyObjects({'size': list(size), 'counts': list(counts)}, *size)['counts']
+    listed = [int(count) for count in counts]
+    return coco_mask.frPyObjects({'size': list(size), 'counts': listed}, *size)['counts']
+
+
+def _ascii(counts: str) -> bytes:
+    """Encode a run-length string, and recognise what other programs write in its place."""
+    remedy = None
+    if counts[:2] in ("b'", 'b"'):
+        remedy = "are the printed form of bytes: write counts.decode('ascii'), not str(counts)"
+    elif re.fullmatch(r'[\d\s,]+', counts) and re.search(r'[\s,]', counts):
+        remedy = (
+            'are numbers, as in submissions to Kaggle (pairs of start and length): convert them to '
+            "COCO's run lengths, or to polygons"
+        )
+    elif not counts.isascii():
+        remedy = 'are no run-length string'
+    if remedy is not None:
+        raise MaskError('rle', f'the RLE counts {_shorten(counts)} {remedy}')
+    return counts.encode('ascii')
 
 
 def _finite(values: Sequence) -> bool:
     """Whether these are finite numbers and nothing else: no None, no text, no nested lists."""
+    if set(map(type, values)) <= {int, float}:
+        # COCO holds tens of millions of coordinates: no Python step for each of them.
+        try:
+            return abs(sum(values)) < math.inf
+        except OverflowError:  # an integer of more than 308 digits beside fractions
+            return False
     try:
         numbers = np.array(values)
     except ValueError:  # nested lists of different lengths

@@ -4,12 +4,14 @@ One pass over the file yields every fault. ``GroundTruth`` raises the first one 
 ``mmrefine.datasets.annotation_check`` lists all that matter to training.
 """
 
-import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from numbers import Real
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from .fields import BoxError, read_box
+from pycocotools import mask as coco_mask
+
+from mmrefine.masks.run_lengths import MaskError, check_polygons, to_counts
+
+from .fields import CHUNK, BoxError, is_number, read_box, undecodable
 
 
 class Kind(NamedTuple):
@@ -17,8 +19,8 @@ class Kind(NamedTuple):
 
     Attributes:
         text: What is wrong with all of its annotations, and what to do.
-        fatal: Training would go wrong; otherwise MMDetection leaves these annotations out, in
-            training but not always in evaluation.
+        fatal: Training would go wrong; otherwise these annotations are left out of training, but
+            not always of evaluation.
         unscorable: Scores cannot be computed, or would be wrong.
     """
 
@@ -27,44 +29,82 @@ class Kind(NamedTuple):
     unscorable: bool
 
 
-_CATEGORY_TWICE = 'category ids or names that occur twice'
+MOST_PIXELS = 1 << 32  # pycocotools counts with 32 bits
+SLACK = 2.0  # pixels between a box and its mask
 _FILE = 'images without file_name, width and height'
 _BOX = 'annotations without a box [x, y, width, height] of finite numbers'
 _AREA = 'annotations without an area that is a finite number: add the number of mask pixels'
 _FLAT = (
     'masks that are neither run lengths nor a list of polygons, each one flat list '
-    '[x1, y1, x2, y2, ...] of finite numbers'
+    '[x1, y1, x2, y2, ...] of finite numbers in pixels of the image'
 )
 KINDS = {
-    'category id twice': Kind(_CATEGORY_TWICE, fatal=True, unscorable=True),
-    'category name twice': Kind(_CATEGORY_TWICE, fatal=True, unscorable=False),
-    'image twice': Kind('image ids that occur twice', fatal=True, unscorable=True),
-    'id twice': Kind('annotation ids that occur twice, or no id', fatal=True, unscorable=False),
+    'category id': Kind(
+        'category ids that occur twice, or are neither number nor text', True, unscorable=True
+    ),
+    'no name': Kind('categories without a name', fatal=True, unscorable=False),
+    'category name': Kind(
+        'category names that occur twice: names decide, so rename one, or merge the two',
+        fatal=True,
+        unscorable=False,
+    ),
+    'image id': Kind(
+        'image ids that occur twice, or are neither number nor text', True, unscorable=True
+    ),
+    'id': Kind('annotation ids that occur twice, or no id', fatal=True, unscorable=False),
     'no object': Kind('annotations without image_id and category_id', fatal=True, unscorable=True),
     'image': Kind('annotations of images that the file does not list', True, unscorable=True),
     'category': Kind(
         'annotations whose category_id the file does not list', fatal=True, unscorable=True
     ),
+    'flag': Kind('values of iscrowd or ignore other than the numbers 0 and 1', True, True),
+    'crowds': Kind(
+        'every annotation is a crowd, which is neither learned nor scored: set iscrowd to 0, or '
+        'export the objects as instances',
+        fatal=True,
+        unscorable=False,
+    ),
     'no box': Kind(_BOX, fatal=True, unscorable=False),
     'box': Kind(_BOX, fatal=True, unscorable=True),
+    'corners': Kind(
+        'boxes that hold x1, y1, x2, y2, as their masks show: write x, y, width, height',
+        fatal=True,
+        unscorable=True,
+    ),
     'rle': Kind(
-        'run lengths of another size than the image, or without counts and size', True, False
+        'run lengths of another size than the image ([height, width]), without counts and size, or '
+        'that cannot be decoded',
+        fatal=True,
+        unscorable=False,
     ),
     'no area': Kind(_AREA, fatal=True, unscorable=False),
     'area': Kind(_AREA, fatal=True, unscorable=True),
     'flat': Kind(_FLAT, fatal=True, unscorable=False),
-    'size': Kind(_FILE, fatal=True, unscorable=True),
-    'file': Kind(_FILE, fatal=True, unscorable=False),
-    'no mask': Kind('annotations without a mask', fatal=False, unscorable=False),
-    'inverted box': Kind('boxes with a negative width or height', False, unscorable=True),
-    'empty box': Kind(
-        'boxes less than a pixel wide or high, or masks without area', False, unscorable=False
+    'no size': Kind(_FILE, fatal=True, unscorable=True),
+    'size': Kind(
+        'images whose width and height are not whole numbers above 0, or make more pixels than run '
+        'lengths can count (2^32)',
+        fatal=True,
+        unscorable=True,
     ),
-    'outside': Kind('boxes that lie outside their image', fatal=False, unscorable=False),
+    'file': Kind(_FILE, fatal=True, unscorable=False),
+    'no mask': Kind(
+        'annotations without a mask: left out where masks are learned', False, unscorable=False
+    ),
+    'inverted box': Kind('boxes with a negative width or height: left out', False, unscorable=True),
+    'empty box': Kind(
+        'boxes less than a pixel wide or high, or masks without area: left out', False, False
+    ),
+    'outside': Kind('boxes that lie outside their image: left out', False, unscorable=False),
     'polygon': Kind(
-        'polygons of fewer than 3 points, or an odd number of coordinates', False, False
+        'polygons of fewer than 3 points, or an odd number of coordinates: left out', False, False
+    ),
+    'unseen': Kind(
+        'polygons that lie outside their image: nothing of them is drawn', False, unscorable=False
     ),
 }
+# Kind of a fault -> how ``check_polygons`` and ``to_counts`` name it.
+_MASK_KINDS = {'type': 'flat', 'far': 'flat', 'points': 'polygon', 'rle': 'rle'}
 
 
 class Fault(NamedTuple):
@@ -72,7 +112,7 @@ class Fault(NamedTuple):
 
     Attributes:
         kind: Key of ``KINDS``.
-        where: Id of the annotation, image or category, or a name.
+        where: Id of the annotation, image or category, or a name; the position if it has none.
         sentence: Position, value and remedy.
     """
 
@@ -96,68 +136,102 @@ def require_lists(data: Any, name: str, keys: Sequence[str]) -> None:
             raise ValueError(f'{name}: "{key}" is a {type(data[key]).__name__}, expected a list')
 
 
-def find_faults(data: Mapping) -> Iterator[Fault]:
-    """Yield the faults of a file that has its lists; RLE strings are not decoded.
+def find_faults(data: Mapping, decode: bool = False) -> Iterator[Fault]:
+    """Yield the faults of a file that has its lists.
 
     Args:
         data: ``dict(images=..., annotations=..., categories=...)``; annotations may be missing.
+        decode: Decode RLE strings too. Those who read the masks later need not.
     """
-    yield from _repeated_ids('images', data['images'], 'image twice')
-    yield from _repeated_ids('categories', data['categories'], 'category id twice')
-    yield from _repeated_names(data['categories'])
+    yield from _id_faults('images', data['images'], 'image id')
+    yield from _id_faults('categories', data['categories'], 'category id')
+    yield from _name_faults(data['categories'])
     images = {}
     for i, image in enumerate(data['images']):
-        if isinstance(image, Mapping) and 'id' in image:
-            images[image['id']] = image
-            yield from _image_faults(f'images[{i}] (id {image["id"]})', image)
-    categories = {c['id'] for c in data['categories'] if isinstance(c, Mapping) and 'id' in c}
+        if (found := record_id(image)) is not None:
+            images[found] = image
+            yield from _image_faults(f'images[{i}] (id {found})', image)
+    categories = {record_id(category) for category in data['categories']} - {None}
+    annotations = data.get('annotations') or ()
     ids: set[Any] = set()
-    for i, annotation in enumerate(data.get('annotations') or ()):
+    waiting: list[tuple[Any, str, Mapping]] = []
+    for i, annotation in enumerate(annotations):
         label = f'annotations[{i}]'
         if not isinstance(annotation, Mapping):
-            yield Fault(
-                'no object', None, f'{label} must be an object with image_id and category_id'
-            )
+            sentence = f'{label} must be an object with image_id and category_id'
+            yield Fault('no object', label, sentence)
             continue
-        where = annotation.get('id')
+        where = record_id(annotation)
         if where is None or where in ids:
-            yield Fault('id twice', where, f'{label} has the id {where!r}, none or not the first')
+            sentence = f'{label} has the id {annotation.get("id")!r}, none or not the first'
+            yield Fault('id', label if where is None else where, sentence)
         ids.add(where)
-        for kind, sentence in _annotation_faults(annotation, images, categories):
-            yield Fault(kind, where, f'{label} {sentence}')
+        where = label if where is None else where
+        faults = list(_annotation_faults(annotation, images, categories))
+        yield from (Fault(kind, where, f'{label} {sentence}') for kind, sentence in faults)
+        if decode and not faults and isinstance(annotation['segmentation'], Mapping):
+            waiting.append((where, label, annotation))
+        if len(waiting) == CHUNK:
+            yield from _rle_faults(waiting)
+            waiting = []
+    yield from _rle_faults(waiting)
+    crowds = [i for i, a in enumerate(annotations) if isinstance(a, Mapping) and a.get('iscrowd')]
+    if annotations and len(crowds) == len(annotations):
+        where = record_id(annotations[0])
+        yield Fault('crowds', where, f'{KINDS["crowds"].text} ({len(crowds)} annotations)')
 
 
-def is_number(value: Any) -> bool:
-    """Whether a value is a finite number."""
-    return isinstance(value, Real) and -math.inf < float(value) < math.inf
+def record_id(record: Any) -> Any:
+    """Id of a record; None if it has none, or one that is neither number nor text."""
+    found = record.get('id') if isinstance(record, Mapping) else None
+    return found if _is_id(found) else None
 
 
-def _repeated_ids(key: str, records: Sequence, kind: str) -> Iterator[Fault]:
+def _is_id(value: Any) -> bool:
+    return isinstance(value, (int, float, str)) and value == value  # not so of NaN
+
+
+def _id_faults(key: str, records: Sequence, kind: str) -> Iterator[Fault]:
     seen: set[Any] = set()
     for i, record in enumerate(records):
-        if not isinstance(record, Mapping) or record.get('id') is None:
-            yield Fault(kind, None, f'{key}[{i}] has no id')
-        elif record['id'] in seen:
-            yield Fault(
-                kind, record['id'], f'{key}[{i}] has the id {record["id"]}, which occurs twice'
-            )
-        else:
-            seen.add(record['id'])
+        found, label = record_id(record), f'{key}[{i}]'
+        if found is None:
+            given = record.get('id') if isinstance(record, Mapping) else None
+            what = 'has no id' if given is None else f'has the id {given!r}: expected a number'
+            yield Fault(kind, label, f'{label} {what}')
+        elif found in seen:
+            yield Fault(kind, found, f'{label} has the id {found}, which occurs twice')
+        seen.add(found)
 
 
-def _repeated_names(categories: Sequence) -> Iterator[Fault]:
-    seen: set[Any] = set()
+def _name_faults(categories: Sequence) -> Iterator[Fault]:
+    first: dict[str, int] = {}
     for i, category in enumerate(categories):
         name = category.get('name') if isinstance(category, Mapping) else None
-        if name is None or name in seen:
-            sentence = f'categories[{i}] has the name {name!r}, none or not the first'
-            yield Fault('category name twice', name, sentence)
-        seen.add(name)
+        if not isinstance(name, str):
+            yield Fault('no name', f'categories[{i}]', f'categories[{i}] has the name {name!r}')
+        elif first.setdefault(name, i) != i:
+            yield Fault(
+                'category name',
+                name,
+                f'categories[{first[name]}] and [{i}] have one name, {name!r}: names decide, so '
+                'rename one, or merge the two',
+            )
 
 
 def _image_faults(label: str, image: Mapping) -> Iterator[Fault]:
-    if not all(is_number(image.get(key)) and image[key] > 0 for key in ('width', 'height')):
-        yield Fault('size', image['id'], f'{label} has no width and height')
+    sides = width, height = image.get('width'), image.get('height')
+    if not all(map(is_number, sides)):
+        sentence = (
+            f'{label} has no width and height that are numbers (it has {width!r}, {height!r})'
+        )
+        yield Fault('no size', image['id'], sentence)
+    elif min(sides) < 1 or any(side % 1 for side in sides) or width * height >= MOST_PIXELS:
+        sentence = (
+            f'{label} has {width} x {height} pixels: expected whole numbers above 0, of which run '
+            'lengths can count 2^32'
+        )
+        yield Fault('size', image['id'], sentence)
     elif not isinstance(image.get('file_name'), str) or not image['file_name']:
         yield Fault('file', image['id'], f'{label} has no file_name')
 
@@ -169,27 +243,29 @@ def _annotation_faults(
     if 'image_id' not in annotation or 'category_id' not in annotation:
         yield 'no object', 'must be an object with image_id and category_id'
     image_id, category = annotation.get('image_id'), annotation.get('category_id')
-    image = images.get(image_id) if isinstance(image_id, Hashable) else None
+    image = images.get(image_id) if _is_id(image_id) else None
     if image is None:
         yield 'image', f'belongs to image {image_id!r}, which is not listed'
-    if not isinstance(category, Hashable) or category not in categories:
+    if not _is_id(category) or category not in categories:
         yield 'category', f'has the category {category!r}, which is not listed'
+    for key in ('iscrowd', 'ignore'):
+        flag = annotation.get(key)
+        if flag is not None and not (isinstance(flag, (int, float)) and flag in (0, 1)):
+            yield 'flag', f'has the {key} {flag!r}: write the number 0 or 1'
     if image is None:
         return
-    sides = image.get('width'), image.get('height')
-    width, height = (side if is_number(side) else 0 for side in sides)
-    area = annotation.get('area')
-    yield from _box_faults(annotation.get('bbox'), area, width, height)
+    sides = image.get('height'), image.get('width')
+    height, width = (int(side) if is_number(side) else 0 for side in sides)
+    box, area = annotation.get('bbox'), annotation.get('area')
+    yield from _box_faults(box, area, width, height)
     if area is None:
         yield 'no area', 'has no area'
     elif not is_number(area):
         yield 'area', f'has the area {area!r}: expected a finite number'
-    kind = _mask_fault(annotation.get('segmentation'), [height, width])
-    if kind:
-        yield kind, f'has a segmentation of the kind: {KINDS[kind].text}'
+    yield from _mask_faults(annotation.get('segmentation'), box, (height, width))
 
 
-def _box_faults(box: Any, area: Any, width: float, height: float) -> Iterator[tuple[str, str]]:
+def _box_faults(box: Any, area: Any, width: int, height: int) -> Iterator[tuple[str, str]]:
     if box is None:
         yield 'no box', 'has no bbox'
         return
@@ -205,21 +281,55 @@ def _box_faults(box: Any, area: Any, width: float, height: float) -> Iterator[tu
         yield 'outside', f'has the bbox {box}, which lies outside {width} x {height} pixels'
 
 
-def _mask_fault(segmentation: Any, size: list) -> str | None:
-    """Kind of the fault of a segmentation; ``size`` is [h, w]."""
+def _mask_faults(segmentation: Any, box: Any, size: tuple[int, int]) -> Iterator[tuple[str, str]]:
+    """Yield kind and sentence of the faults of a mask; polygons are not drawn."""
     if not segmentation:
-        return 'no mask'
-    if isinstance(segmentation, Mapping):
-        whole = segmentation.get('counts') and segmentation.get('size') == size
-        return None if whole else 'rle'
-    if not isinstance(segmentation, (list, tuple)) or not all(map(_is_flat, segmentation)):
-        return 'flat'
-    whole = all(len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in segmentation)
-    return None if whole else 'polygon'
+        yield 'no mask', 'has no segmentation'
+        return
+    try:
+        if isinstance(segmentation, Mapping):
+            to_counts(segmentation, size)
+            return
+        check_polygons(segmentation, size)
+    except MaskError as error:
+        yield _MASK_KINDS[error.kind], f'has a mask that cannot be read: {error}'
+        return
+    bounds = [
+        (min(p[::2]), min(p[1::2]), max(p[::2]), max(p[1::2])) for p in map(list, segmentation)
+    ]
+    for i, (x1, y1, x2, y2) in enumerate(bounds):
+        if x2 <= 0 or y2 <= 0 or x1 >= size[1] or y1 >= size[0]:
+            yield 'unseen', f'has the polygon {i} outside of {size[1]} x {size[0]} pixels'
+    lows, highs = list(zip(*bounds))[:2], list(zip(*bounds))[2:]
+    if _holds_corners(box, (*map(min, lows), *map(max, highs))):
+        yield 'corners', _corner_sentence(box)
 
 
-def _is_flat(polygon: Any) -> bool:
-    # COCO holds tens of millions of coordinates: no Python step for each of them.
-    if not isinstance(polygon, (list, tuple)) or not set(map(type, polygon)) <= {int, float}:
+def _rle_faults(waiting: Sequence[tuple[Any, str, Mapping]]) -> Iterator[Fault]:
+    """Decode the RLEs of annotations without other faults."""
+    sizes = [tuple(a['segmentation']['size']) for _, _, a in waiting]
+    counts = [to_counts(a['segmentation'], size) for (_, _, a), size in zip(waiting, sizes)]
+    wrong = set(undecodable(counts, sizes))
+    for i, (where, label, annotation) in enumerate(waiting):
+        if i in wrong:
+            h, w = sizes[i]
+            sentence = f'{label} has an RLE that cannot be decoded to {h} x {w} pixels'
+            yield Fault('rle', where, sentence)
+            continue
+        x, y, w, h = coco_mask.toBbox({'size': list(sizes[i]), 'counts': counts[i]}).tolist()
+        if _holds_corners(annotation['bbox'], (x, y, x + w, y + h)):
+            yield Fault('corners', where, f'{label} {_corner_sentence(annotation["bbox"])}')
+
+
+def _holds_corners(box: Any, mask: Sequence[float]) -> bool:
+    """Whether x1, y1, x2, y2 of a mask are what should be x, y, w, h of its box."""
+    try:
+        x, y, w, h = read_box(box)
+    except BoxError:
         return False
-    return abs(sum(polygon)) < math.inf
+    same = [abs(a - b) <= SLACK for a, b in zip((x, y, w, h), mask)]
+    return all(same) and max(abs(x + w - mask[2]), abs(y + h - mask[3])) > SLACK
+
+
+def _corner_sentence(box: Any) -> str:
+    return f'has the bbox {box}, which are the corners x1, y1, x2, y2 of its mask: write x, y, w, h'

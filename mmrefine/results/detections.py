@@ -93,16 +93,21 @@ class Detections:
             masks: A mask.
 
         Raises:
-            ValueError: The first detection without.
+            ValueError: Detections without; their number and the first ones are named.
         """
         boxless = np.isnan(self.boxes[:, 0])
-        for i, counts in enumerate(self.counts):
-            if counts is not None or not (masks or (boxes and boxless[i])):
-                continue
-            label = f'results[{i}] (image {self.image_ids[i]}) has no segmentation'
-            if boxless[i]:
-                raise ValueError(f'{label} and no bbox')
-            raise ValueError(f'{label}: these results can only be scored as boxes, --iou-type bbox')
+        maskless = np.array([counts is None for counts in self.counts], bool)
+        bare = np.flatnonzero(maskless & (masks | (boxes & boxless))).tolist()
+        if not bare:
+            return
+        first, *others = [f'results[{i}] (image {self.image_ids[i]})' for i in bare[:3]]
+        more = f', nor have {len(bare) - 1} others, such as {", ".join(others)}' if others else ''
+        if boxless[bare].any():
+            raise ValueError(f'{first} has no segmentation and no bbox{more}')
+        raise ValueError(
+            f'{first} has no segmentation{more}: these results can only be scored as boxes, '
+            '--iou-type bbox'
+        )
 
 
 def load_results(

@@ -1,7 +1,8 @@
 """Read the box and the mask of an annotation or a result."""
 
 import math
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,9 @@ def read_box(box: Any) -> tuple[float, float, float, float]:
             the name of the entry.
     """
     try:
-        numbers = [float(value) for value in box if not isinstance(value, str)]
+        # A dict would give its keys, and `float` would take text.
+        listed = () if isinstance(box, Mapping) else box
+        numbers = [float(value) for value in listed if not isinstance(value, str)]
     except OverflowError:  # an integer of more than 308 digits
         numbers = [math.inf] * 4
     except (TypeError, ValueError):
@@ -53,6 +56,17 @@ def read_box(box: Any) -> tuple[float, float, float, float]:
             'h >= 0'
         )
     raise BoxError(kind, f'has the bbox {box!r}: {wanted}')
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number; integers too long for a float are none."""
+    return isinstance(value, (int, float)) and abs(value) <= sys.float_info.max
+
+
+def undecodable(counts: Sequence[bytes], sizes: Sequence[tuple[int, int]]) -> list[int]:
+    """Positions of the strings whose runs do not make up images of these sizes ``(h, w)``."""
+    areas = np.array([h * w for h, w in sizes], np.int64)
+    return misfits(counts, areas).tolist()
 
 
 class MaskReader:
@@ -73,10 +87,10 @@ class MaskReader:
 
         Args:
             label: Names the entry in messages.
-            segmentation: RLE, polygons or None.
+            segmentation: RLE, polygons, or None or an empty list where there is none.
             size: ``(h, w)`` of the image.
         """
-        if segmentation is None:
+        if segmentation is None or segmentation == []:  # SAHI and FiftyOne write an empty list
             return None
         if self.rle_only and not isinstance(segmentation, Mapping):
             self.report(f'{label}: the segmentation must be an RLE object')
@@ -93,8 +107,7 @@ class MaskReader:
 
     def check(self) -> None:
         """Report the masks read since the last check whose runs do not make up their image."""
-        areas = np.array([h * w for _, _, (h, w) in self._unchecked], np.int64)
         waiting, self._unchecked = self._unchecked, []
-        for i in misfits([counts for _, counts, _ in waiting], areas).tolist():
+        for i in undecodable([counts for _, counts, _ in waiting], [size for *_, size in waiting]):
             label, _, (h, w) = waiting[i]
             self.report(f'{label}: the RLE cannot be decoded to {h} x {w} pixels')

@@ -95,13 +95,26 @@ class GroundTruth:
         """Category id of every label, as MMDetection's data sets number them.
 
         They follow the order of the annotation file, not that of the class names, and leave out
-        classes the file does not have; all categories of the file where no name is known.
+        classes the file does not have.
 
         Args:
-            classes: Names of the model's classes.
+            classes: Names of the model's classes; none stand for all categories of the file.
+
+        Raises:
+            ValueError: The file has none of them.
         """
+        if not classes:
+            return list(self.categories)
         names = set(classes)
-        return [i for i, name in self.categories.items() if name in names] or list(self.categories)
+        found = [i for i, name in self.categories.items() if name in names]
+        if not found:
+            listed = list(self.categories.values())
+            raise ValueError(
+                f'{self.name} has none of the classes {", ".join(list(classes)[:SHOWN])}; its '
+                f'categories are {", ".join(listed[:SHOWN])}: names decide, set metainfo='
+                'dict(classes=...) of the data set to those of the file'
+            )
+        return found
 
     def categories_named(self, classes: Sequence[str]) -> list[Id]:
         """Category id of every class of a model, in the order of its labels.
@@ -110,16 +123,17 @@ class GroundTruth:
             classes: Names of all its classes.
 
         Raises:
-            ValueError: A class is missing, or they are listed in another order: MMDetection numbers
-                labels as the training file lists its categories, so names of one of both may be
-                wrong.
+            ValueError: A class is missing or listed twice, or they are listed in another order:
+                MMDetection numbers labels as the training file lists its categories, so names of
+                one of both may be wrong.
         """
         by_name = {name: category for category, name in self.categories.items()}
         missing = [name for name in classes if name not in by_name]
         if missing:
             raise ValueError(
                 f'{self.name} does not list these classes of the model: '
-                f'{", ".join(missing[:SHOWN])}; give a file with all its categories'
+                f'{", ".join(missing[:SHOWN])} (it lists {", ".join(list(by_name)[:SHOWN])}): give '
+                'a file with all its categories, spelled as there'
             )
         listed = [name for name in self.categories.values() if name in set(classes)]
         if listed != list(classes):
@@ -138,28 +152,38 @@ class GroundTruth:
             masks: Every ``segmentation`` becomes a compressed RLE.
 
         Raises:
-            ValueError: An annotation has neither, or a mask that cannot be drawn.
+            ValueError: Annotations have neither, or a mask that cannot be drawn.
         """
+        if masks:
+            self._refuse([a for a in self.annotations if not a.get('segmentation')], 'segmentation')
+        elif boxes:
+            bare = [a for a in self.annotations if 'bbox' not in a and not a.get('segmentation')]
+            self._refuse(bare, 'bbox')
         missing = any('area' not in a for a in self.annotations)
         if (masks or missing) and not self._masks_ready:
-            self._encode_masks(needed=masks)
+            self._encode_masks()
         reader = MaskReader()
         for a in self.annotations:
             if 'area' not in a:
                 a['area'] = _area(a, self.name)
             if boxes and 'bbox' not in a:
-                if not a.get('segmentation'):
-                    raise ValueError(f'{self.name}: annotation {a["file_id"]} has no bbox')
                 rle = a['segmentation'] if self._masks_ready else self._rle(a, reader)
                 a['bbox'] = coco_mask.toBbox(rle).tolist()
 
-    def _encode_masks(self, needed: bool) -> None:
+    def _refuse(self, bare: list[dict], what: str) -> None:
+        """Raise ValueError if there are annotations without what is needed."""
+        if not bare:
+            return
+        first, *others = [str(a['file_id']) for a in bare]
+        more = f', nor have {len(others)} others ({", ".join(others[:2])}...)' if others else ''
+        remedy = '; such objects can only be scored as boxes, metric bbox' * (what != 'bbox')
+        raise ValueError(f'{self.name}: annotation {first} has no {what}{more}{remedy}')
+
+    def _encode_masks(self) -> None:
         reader = MaskReader()
         for a in self.annotations:
             if a.get('segmentation'):
                 a['segmentation'] = self._rle(a, reader)
-            elif needed:
-                raise ValueError(f'{self.name}: annotation {a["file_id"]} has no segmentation')
         reader.check()
         self._masks_ready = all(a.get('segmentation') for a in self.annotations)
 
@@ -223,7 +247,12 @@ def _federation(name: str, data: Mapping) -> Federation:
                     f'{name}: image {image["id"]} has the {key} {image[key]!r}: expected a list of '
                     'category ids'
                 )
-            table[image['id']] = frozenset(image[key])
+            try:
+                table[image['id']] = frozenset(image[key])
+            except TypeError:  # lists in the list
+                raise ValueError(
+                    f'{name}: image {image["id"]} has the {key} {image[key]!r}: expected ids'
+                ) from None
     frequency = {c['id']: c.get('frequency') for c in data['categories']}
     odd = {i: value for i, value in frequency.items() if value not in FREQUENCIES}
     if odd:

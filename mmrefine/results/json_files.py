@@ -1,5 +1,7 @@
 """Read and write json: complete files, and lists of any length one entry at a time."""
 
+import codecs
+import contextlib
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -20,18 +22,49 @@ def load_json(path: str | Path) -> Any:
         FileNotFoundError: There is no such file.
         ValueError: The file is cut off or is no json.
     """
+    with _opened(path) as file:
+        text = file.read()
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError as error:
+            if _is_cut_off(text, error):
+                raise ValueError(
+                    f'{path} ends in the middle of an entry (character {error.pos}): the file was '
+                    'cut off, copy or write it again'
+                ) from None
+            raise
+
+
+@contextlib.contextmanager
+def _opened(path: str | Path) -> Iterator[TextIO]:
+    """Open a json file; what is wrong with the text is said with its name.
+
+    Raises:
+        ValueError: The file is not UTF-8, is nested too deep, or has a number of too many digits.
+    """
+    with open(path, 'rb') as raw:
+        start = raw.read(4)
+    marks = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    if start.startswith(marks) or b'\0' in start:
+        raise ValueError(
+            f'{path} is written as UTF-16 or with a byte order mark, which no json reader takes: '
+            "save it as UTF-8 (Python: open(path, 'w', encoding='utf-8'))"
+        )
     try:
-        text = Path(path).read_text(encoding='utf-8')
-        return json.loads(text)
+        with open(path, encoding='utf-8') as file:
+            yield file
+    except RecursionError:
+        raise ValueError(
+            f'{path} is nested too deep: expected COCO annotations or results'
+        ) from None
     except UnicodeDecodeError as error:
-        raise ValueError(f'{path} is no json: {error}') from None
+        raise ValueError(f'{path} is no json: {error}; save it as UTF-8') from None
     except json.JSONDecodeError as error:
-        if _is_cut_off(text, error):
-            raise ValueError(
-                f'{path} ends in the middle of an entry (character {error.pos}): the file was '
-                'cut off, copy or write it again'
-            ) from None
         raise ValueError(f'{path} is no json: {error}') from None
+    except ValueError as error:
+        if str(path) in str(error):
+            raise
+        raise ValueError(f'{path} is no json: {error}') from None  # a number of 4,301 digits
 
 
 def json_text(value: Any) -> str:
@@ -59,7 +92,7 @@ def iterate_json_list(path: str | Path, chunk: int = CHUNK) -> Iterator[Any]:
         ValueError: The file holds no list, is damaged (the entry is named), or goes on after the
             list.
     """
-    with open(path, encoding='utf-8') as file:
+    with _opened(path) as file:
         window = _Window(file, chunk)
         first = window.peek()
         if first != '[':

@@ -54,7 +54,7 @@ def test_a_string_of_another_image_size_does_not_fit() -> None:
     ('segmentation', 'reason'),
     [
         ([[1, 2, 3, 4]], 'polygon 0 has 2 points'),
-        ([[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5]], 'polygon 1 has 2.5 points'),
+        ([[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5]], 'polygon 1 has 5 coordinates: one of a pair'),
         ([[0, 0, 5, 0, float('nan'), 5]], 'not a finite number'),
         ([1, 2, 3, 4, 5, 6], 'expected a list of polygons'),
         ([], 'expected polygons or an RLE'),
