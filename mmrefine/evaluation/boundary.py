@@ -5,35 +5,15 @@ Paper:    Boundary IoU: Improving Object-Centric Image Segmentation Evaluation, 
 Changes:  The reference erodes image-sized masks d times with a 3x3 square. Here one (2d + 1)-square
           erosion runs on the object's bounding box alone, which gives the same pixels.
 
-Shapes:   h x w image, H x W bounding box of the object.
+Shapes:   D detections, G ground-truth objects, h x w image.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from mmrefine.masks.run_lengths import read_runs
-
-
-class Crop(NamedTuple):
-    """Part of an image-sized mask that holds all its pixels.
-
-    Attributes:
-        x: Left column, pixels.
-        y: Top row, pixels.
-        columns: uint8 array[W, H], the transposed pixels, 0 or 1.
-    """
-
-    x: int
-    y: int
-    columns: np.ndarray
-
-    @property
-    def pixels(self) -> np.ndarray:
-        """BoolArray[H, W]."""
-        return self.columns.T.astype(bool)
+from mmrefine.masks.crops import Crop, crop_masks
 
 
 def band_width(size: tuple[int, int], ratio: float = 0.02) -> int:
@@ -44,60 +24,6 @@ def band_width(size: tuple[int, int], ratio: float = 0.02) -> int:
         ratio: The paper's value is 0.02.
     """
     return max(1, int(round(ratio * float(np.hypot(*size)))))
-
-
-def crop_masks(strings: Sequence[bytes], height: int) -> list[Crop]:
-    """Decode masks inside their bounding boxes only.
-
-    Args:
-        strings: Compressed COCO counts of images of the same height.
-        height: That height h.
-    """
-    runs, starts, _ = read_runs(strings)
-    return [_crop(runs[a:b], height) for a, b in zip(starts[:-1].tolist(), starts[1:].tolist())]
-
-
-def _crop(runs: np.ndarray, h: int) -> Crop:
-    """Crop of one mask from its run lengths, which walk the image column by column."""
-    ends = np.cumsum(runs)
-    last = ends[1::2] - 1  # pixels of the runs of ones
-    first = ends[:-1:2][: len(last)]
-    kept = last >= first
-    if not kept.all():
-        first, last = first[kept], last[kept]
-    if len(first) == 0:
-        return Crop(0, 0, np.zeros((0, 0), np.uint8))
-    x_first, y_first = np.divmod(first, h)
-    x_last, y_last = np.divmod(last, h)
-    x = int(x_first[0])
-    width = int(x_last[-1]) + 1 - x
-    if (x_last > x_first).any():  # a run that goes on in the next column touches both image edges
-        y, rows = 0, h
-    else:
-        y = int(y_first.min())
-        rows = int(y_last.max()) + 1 - y
-    # The same runs, walking the box: zeros before each run of ones, and after the last.
-    begin = (x_first - x) * rows + y_first - y
-    end = (x_last - x) * rows + y_last - y + 1
-    lengths = np.empty(2 * len(first) + 1, np.int64)
-    lengths[0] = begin[0]
-    lengths[1::2] = end - begin
-    lengths[2:-1:2] = begin[1:] - end[:-1]
-    lengths[-1] = width * rows - end[-1]
-    values = np.zeros(len(lengths), np.uint8)
-    values[1::2] = 1
-    return Crop(x, y, np.repeat(values, lengths).reshape(width, rows))
-
-
-def crop_of(mask: np.ndarray) -> Crop:
-    """Cut a dense mask to its bounding box.
-
-    Args:
-        mask: array[h, w], nonzero inside.
-    """
-    binary = (mask != 0).astype(np.uint8)
-    x, y, w, h = cv2.boundingRect(binary)
-    return Crop(x, y, np.ascontiguousarray(binary[y : y + h, x : x + w].T))
 
 
 def inner_band(crop: Crop, width: int) -> Crop:

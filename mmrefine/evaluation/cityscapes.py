@@ -17,10 +17,11 @@ import cv2
 import numpy as np
 from mmengine.logging import print_log
 
+from mmrefine.masks.crops import Crop, crop_of
 from mmrefine.results.cityscapes import CITYSCAPES_IDS
 from mmrefine.results.progress import progress_bar
 
-from .boundary import Crop, band_width, crop_iou, crop_of, inner_band
+from .boundary import band_width, crop_iou, inner_band
 
 SMALLEST = 100  # pixels; smaller instances count neither way (official value)
 

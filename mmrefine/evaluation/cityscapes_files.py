@@ -12,6 +12,7 @@ import numpy as np
 from mmengine.logging import print_log
 from PIL import Image
 
+from mmrefine.masks.crops import crop_masks
 from mmrefine.results.cityscapes import (
     cityscapes_labels,
     cityscapes_stem,
@@ -22,8 +23,6 @@ from mmrefine.results.detections import load_results
 from mmrefine.results.ground_truth import GroundTruth, Id
 from mmrefine.results.image_files import image_file
 from mmrefine.results.json_files import load_json
-
-from .boundary import crop_masks
 
 SHOWN = 5  # problems named in an error
 ROAD = 7  # label id of a class that is scored, but has no instances

@@ -1,16 +1,15 @@
 """Instance masks on their way out of the model: crops and maps to COCO RLE, RLE to dense.
 
-Plain functions of tensors; nothing here is a module or is registered.
+A RoI mask goes through ``roi.py`` and ``trace.py``, a map through ``maps.py`` and ``trace.py``;
+``rle.py`` writes the strings, ``run_lengths.py`` reads them and whatever COCO calls a segmentation.
 """
 
-from .crops import boxed_masks_to_rle
-from .formats import check_format, in_format, roi_masks
+from .formats import RLEMask, RLEMasks, check_format, in_format
 from .geometry import output_size, scale_factors
-from .grids import GridGroup, MaskGrids
 from .maps import map_masks, map_masks_to_rle
-from .rle import encode, to_dense
-from .rle_masks import RLEMask, RLEMasks
-from .roi import roi_masks_to_rle
+from .rle import boxed_masks_to_rle, encode
+from .roi import GridGroup, MaskGrids, roi_masks, roi_masks_to_rle
+from .run_lengths import to_dense
 
 __all__ = [
     'GridGroup',

@@ -1,75 +1,85 @@
-"""Binary crops at integer offsets to RLEs of the whole image."""
+"""Masks cut to their bounding boxes, decoded inside them only.
+
+Shapes:   h x w image, H x W bounding box of the object.
+"""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+import cv2
+import numpy as np
 
-from .rle import RLE, toggles_to_rle
+from .run_lengths import read_runs
 
 
-def boxed_masks_to_rle(
-    crops: Sequence[Tensor] | Tensor,
-    offsets: Sequence[tuple[int, int]] | Tensor,
-    image_size: tuple[int, int],
-) -> list[RLE]:
-    """Encode binary crops as masks of the image they were cut from.
+class Crop(NamedTuple):
+    """Part of an image-sized mask that holds all its pixels.
+
+    Attributes:
+        x: Left column, pixels.
+        y: Top row, pixels.
+        columns: uint8 array[W, H], the transposed pixels, 0 or 1.
+    """
+
+    x: int
+    y: int
+    columns: np.ndarray
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """BoolArray[H, W]."""
+        return self.columns.T.astype(bool)
+
+
+def crop_masks(strings: Sequence[bytes], height: int) -> list[Crop]:
+    """Decode masks inside their bounding boxes only.
 
     Args:
-        crops: N bool Tensor[hc, wc] of any sizes, or one Tensor[N, hc, wc].
-        offsets: N pairs ``(x, y)`` of integers: image pixel of each crop's top left corner. Parts
-            of a crop outside the image are cut off.
-        image_size: ``(h, w)`` of the image in pixels.
-
-    Returns:
-        N RLEs.
-
-    Raises:
-        ValueError: The numbers of crops and offsets differ, or a crop is not two-dimensional.
+        strings: Compressed COCO counts of images of the same height.
+        height: That height h.
     """
-    if len(crops) != len(offsets):
-        raise ValueError(f'{len(crops)} crops but {len(offsets)} offsets')
-    if len(crops) == 0:
-        return []
-    h, w = (int(side) for side in image_size)
-    if isinstance(crops, Tensor):
-        if crops.ndim != 3:
-            raise ValueError(f'crops must have the shape (N, hc, wc), got {tuple(crops.shape)}')
-        places = torch.as_tensor(offsets, device=crops.device).long()
-        toggles = _stacked_toggles(crops.bool(), places, h, w)
+    runs, starts, _ = read_runs(strings)
+    return [_crop(runs[a:b], height) for a, b in zip(starts[:-1].tolist(), starts[1:].tolist())]
+
+
+def _crop(runs: np.ndarray, h: int) -> Crop:
+    """Crop of one mask from its run lengths, which walk the image column by column."""
+    ends = np.cumsum(runs)
+    last = ends[1::2] - 1  # pixels of the runs of ones
+    first = ends[:-1:2][: len(last)]
+    kept = last >= first
+    if not kept.all():
+        first, last = first[kept], last[kept]
+    if len(first) == 0:
+        return Crop(0, 0, np.zeros((0, 0), np.uint8))
+    x_first, y_first = np.divmod(first, h)
+    x_last, y_last = np.divmod(last, h)
+    x = int(x_first[0])
+    width = int(x_last[-1]) + 1 - x
+    if (x_last > x_first).any():  # a run that goes on in the next column touches both image edges
+        y, rows = 0, h
     else:
-        pairs = offsets.tolist() if isinstance(offsets, Tensor) else offsets
-        parts = []
-        for i, (crop, (x, y)) in enumerate(zip(crops, pairs)):
-            if crop.ndim != 2:
-                raise ValueError(f'crop {i} must have two dimensions, got {tuple(crop.shape)}')
-            x, y = int(x), int(y)
-            crop = crop[max(-y, 0) : max(h - y, 0), max(-x, 0) : max(w - x, 0)].bool()
-            place = torch.tensor([[max(x, 0), max(y, 0)]], device=crop.device)
-            parts.append(
-                _stacked_toggles(crop[None], place, h, w) + torch.tensor([[i], [0]]).to(place)
-            )
-        toggles = torch.cat(parts, dim=1)
-    owners, positions = toggles.cpu().numpy()
-    return toggles_to_rle(positions, owners, len(crops), (h, w))
+        y = int(y_first.min())
+        rows = int(y_last.max()) + 1 - y
+    # The same runs, walking the box: zeros before each run of ones, and after the last.
+    begin = (x_first - x) * rows + y_first - y
+    end = (x_last - x) * rows + y_last - y + 1
+    lengths = np.empty(2 * len(first) + 1, np.int64)
+    lengths[0] = begin[0]
+    lengths[1::2] = end - begin
+    lengths[2:-1:2] = begin[1:] - end[:-1]
+    lengths[-1] = width * rows - end[-1]
+    values = np.zeros(len(lengths), np.uint8)
+    values[1::2] = 1
+    return Crop(x, y, np.repeat(values, lengths).reshape(width, rows))
 
 
-def _stacked_toggles(crops: Tensor, places: Tensor, h: int, w: int) -> Tensor:
-    """Run boundaries of crops of one size.
+def crop_of(mask: np.ndarray) -> Crop:
+    """Cut a dense mask to its bounding box.
 
     Args:
-        crops: BoolTensor[N, hc, wc].
-        places: LongTensor[N, 2], (x, y) of each crop in an image of ``h`` x ``w`` pixels.
-
-    Returns:
-        LongTensor[2, T]: owners, and column-major positions.
+        mask: array[h, w], nonzero inside.
     """
-    x = places[:, :1] + torch.arange(crops.shape[2], device=crops.device)
-    y = places[:, 1:] + torch.arange(crops.shape[1], device=crops.device)
-    columns = (crops & ((y >= 0) & (y < h))[:, :, None] & ((x >= 0) & (x < w))[:, None]).mT
-    # Zeros around the columns make every run have both its boundaries inside its column.
-    framed = F.pad(columns, (1, 1))
-    owner, column, row = (framed[:, :, 1:] != framed[:, :, :-1]).nonzero(as_tuple=True)
-    x, y = places[owner, 0] + column, places[owner, 1] + row
-    return torch.stack([owner, x * h + y])
+    binary = (mask != 0).astype(np.uint8)
+    x, y, w, h = cv2.boundingRect(binary)
+    return Crop(x, y, np.ascontiguousarray(binary[y : y + h, x : x + w].T))

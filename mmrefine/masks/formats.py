@@ -1,24 +1,26 @@
-"""The two formats in which masks leave a model: dense booleans and RLE."""
+"""The two formats in which masks leave a model: dense booleans and COCO RLE.
 
-from collections.abc import Sequence
+Stock dumps, visualizers, metrics and the inferencer expect Tensor[N, h, w] and convert it by
+``.cpu()``, ``.numpy()`` or ``.astype()``, or index every mask by ``[:, :, None]``
+(``encode_mask_results``). ``RLEMasks`` decodes pixels in these calls only. ``CocoMetric`` reads
+RLEs as they are.
+"""
 
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
-from .grids import MaskGrids
-from .rle import RLE, to_dense
-from .rle_masks import RLEMasks
-from .roi import roi_masks_to_rle
+from .rle import RLE
+from .run_lengths import to_dense
 
 FORMATS = ('dense', 'rle')
 
 
 def check_format(mask_format: str) -> str:
-    """Refuse an unknown ``test_cfg.mask_format``.
-
-    Raises:
-        ValueError: Naming the choices.
-    """
+    """Refuse an unknown ``test_cfg.mask_format``, naming the choices."""
     if mask_format not in FORMATS:
         raise ValueError(f'mask_format must be one of {FORMATS}, got {mask_format!r}')
     return mask_format
@@ -29,11 +31,11 @@ def in_format(
     image_size: tuple[int, int],
     mask_format: str,
     device: torch.device | str | None = None,
-) -> Tensor | RLEMasks:
+) -> 'Tensor | RLEMasks':
     """Bring the masks of an image to the format in which they leave the model.
 
     Args:
-        rles: COCO RLEs.
+        rles: N COCO RLEs.
         image_size: ``(h, w)``.
         mask_format: ``'dense'`` or ``'rle'``.
         device: Where dense masks go; default: the CPU.
@@ -49,34 +51,81 @@ def in_format(
     return to_dense(rles, image_size, device)
 
 
-def roi_masks(
-    masks: Tensor | MaskGrids,
-    boxes: Tensor,
-    image_size: tuple[int, int],
-    threshold: float = 0.5,
-    mask_format: str = 'dense',
-) -> Tensor | RLEMasks:
-    """Resize RoI masks into their boxes and threshold them.
+class RLEMask(dict):
+    """One mask, ``dict(size=[h, w], counts=bytes)``; any index but a key reads its pixels."""
+
+    def __getitem__(self, key: Any) -> Any:
+        return super().__getitem__(key) if isinstance(key, str) else np.asarray(self)[key]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return to_dense([self])[0].numpy().astype(dtype or bool, copy=False)
+
+
+class RLEMasks(Sequence):
+    """N masks of one image: a sequence of ``RLEMask`` that decodes itself where pixels are wanted.
+
+    An integer index gives one mask; slices, and lists, arrays or tensors of integers or booleans
+    give ``RLEMasks``. Equal to any sequence of equal RLEs.
 
     Args:
-        masks: Tensor[N, S, S], probabilities; or ``MaskGrids`` of N, for grids of several sizes.
-        boxes: Tensor[N, 4], pixels of the output image.
-        image_size: ``(h, w)`` of the output image.
-        threshold: A pixel belongs to the mask where its probability is at least this.
-        mask_format: ``'dense'`` or ``'rle'``.
-
-    Returns:
-        BoolTensor[N, h, w] or N RLEs, in the order of the boxes.
-
-    Raises:
-        ValueError: Unknown format, or the numbers of masks and boxes differ.
+        rles: COCO RLEs, ``dict(size=[h, w], counts=bytes)``.
+        image_size: ``(h, w)``.
     """
-    if len(masks) != len(boxes):
-        raise ValueError(f'{len(masks)} masks but {len(boxes)} boxes')
-    grids = MaskGrids.of_one_size(masks) if isinstance(masks, Tensor) else masks
-    rles: list[RLE] = [{}] * len(boxes)
-    for positions, group in grids.groups:
-        found = roi_masks_to_rle(group, boxes[positions], image_size, threshold)
-        for position, rle in zip(positions.tolist(), found):
-            rles[position] = rle
-    return in_format(rles, image_size, mask_format, boxes.device)
+
+    def __init__(self, rles: Iterable[Mapping], image_size: tuple[int, int]) -> None:
+        self._masks = [RLEMask(rle) for rle in rles]
+        self.image_size = int(image_size[0]), int(image_size[1])
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """``(N, h, w)``."""
+        return len(self), *self.image_size
+
+    def __len__(self) -> int:
+        return len(self._masks)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return RLEMasks(self._masks[index], self.image_size)
+        if isinstance(index, Tensor):
+            index = index.cpu().numpy()
+        if np.ndim(index) == 0:
+            return self._masks[int(index)]
+        chosen = np.arange(len(self))[np.asarray(index, dtype=None if len(index) else int)]
+        return RLEMasks([self._masks[i] for i in chosen], self.image_size)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and self._masks == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f'RLEMasks({self.tolist()!r}, {self.image_size})'
+
+    @staticmethod
+    def cat(parts: Sequence['RLEMasks']) -> 'RLEMasks':
+        """Join the masks of several detections of one image; ``InstanceData`` calls this."""
+        return RLEMasks([mask for part in parts for mask in part], parts[0].image_size)
+
+    def tolist(self) -> list[RLE]:
+        """Return plain dicts, which pycocotools and JSON take."""
+        return [dict(mask) for mask in self._masks]
+
+    def detach(self) -> 'RLEMasks':
+        """Return the masks themselves, which no gradient reaches."""
+        return self
+
+    def cpu(self) -> Tensor:
+        """Decode: BoolTensor[N, h, w]."""
+        return to_dense(self._masks, self.image_size)
+
+    def numpy(self) -> np.ndarray:
+        """Decode: BoolArray[N, h, w]."""
+        return self.cpu().numpy()
+
+    def astype(self, dtype: Any) -> np.ndarray:
+        """Decode to numbers of a type: Array[N, h, w]."""
+        return self.numpy().astype(dtype)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self.astype(dtype or bool)

@@ -1,21 +1,28 @@
-"""One-stage masks, given on a stride-s map of the whole image, to COCO RLE.
+"""One-stage masks, given on a stride-s map of the whole image, to COCO RLE or dense masks.
 
-Shapes:   N instances, Hm x Wm cells of the map, h x w output image.
+Maps are cut to tiles outside of which nothing reaches the threshold; tiles are resized as parts of
+their map and thresholded without ever being pasted.
+
+Shapes:   N instances, Hm x Wm cells of the map, h x w output image, n tiles of one chunk,
+          ht x wt cells of the largest of them, Q pixels.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .formats import in_format
-from .resize import Resize
-from .rle import RLE, toggles_to_rle
-from .rle_masks import RLEMasks
-from .tiles import Tile, TileBatch
-from .trace import CHUNK, POINTS, Toggles, rounding_error
+from .formats import RLEMasks, in_format
+from .rle import RLE
+from .trace import CHUNK, Axis, chunk_sizes, encode_toggles, rounding_error, trace_columns
+
+# Roundings of a weighted sum of four values, whatever the operator's order of operations.
+SUM_ERROR = 16 * 2.0**-24
+# Closer to a cell centre than this, two ways to compute a coordinate can name different neighbours.
+NEAR_CENTRE = 2.0**-10
 
 
 def map_masks(
@@ -30,10 +37,7 @@ def map_masks(
     """Resize soft masks of a whole image bilinearly and threshold them.
 
     Args:
-        maps: Tensor[N, Hm, Wm], or crops of such maps.
-        resized_size: ``(h, w)`` of the whole map in pixels of the output image.
-        image_size: ``(h, w)`` of the output image.
-        threshold: A pixel belongs to the mask where its value is above this.
+        maps, resized_size, image_size, threshold: As in ``map_masks_to_rle``.
         mask_format: ``'dense'`` or ``'rle'``.
         device: Where dense masks go; default: the CPU.
         crops: ``offsets``, ``map_size``, ``outside`` and the rest, see ``map_masks_to_rle``.
@@ -105,21 +109,30 @@ def map_masks_to_rle(
             _frame(crop.detach().float(), int(x), int(y), cells, outside)
             for crop, (x, y) in zip(maps, offsets)
         ]
-    device = maps[0].device
-    resize = Resize(cells, resized_size, align_corners, device)
-    windows = _windows(tiles, resize, image_size, boxes, device)
-    budget, points = (size.get(device.type, size['cuda']) for size in (CHUNK, POINTS))
-    parts = []
-    for chunk in _chunks(tiles, windows.tolist(), budget):
-        batch = TileBatch(
-            [tiles[i] for i in chunk], windows[chunk], resize, threshold, strict, outside
-        )
-        for part in batch.toggles(points):
-            parts.append(Toggles(windows.new_tensor(chunk)[part.owner], part.x, part.y))
-    none = windows.new_zeros(0)
-    found = Toggles.cat([Toggles(none, none, none), *parts])
-    keys = torch.stack([found.x * image_size[0] + found.y, found.owner]).cpu().numpy()
-    return toggles_to_rle(keys[0], keys[1], n, image_size)
+    resize = Resize(cells, resized_size, align_corners, maps[0].device)
+    windows = _windows(tiles, resize, image_size, boxes)
+    parts = [windows.new_zeros((3, 0))]
+    for chunk in _chunks(tiles, windows):
+        members = [tiles[i] for i in chunk.tolist()]
+        for toggles in TileBatch(
+            members, windows[chunk], resize, threshold, strict, outside
+        ).toggles():
+            toggles[0] = chunk[toggles[0]]
+            parts.append(toggles)
+    return encode_toggles(parts, n, image_size)
+
+
+class Tile(NamedTuple):
+    """Part of one map outside of which nothing reaches the threshold.
+
+    Attributes:
+        values: Tensor, its cells.
+        x, y: Map cell of its top left corner.
+    """
+
+    values: Tensor
+    x: int
+    y: int
 
 
 def _check_crops(
@@ -154,7 +167,9 @@ def _frame(crop: Tensor, x: int, y: int, map_size: tuple[int, int], outside: flo
 
 def _cut_maps(maps: Tensor, threshold: float) -> list[Tile]:
     """Cut each map to the cells that can reach the threshold and one ring around them."""
-    peaks = maps.amax(1), maps.amax(2)
+    peaks = maps.amax(1), maps.amax(2)  # (N, Wm), (N, Hm)
+    if bool(peaks[0].isnan().any()):
+        raise ValueError('a mask has NaN values')
     # Rounding cannot lift a pixel over the threshold if all its cells are further below than this.
     reach = rounding_error(max(maps.shape[1:]), peaks[0].amax(1).clamp(min=abs(threshold)))
     limits = []
@@ -164,52 +179,213 @@ def _cut_maps(maps: Tensor, threshold: float) -> list[Tile]:
         first = hot.byte().argmax(1)
         last = size - hot.flip(1).byte().argmax(1)
         limits += [(first - 1).clamp(min=0), (last + 1).clamp(max=size) * hot.any(1)]
-    if bool(peaks[0].isnan().any()):
-        raise ValueError('a mask has NaN values')
     bounds = torch.stack(limits, dim=1).tolist()
     return [Tile(m[y0:y1, x0:x1], x0, y0) for m, (x0, x1, y0, y1) in zip(maps, bounds)]
 
 
 def _windows(
-    tiles: list[Tile],
-    resize: Resize,
-    image_size: tuple[int, int],
-    boxes: Tensor | None,
-    device: torch.device,
+    tiles: list[Tile], resize: 'Resize', image_size: tuple[int, int], boxes: Tensor | None
 ) -> Tensor:
     """Pixels that mix cells of the tiles only: LongTensor[N, 4], (x1, y1, x2, y2), exclusive."""
     first, last = [], []
     for axis in (1, 0):
         places = resize.places[axis][: image_size[axis]]
-        starts = torch.tensor([(t.x, t.y)[1 - axis] for t in tiles], device=device)
-        sizes = torch.tensor([t.values.shape[axis] for t in tiles], device=device)
-        first.append(torch.searchsorted(places, starts.float()))
-        last.append(torch.searchsorted(places, (starts + sizes - 1).float(), right=True))
-    first, last = torch.stack(first, dim=1), torch.stack(last, dim=1)
+        starts = places.new_tensor([(t.y, t.x)[axis] for t in tiles])
+        sizes = places.new_tensor([t.values.shape[axis] for t in tiles])
+        first.append(torch.searchsorted(places, starts))
+        last.append(torch.searchsorted(places, starts + sizes - 1, right=True))
+    low, high = torch.stack(first, dim=1), torch.stack(last, dim=1)
     if boxes is not None:
-        limit = first.new_tensor([image_size[1], image_size[0]])
-        edges = boxes.to(device).ceil().clamp(min=0)
-        first = torch.maximum(first, torch.minimum(edges[:, :2], limit).long())
-        last = torch.minimum(last, torch.minimum(edges[:, 2:], limit).long())
-    return torch.cat([first, torch.maximum(first, last)], dim=1)
+        limit = low.new_tensor([image_size[1], image_size[0]])
+        edges = boxes.to(low.device).ceil().clamp(min=0)
+        low = torch.maximum(low, torch.minimum(edges[:, :2], limit).long())
+        high = torch.minimum(high, torch.minimum(edges[:, 2:], limit).long())
+    return torch.cat([low, torch.maximum(low, high)], dim=1)
 
 
-def _chunks(tiles: list[Tile], windows: list[list[int]], budget: int) -> Iterator[list[int]]:
+def _chunks(tiles: list[Tile], windows: Tensor) -> Sequence[Tensor]:
     """Group masks with something to draw, alike in height, into chunks of bounded work."""
-    sizes = {
-        i: (*tile.values.shape, x2 - x1)
-        for i, (tile, (x1, y1, x2, y2)) in enumerate(zip(tiles, windows))
-        if x2 > x1 and y2 > y1
-    }
-    chunk, columns, widest = [], 0, 0
-    for i in sorted(sizes, key=lambda i: sizes[i][0], reverse=True):
-        height, width, pixels = sizes[i]
-        widest = max(widest, width)
-        tallest = sizes[chunk[0]][0] if chunk else height
-        if chunk and tallest * max(columns + pixels, (len(chunk) + 1) * widest) > budget:
-            yield chunk
-            chunk, columns, widest = [], 0, width
-        chunk.append(i)
-        columns += pixels
-    if chunk:
-        yield chunk
+    shapes = windows.new_tensor([tile.values.shape for tile in tiles])
+    columns, rows = (windows[:, 2:] - windows[:, :2]).unbind(1)
+    order = shapes[:, 0].argsort(descending=True)
+    order = order[(columns * rows)[order] > 0]
+    work = shapes[:, 0] * torch.maximum(columns, shapes[:, 1].max())
+    return order.split(chunk_sizes(work[order], CHUNK))
+
+
+class Resize:
+    """Bilinear resizing of a map, known pixel by pixel.
+
+    Args:
+        map_size: ``(Hm, Wm)``.
+        resized_size: ``(h, w)`` of the whole map in pixels. A fractional size keeps the exact scale
+            and drops the pixel that the map covers in part, as ``interpolate`` with
+            ``scale_factor`` does; it excludes ``align_corners``.
+        align_corners: As in ``torch.nn.functional.interpolate``.
+        device: Where to compute.
+    """
+
+    def __init__(
+        self,
+        map_size: tuple[int, int],
+        resized_size: tuple[float, float],
+        align_corners: bool,
+        device: torch.device,
+    ) -> None:
+        self.map_size = map_size
+        self.exact_size = resized_size
+        # 76.999... pixels are 77 whose scale was rounded.
+        self.resized_size = tuple(math.floor(side * (1 + 1e-12)) for side in resized_size)
+        self.align_corners = align_corners
+        self.places = [self._places(axis, device) for axis in (0, 1)]
+        self.evens = [self._even_weights(axis, device) for axis in (0, 1)]
+
+    def steps(self, axis: int) -> tuple[float, float]:
+        """Pixels per map cell, and the (fractional) pixel at the centre of cell 0."""
+        cells, pixels = self.map_size[axis], self.exact_size[axis]
+        if self.align_corners:
+            return (pixels - 1) / max(cells - 1, 1), 0.0
+        step = pixels / cells
+        return step, 0.5 * step - 0.5
+
+    def _places(self, axis: int, device: torch.device) -> Tensor:
+        """Map coordinate of every pixel of one axis, cell centres being integers."""
+        cells, pixels = self.map_size[axis], self.resized_size[axis]
+        index = torch.arange(pixels, device=device, dtype=torch.float64)
+        if self.align_corners:
+            place = index * ((cells - 1) / max(pixels - 1, 1))
+        else:
+            place = (index + 0.5) * (cells / self.exact_size[axis]) - 0.5
+        return place.clamp(0, cells - 1).float()
+
+    def _even_weights(self, axis: int, device: torch.device) -> Tensor:
+        """Weight of the even one of each pixel's two cells, as the operator itself rounds it."""
+        pattern = 1.0 - torch.arange(self.map_size[axis], device=device) % 2
+        # Small outputs are resized by another kernel, so the probe must be small exactly then.
+        other = 1 if sum(self.resized_size) <= 128 else 128
+        shape: list[int] = [1, 1]
+        size: list[float] = [other, other]
+        shape[axis], size[axis] = len(pattern), self.exact_size[axis]
+        return self._interpolate(pattern.view(shape), size).select(1 - axis, 0)
+
+    def __call__(self, cells: Tensor) -> Tensor:
+        """Resize one map: Tensor[Hm, Wm] -> Tensor[h, w]."""
+        return self._interpolate(cells, self.exact_size)
+
+    def _interpolate(self, cells: Tensor, size: Sequence[float]) -> Tensor:
+        """Resize Tensor[H, W] to a size in pixels, fractional or not, by the operator."""
+        target: dict[str, Any] = {'size': [int(side) for side in size]}
+        if self.resized_size != tuple(self.exact_size):
+            scale = [side / cell * (1 + 1e-12) for side, cell in zip(size, cells.shape)]
+            target = {'scale_factor': scale}
+        return F.interpolate(
+            cells[None, None], mode='bilinear', align_corners=self.align_corners, **target
+        )[0, 0]
+
+    def neighbours(self, axis: int, pixel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Find the two cells that a pixel mixes along one axis.
+
+        Args:
+            axis: 0 for rows, 1 for columns.
+            pixel: LongTensor[Q].
+
+        Returns:
+            LongTensor[Q] lower cell, float64 Tensor[Q] weight of the next cell, BoolTensor[Q]
+            whether the operator is sure to use this pair.
+        """
+        lower = self.places[axis][pixel].floor().long().clamp(max=self.map_size[axis] - 1)
+        even = self.evens[axis][pixel]
+        upper_weight = torch.where(lower % 2 == 0, 1 - even, even)
+        # Both cells are the last one at the border.
+        upper_weight = upper_weight.masked_fill(lower == self.map_size[axis] - 1, 0)
+        nearest = torch.minimum(even, 1 - even)
+        return lower, upper_weight.double(), (nearest == 0) | (nearest > NEAR_CENTRE)
+
+
+class TileBatch:
+    """A chunk of tiles, padded to one size.
+
+    Args:
+        tiles: The parts, n of them.
+        windows: LongTensor[n, 4], the pixels to decide, (x1, y1, x2, y2), exclusive.
+        resize: The resizing of the whole map.
+        threshold, strict, outside: As in ``map_masks_to_rle``.
+
+    Raises:
+        ValueError: A value is NaN or infinite.
+    """
+
+    def __init__(
+        self,
+        tiles: list[Tile],
+        windows: Tensor,
+        resize: Resize,
+        threshold: float,
+        strict: bool,
+        outside: float,
+    ) -> None:
+        self.tiles, self.windows, self.resize = tiles, windows, resize
+        self.threshold, self.strict, self.outside = threshold, strict, outside
+        height = max(t.values.shape[0] for t in tiles)
+        width = max(2, *(t.values.shape[1] for t in tiles))
+        self.cells = torch.stack(  # (n, ht, wt)
+            [
+                F.pad(v, (0, width - v.shape[1], 0, height - v.shape[0]), value=outside)
+                for v, _, _ in tiles
+            ]
+        )
+        self.origin = windows.new_tensor([[t.x, t.y] for t in tiles])
+        low, high = self.cells.flatten(1).aminmax(dim=1)
+        largest = torch.maximum(high, -low).clamp(min=abs(threshold))
+        if not bool(largest.isfinite().all()):
+            raise ValueError('a mask has NaN or infinite values')
+        self.margin = rounding_error(max(resize.map_size), largest)
+
+    def toggles(self) -> list[Tensor]:
+        """Run boundaries as from ``trace_columns``; owners are positions in the chunk."""
+        # A row outside the mask at either end: (n, wt, ht + 2).
+        knots = F.pad(self.cells.mT - self.threshold, (1, 1), value=-1.0)
+        return trace_columns(knots, self.margin, self._axis(1, 0), self._axis(0, 1), self._inside)
+
+    def _axis(self, axis: int, pad: int) -> Axis:
+        start = self.origin[:, 1 - axis] - pad
+        step, centre = self.resize.steps(axis)
+        scale = torch.full_like(start, 1, dtype=torch.float32) * step
+        return Axis.between(
+            self.windows[:, 1 - axis],
+            self.windows[:, 3 - axis],
+            lambda owner, pixel: self.resize.places[axis][pixel] - start[owner],
+            scale,
+            start * step + centre,
+        )
+
+    def _inside(self, owner: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """Tell which pixels ``interpolate`` and the threshold put in the mask."""
+        left, right_weight, sure_x = self.resize.neighbours(1, x)
+        top, low_weight, sure_y = self.resize.neighbours(0, y)
+        corners = [self._cell(owner, left + dx, top + dy) for dy in (0, 1) for dx in (0, 1)]
+        upper = torch.lerp(corners[0], corners[1], right_weight)
+        lower = torch.lerp(corners[2], corners[3], right_weight)
+        value = torch.lerp(upper, lower, low_weight)
+        largest = torch.stack(corners).abs().amax(0).clamp(min=abs(self.threshold))
+        margin = torch.where(sure_x & sure_y, SUM_ERROR * largest, self.margin[owner])
+        result = self._keep(value)
+        unsure = ((value - self.threshold).abs() <= margin).nonzero()[:, 0]
+        for i in owner[unsure].unique().tolist():
+            # Rarely more than a few pixels of a few masks: ask the operator itself.
+            mine = unsure[owner[unsure] == i]
+            cells = self.cells.new_full(self.resize.map_size, self.outside)
+            tile = self.tiles[i]
+            h, w = tile.values.shape
+            cells[tile.y : tile.y + h, tile.x : tile.x + w] = tile.values
+            result[mine] = self._keep(self.resize(cells)[y[mine], x[mine]])
+        return result
+
+    def _cell(self, owner: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """Map cells in float64; past the tile, where weights are 0, its last ones."""
+        column = (x - self.origin[owner, 0]).clamp(0, self.cells.shape[2] - 1)
+        row = (y - self.origin[owner, 1]).clamp(0, self.cells.shape[1] - 1)
+        return self.cells[owner, row, column].double()
+
+    def _keep(self, values: Tensor) -> Tensor:
+        return values > self.threshold if self.strict else values >= self.threshold

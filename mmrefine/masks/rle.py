@@ -1,4 +1,4 @@
-"""COCO run-length encoding: from run boundaries to strings, and back to dense masks.
+"""Write COCO run-length encoding, from dense masks, crops or run boundaries.
 
 A COCO RLE walks the mask column by column. Its counts are the lengths of alternating runs, zeros
 first, and the string packs them five bits to a character (format: cocoapi ``maskApi.c``).
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
@@ -38,41 +39,54 @@ def encode(masks: Tensor | np.ndarray) -> list[RLE]:
     return coco_mask.encode(columns)
 
 
-def to_dense(
-    masks: Sequence[RLE] | Tensor | np.ndarray,
-    image_size: tuple[int, int] | None = None,
-    device: torch.device | str | None = None,
-) -> Tensor:
-    """Decode masks of either format; what is dense already passes through.
+def boxed_masks_to_rle(
+    crops: Sequence[Tensor] | Tensor,
+    offsets: Sequence[tuple[int, int]] | Tensor,
+    image_size: tuple[int, int],
+) -> list[RLE]:
+    """Encode binary crops as masks of the image they were cut from.
 
     Args:
-        masks: RLEs (counts as bytes, string or uncompressed list), or a Tensor[N, h, w].
-        image_size: ``(h, w)`` that every mask must have. Needed only when there are no masks.
-        device: Where to put the result; default: where the tensor is, or the CPU.
-
-    Returns:
-        BoolTensor[N, h, w].
+        crops: N bool Tensor[hc, wc] of any sizes, or one Tensor[N, hc, wc].
+        offsets: N pairs ``(x, y)`` of integers: image pixel of each crop's top left corner. Parts
+            of a crop outside the image are cut off.
+        image_size: ``(h, w)`` of the image in pixels.
 
     Raises:
-        ValueError: Sizes differ, or there is no mask and ``image_size`` is missing.
+        ValueError: The numbers of crops and offsets differ, or a crop is not two-dimensional.
     """
-    if isinstance(masks, (Tensor, np.ndarray)):
-        dense = torch.as_tensor(masks, device=device).bool()
-        if image_size is not None and tuple(dense.shape[-2:]) != tuple(image_size):
-            raise ValueError(f'masks are {tuple(dense.shape[-2:])}, the image is {image_size}')
-        return dense
-    sizes = {tuple(rle['size']) for rle in masks}
-    if image_size is None and not sizes:
-        raise ValueError('no masks to take the size from: pass image_size=(h, w)')
-    h, w = image_size if image_size is not None else next(iter(sizes))
-    if sizes - {(h, w)}:
-        raise ValueError(f'masks must all have the size {(h, w)}, got {sorted(sizes)}')
-    dense = torch.empty((len(masks), h, w), dtype=torch.bool)
-    for i, rle in enumerate(masks):
-        if isinstance(rle['counts'], list):
-            rle = coco_mask.frPyObjects(rle, h, w)
-        dense[i] = torch.from_numpy(coco_mask.decode(rle))
-    return dense.to(device) if device is not None else dense
+    if len(crops) != len(offsets):
+        raise ValueError(f'{len(crops)} crops but {len(offsets)} offsets')
+    if len(crops) == 0:
+        return []
+    h, w = (int(side) for side in image_size)
+    corners = torch.as_tensor(offsets).to(crops[0].device).long()  # (N, 2)
+    if isinstance(crops, Tensor):
+        if crops.ndim != 3:
+            raise ValueError(f'crops must have the shape (N, hc, wc), got {tuple(crops.shape)}')
+        toggles = _crop_toggles(crops.bool(), corners, h, w)
+    else:
+        parts = []
+        for i, crop in enumerate(crops):
+            if crop.ndim != 2:
+                raise ValueError(f'crop {i} must have two dimensions, got {tuple(crop.shape)}')
+            part = _crop_toggles(crop[None].bool(), corners[i : i + 1], h, w)
+            part[0] += i
+            parts.append(part)
+        toggles = torch.cat(parts, dim=1)
+    owners, positions = toggles.cpu().numpy()
+    return toggles_to_rle(positions, owners, len(crops), (h, w))
+
+
+def _crop_toggles(crops: Tensor, corners: Tensor, h: int, w: int) -> Tensor:
+    """Run boundaries of BoolTensor[N, hc, wc]: LongTensor[2, T], owners, column-major positions."""
+    x = corners[:, :1] + torch.arange(crops.shape[2], device=crops.device)  # (N, wc)
+    y = corners[:, 1:] + torch.arange(crops.shape[1], device=crops.device)  # (N, hc)
+    columns = (crops & ((y >= 0) & (y < h))[:, :, None] & ((x >= 0) & (x < w))[:, None]).mT
+    # Zeros around the columns make every run have both its boundaries inside its column.
+    framed = F.pad(columns, (1, 1))
+    owner, column, row = (framed[:, :, 1:] != framed[:, :, :-1]).nonzero(as_tuple=True)
+    return torch.stack([owner, (corners[owner, 0] + column) * h + corners[owner, 1] + row])
 
 
 def toggles_to_rle(
@@ -94,27 +108,16 @@ def toggles_to_rle(
         return []
     h, w = image_size
     area = h * w
-    keys = np.sort(owners * (area + 1) + toggles)
-    keys = keys[_odd_groups(keys)]
-    keys = keys[keys % (area + 1) != area]
+    keys, repeats = np.unique(owners * (area + 1) + toggles, return_counts=True)
+    keys = keys[(repeats % 2 == 1) & (keys % (area + 1) != area)]
     # One run ends at every boundary and one at the end of each image.
     ends = np.arange(count, dtype=np.int64) * (area + 1) + area
     keys = np.sort(np.concatenate([keys, ends]))
     owner, position = np.divmod(keys, area + 1)
-    first = np.ones(len(keys), dtype=bool)
-    first[1:] = owner[1:] != owner[:-1]
-    counts = np.diff(position, prepend=0)
-    counts[first] = position[first]
+    first = np.diff(owner, prepend=-1) != 0
+    counts = np.where(first, position, np.diff(position, prepend=0))
     starts = np.flatnonzero(first)
     return [{'size': [int(h), int(w)], 'counts': text} for text in _pack(counts, starts)]
-
-
-def _odd_groups(keys: np.ndarray) -> np.ndarray:
-    """Index one element of every group of equal sorted keys that has an odd size."""
-    if len(keys) == 0:
-        return np.zeros(0, dtype=np.int64)
-    starts = np.flatnonzero(np.diff(keys, prepend=keys[0] - 1))
-    return starts[np.diff(starts, append=len(keys)) % 2 == 1]
 
 
 def _pack(counts: np.ndarray, starts: np.ndarray) -> list[bytes]:
@@ -146,5 +149,4 @@ def _pack(counts: np.ndarray, starts: np.ndarray) -> list[bytes]:
         text[after[run] - length[run] + place] = character
     joined = text.tobytes()
     ends = after[np.append(starts[1:], len(counts)) - 1]
-    begins = np.append(0, ends[:-1])
-    return [joined[a:b] for a, b in zip(begins.tolist(), ends.tolist())]
+    return [joined[a:b] for a, b in zip([0, *ends[:-1].tolist()], ends.tolist())]

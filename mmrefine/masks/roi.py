@@ -1,30 +1,130 @@
-"""RoI masks to COCO RLE without pasting them into the image.
+"""RoI masks to COCO RLE or dense masks without pasting them into the image.
 
 Origin of the arithmetic: mmdet 3.3 ``FCNMaskHead`` (one bilinear sample at every pixel centre,
 zeros outside the grid), then ``encode_mask_results``; the strings equal theirs on the same device.
 
-Shapes:   N instances, S side of the RoI grid, h x w output image.
+A mask head may give small objects coarser grids than large ones: ``MaskGrids``.
+
+Shapes:   N instances, n of them with one grid size, S side of a grid, h x w output image.
 """
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .rle import RLE, toggles_to_rle
+from .formats import RLEMasks, in_format
+from .rle import RLE
 from .trace import (
     CHUNK,
-    POINTS,
     Axis,
-    Spans,
-    Toggles,
+    chunk_sizes,
+    encode_toggles,
+    evaluate,
     ragged_arange,
-    resolve,
     rounding_error,
     trace_columns,
 )
 
 # Narrower boxes (in pixels) are evaluated pixel by pixel: their grid coordinates can overflow.
 THINNEST = 1e-3
+
+
+class GridGroup(NamedTuple):
+    """Instances whose masks share one grid size.
+
+    Attributes:
+        places: LongTensor[n], positions in the list, ascending.
+        masks: Tensor[n, S, S].
+    """
+
+    places: Tensor
+    masks: Tensor
+
+
+class MaskGrids:
+    """Masks of N instances on grids of several sizes; ``len`` is N.
+
+    Args:
+        groups: Every position from 0 to N - 1 stands in exactly one group; groups may be empty,
+            and there may be none if N is 0.
+
+    Raises:
+        ValueError: Shapes of a group disagree.
+    """
+
+    def __init__(self, groups: Sequence[GridGroup]) -> None:
+        for places, masks in groups:
+            if masks.ndim != 3 or places.shape != masks.shape[:1]:
+                raise ValueError(
+                    'a group has places (n,) and masks (n, S, S), got '
+                    f'{tuple(places.shape)} and {tuple(masks.shape)}'
+                )
+        self.groups = tuple(groups)
+
+    @classmethod
+    def of_one_size(cls, masks: Tensor) -> 'MaskGrids':
+        """Tensor[N, S, S] as a single group."""
+        return cls([GridGroup(torch.arange(len(masks), device=masks.device), masks)])
+
+    def __len__(self) -> int:
+        return sum(len(group.places) for group in self.groups)
+
+    def split(self, counts: Sequence[int]) -> list['MaskGrids']:
+        """Cut the list into consecutive parts of these lengths, one per image."""
+        if sum(counts) != len(self):
+            raise ValueError(f'parts of {sum(counts)} instances, but there are {len(self)}')
+        if len(self.groups) == 1:
+            return [MaskGrids.of_one_size(m) for m in self.groups[0].masks.split(list(counts))]
+        parts: list[list[GridGroup]] = [[] for _ in counts]
+        for places, masks in self.groups:
+            ends = torch.tensor(list(counts), device=places.device).cumsum(0)
+            part = torch.bucketize(places, ends, right=True)
+            sizes = torch.bincount(part, minlength=len(counts)).tolist()
+            pairs = zip(places.split(sizes), masks.split(sizes))
+            for groups, (place, mask), end, count in zip(parts, pairs, ends, counts):
+                groups.append(GridGroup(place - (end - count), mask))
+        return [MaskGrids(groups) for groups in parts]
+
+    def as_list(self) -> list[Tensor]:
+        """One Tensor[S, S] an instance, in the order of the list."""
+        found = {p: mask for ps, masks in self.groups for p, mask in zip(ps.tolist(), masks)}
+        return [found[place] for place in sorted(found)]
+
+
+def roi_masks(
+    masks: Tensor | MaskGrids,
+    boxes: Tensor,
+    image_size: tuple[int, int],
+    threshold: float = 0.5,
+    mask_format: str = 'dense',
+) -> Tensor | RLEMasks:
+    """Resize RoI masks into their boxes and threshold them.
+
+    Args:
+        masks: Tensor[N, S, S], probabilities; or ``MaskGrids`` of N, for grids of several sizes.
+        boxes: Tensor[N, 4], pixels of the output image.
+        image_size: ``(h, w)`` of the output image.
+        threshold: A pixel belongs to the mask where its probability is at least this.
+        mask_format: ``'dense'`` or ``'rle'``.
+
+    Returns:
+        BoolTensor[N, h, w] or N RLEs, in the order of the boxes.
+
+    Raises:
+        ValueError: Unknown format, or the numbers of masks and boxes differ.
+    """
+    if len(masks) != len(boxes):
+        raise ValueError(f'{len(masks)} masks but {len(boxes)} boxes')
+    grids = MaskGrids.of_one_size(masks) if isinstance(masks, Tensor) else masks
+    rles: list[RLE] = [{}] * len(boxes)
+    for positions, group in grids.groups:
+        found = roi_masks_to_rle(group, boxes[positions], image_size, threshold)
+        for position, rle in zip(positions.tolist(), found):
+            rles[position] = rle
+    return in_format(rles, image_size, mask_format, boxes.device)
 
 
 def roi_masks_to_rle(
@@ -65,21 +165,16 @@ def roi_masks_to_rle(
     if n == 0:
         return []
     limits = _windows(boxes, masks.shape[1:], image_size, window)
-    widths = (limits[:, 2] - limits[:, 0]).tolist()
-    budget = CHUNK.get(masks.device.type, CHUNK['cuda']) // (masks.shape[1] + 2)
-    keys = []
-    begin = 0
-    while begin < n:
-        end, columns = begin + 1, widths[begin]
-        while end < n and columns + widths[end] <= budget:
-            columns += widths[end]
-            end += 1
-        part = slice(begin, end)
-        toggles = _toggles(masks[part], boxes[part], limits[part], threshold)
-        keys.append(torch.stack([toggles.owner + begin, toggles.x * image_size[0] + toggles.y]))
-        begin = end
-    owners, positions = torch.cat(keys, dim=1).cpu().numpy()
-    return toggles_to_rle(positions, owners, n, image_size)
+    columns = limits[:, 2] - limits[:, 0]
+    sizes = chunk_sizes(columns, CHUNK, share=masks.shape[1] + 2)
+    parts, begin = [], 0
+    chunks = zip(masks.split(sizes), boxes.split(sizes), limits.split(sizes))
+    for some, their_boxes, their_limits in chunks:
+        for toggles in _toggles(some, their_boxes, their_limits, threshold):
+            toggles[0] += begin
+            parts.append(toggles)
+        begin += len(some)
+    return encode_toggles(parts, n, image_size)
 
 
 def _check(masks: Tensor, boxes: Tensor, threshold: float, window: str) -> None:
@@ -115,44 +210,36 @@ def _windows(boxes: Tensor, grid: torch.Size, image_size: tuple[int, int], windo
     return torch.cat([first, torch.where(visible, last, first)], dim=1).long()
 
 
-def _toggles(masks: Tensor, boxes: Tensor, limits: Tensor, threshold: float) -> Toggles:
-    """Find all run boundaries of one chunk of masks."""
-    regular = (boxes[:, 2:] - boxes[:, :2] >= THINNEST).all(1)
-    limits_regular = limits * regular[:, None]
-    columns = _axis(
-        boxes[:, 0], boxes[:, 2], limits_regular[:, 0], limits_regular[:, 2], masks.shape[2]
-    )
-    rows = _axis(
-        boxes[:, 1], boxes[:, 3], limits_regular[:, 1], limits_regular[:, 3], masks.shape[1]
-    )
+def _toggles(masks: Tensor, boxes: Tensor, limits: Tensor, threshold: float) -> list[Tensor]:
+    """Run boundaries of one chunk of masks, as from ``trace_columns``."""
 
     def inside(owner: Tensor, x: Tensor, y: Tensor) -> Tensor:
         return _sample(masks, boxes, owner, x, y) >= threshold
 
-    parts = []
-    points = POINTS.get(masks.device.type, POINTS['cuda'])
+    regular = (boxes[:, 2:] - boxes[:, :2] >= THINNEST).all(1)
+    columns, rows = (
+        _axis(boxes, limits * regular[:, None], axis, masks.shape[2 - axis]) for axis in (0, 1)
+    )
+    thin = _whole_columns(limits * ~regular[:, None])
+    parts = [limits.new_zeros((3, 0)), *evaluate(thin, inside)]
     if len(columns.owner):
         largest = masks.abs().flatten(1).amax(1).clamp(min=threshold)
         tolerance = rounding_error(max(masks.shape[1:]), largest)
-        knots = F.pad(masks.transpose(1, 2), (1, 1, 1, 1)) - threshold
-        toggles, spans = trace_columns(knots, tolerance, columns, rows)
-        parts.append(toggles)
-        parts += [resolve(chunk, inside) for chunk in spans.chunks(points)]
-    spans = _whole_columns(limits * ~regular[:, None])
-    parts += [resolve(chunk, inside) for chunk in spans.chunks(points)]
-    return Toggles.cat(parts) if parts else Toggles(*limits.new_zeros((3, 0)))
+        knots = F.pad(masks.mT, (1, 1, 1, 1)) - threshold  # (n, S + 2, S + 2)
+        parts += trace_columns(knots, tolerance, columns, rows, inside)
+    return parts
 
 
-def _axis(low: Tensor, high: Tensor, first: Tensor, last: Tensor, size: int) -> Axis:
+def _axis(boxes: Tensor, limits: Tensor, axis: int, size: int) -> Axis:
     """Place pixel centres on the RoI grid; knot 0 is the zero padding before its first cell."""
-    counts = last - first
-    owner, index = ragged_arange(counts)
-    pixel = first[owner] + index
-    place = ((_normalise(pixel, low[owner], high[owner]) + 1) * size + 1) / 2
+    low, high = boxes[:, axis], boxes[:, axis + 2]
     scale = (high - low) / size
-    return Axis(
-        owner, pixel, place, first, counts.cumsum(0) - counts, scale, low - 0.5 * scale - 0.5
-    )
+
+    def place(owner: Tensor, pixel: Tensor) -> Tensor:
+        return ((_normalise(pixel, low[owner], high[owner]) + 1) * size + 1) / 2
+
+    first, last = limits[:, axis], limits[:, axis + 2]
+    return Axis.between(first, last, place, scale, low - 0.5 * scale - 0.5)
 
 
 def _normalise(pixel: Tensor, low: Tensor, high: Tensor) -> Tensor:
@@ -161,12 +248,12 @@ def _normalise(pixel: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return place.masked_fill(place.isinf(), 0)
 
 
-def _whole_columns(limits: Tensor) -> Spans:
-    """Make spans of all pixel columns of the windows."""
+def _whole_columns(limits: Tensor) -> Tensor:
+    """Make spans of all pixel columns of the windows: LongTensor[6, P], see ``evaluate``."""
     owner, index = ragged_arange(limits[:, 2] - limits[:, 0])
-    y, length = limits[owner, 1], (limits[:, 3] - limits[:, 1])[owner]
-    outside = torch.zeros_like(owner, dtype=torch.bool)
-    return Spans(owner, limits[owner, 0] + index, y, length, outside, outside)
+    x, y = limits[owner, 0] + index, limits[owner, 1]
+    outside = torch.zeros_like(owner)
+    return torch.stack([owner, x, y, limits[owner, 3] - y, outside, outside])
 
 
 def _sample(masks: Tensor, boxes: Tensor, owner: Tensor, x: Tensor, y: Tensor) -> Tensor:

@@ -1,10 +1,13 @@
-"""Read COCO's run-length strings without decoding them to pixels.
+"""Read COCO masks: the one guard before pycocotools, run lengths, dense masks.
 
-A string packs the lengths of alternating runs (zeros first) walking the mask column by column:
+An RLE string packs the lengths of alternating runs (zeros first) walking the mask column by column:
 five bits a character, bit 5 says that more follow, and from the fourth run on the difference to
-the run two places before is stored (format: cocoapi ``maskApi.c``).
+the run two places before is stored (format: cocoapi ``maskApi.c``). pycocotools trusts what it is
+given: it returns uninitialised memory for strings that break off or do not add up, and polygons
+far outside of the image end in a segmentation fault.
 
-Shapes:   N strings, C characters of all strings together, R runs of all strings together.
+Shapes:   N strings, C characters of all strings together, R runs of all strings together,
+          h x w image.
 """
 
 import math
@@ -13,11 +16,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from pycocotools import mask as coco_mask
+from torch import Tensor
+
+from .rle import RLE
 
 MAX_CHARACTERS = 7  # of one 32-bit run
-# pycocotools stores every point of an outline, so memory grows with its length in pixels.
-FARTHEST = 1e5
+CHUNK = 2048  # strings read at once; bounds the memory
+# pycocotools stores five points for every pixel of an outline, 20 bytes each.
+FARTHEST = 1e4  # pixels
+LONGEST = 5e6  # pixels
 
 
 def read_runs(strings: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -71,24 +80,17 @@ def _sum_differences(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
     return runs
 
 
-def misfits(strings: Sequence[bytes], areas: np.ndarray, chunk: int = 2048) -> np.ndarray:
-    """Find strings that cannot be the mask of an image of the given number of pixels.
-
-    Args:
-        strings: N compressed counts.
-        areas: int64 array[N], height x width.
-        chunk: Strings read at once; bounds the memory.
-
-    Returns:
-        int64 array, the indices of the unreadable strings and of those whose runs do not add up.
-    """
-    found = []
-    for i in range(0, len(strings), chunk):
-        runs, starts, readable = read_runs(strings[i : i + chunk])
+def undecodable(strings: Sequence[bytes], sizes: Sequence[tuple[int, int]]) -> list[int]:
+    """Positions of the strings that cannot be masks of images of these sizes, N times ``(h, w)``:
+    unreadable ones, and those whose runs do not add up."""
+    areas = np.array(sizes, np.int64).reshape(-1, 2).prod(1)
+    found: list[int] = []
+    for i in range(0, len(strings), CHUNK):
+        runs, starts, readable = read_runs(strings[i : i + CHUNK])
         total = np.append(0, np.cumsum(runs))[starts]
-        bad = ~readable | (np.diff(total) != areas[i : i + chunk])
-        found.append(np.flatnonzero(bad) + i)
-    return np.concatenate(found) if found else np.zeros(0, np.int64)
+        bad = ~readable | (np.diff(total) != areas[i : i + CHUNK])
+        found += (np.flatnonzero(bad) + i).tolist()
+    return found
 
 
 def present(strings: Iterable[bytes | None]) -> list[bytes]:
@@ -96,19 +98,11 @@ def present(strings: Iterable[bytes | None]) -> list[bytes]:
     return [counts for counts in strings if counts is not None]
 
 
-def pixel_counts(strings: Sequence[bytes], chunk: int = 2048) -> np.ndarray:
-    """Count the pixels of masks.
-
-    Args:
-        strings: N compressed counts.
-        chunk: Strings read at once; bounds the memory.
-
-    Returns:
-        int64 array[N].
-    """
+def pixel_counts(strings: Sequence[bytes]) -> np.ndarray:
+    """Count the pixels of masks: N compressed counts -> int64 array[N]."""
     areas = [np.zeros(0, np.int64)]
-    for i in range(0, len(strings), chunk):
-        runs, starts, _ = read_runs(strings[i : i + chunk])
+    for i in range(0, len(strings), CHUNK):
+        runs, starts, _ = read_runs(strings[i : i + CHUNK])
         order = np.arange(len(runs)) - np.repeat(starts[:-1], np.diff(starts))
         areas.append(np.diff(np.append(0, np.cumsum(runs * (order % 2)))[starts]))
     return np.concatenate(areas)
@@ -122,22 +116,24 @@ class MaskError(ValueError):
         self.kind = kind
 
 
-def to_counts(segmentation: Any, size: tuple[int, int]) -> bytes:
-    """Bring a COCO ``segmentation`` of any form to compressed counts.
+def to_counts(segmentation: Any, size: tuple[int, int], decodable: bool = True) -> bytes:
+    """Bring a COCO ``segmentation`` of any form to compressed counts that pycocotools can decode.
 
     Args:
         segmentation: Polygons ``[[x, y, ...], ...]`` in pixels, or an RLE whose counts are a
             string, bytes or a list of run lengths.
         size: ``(h, w)`` of the image.
-
-    Returns:
-        The compressed counts; strings are not decoded.
+        decodable: Check strings; readers of many check them together with ``undecodable``.
 
     Raises:
-        MaskError: See ``check_polygons``; or an RLE of another size, or something else altogether.
+        MaskError: See ``check_polygons``; or an RLE of another size or one that cannot be decoded,
+            or something else altogether.
     """
     if isinstance(segmentation, Mapping):
-        return _rle_counts(segmentation, size)
+        counts = _rle_counts(segmentation, size)
+        if decodable and undecodable([counts], [size]):
+            raise MaskError('rle', f'the RLE cannot be decoded to {size[0]} x {size[1]} pixels')
+        return counts
     check_polygons(segmentation, size)
     parts = coco_mask.frPyObjects([list(polygon) for polygon in segmentation], *size)
     return coco_mask.merge(parts)['counts']
@@ -148,7 +144,7 @@ def check_polygons(segmentation: Any, size: tuple[int, int]) -> None:
 
     Raises:
         MaskError: No list of flat lists of finite numbers, a polygon of fewer than three points or
-            with half a point, or one far outside of the image.
+            with half a point, or one far outside of the image or of an endless outline.
     """
     if not isinstance(segmentation, (list, tuple)) or not segmentation:
         raise MaskError(
@@ -178,12 +174,46 @@ def check_polygons(segmentation: Any, size: tuple[int, int]) -> None:
             )
         farthest = max(polygon, key=abs)
         if abs(farthest) > limit:
-            value = f'{farthest:g}' if isinstance(farthest, float) else _shorten(farthest)
-            raise MaskError(
-                'far',
-                f'polygon {i} has the coordinate {value}, far outside of the image of '
-                f'{size[0]} x {size[1]} pixels: give coordinates in pixels of the image',
-            )
+            raise _far(f'polygon {i}', farthest, size)
+        if abs(farthest) * len(polygon) > LONGEST / 2:  # or it cannot be that long
+            length = np.abs(np.diff(np.reshape(polygon, (-1, 2)), axis=0)).sum()
+            if length > LONGEST:
+                raise MaskError(
+                    'far',
+                    f'polygon {i} has an outline of {length:g} pixels, too long for the image of '
+                    f'{size[0]} x {size[1]} pixels: remove it or give the mask as RLE',
+                )
+
+
+def check_points(points: np.ndarray, size: tuple[int, int], label: str) -> None:
+    """Refuse NaN and coordinates far outside of the image, array of any shape.
+
+    Raises:
+        MaskError: Naming the value.
+    """
+    farthest = points.flat[np.abs(points).argmax()] if points.size else 0.0  # NaN comes first
+    if not abs(farthest) <= max(FARTHEST, 2 * max(size)):
+        raise _far(label, float(farthest), size)
+
+
+def _far(label: str, value: float, size: tuple[int, int]) -> MaskError:
+    text = f'{value:g}' if isinstance(value, float) else _shorten(value)
+    return MaskError(
+        'far',
+        f'{label} has the coordinate {text}, far outside of the image of {size[0]} x {size[1]} '
+        'pixels: give coordinates in pixels of the image',
+    )
+
+
+def rle_size(rle: Mapping) -> tuple[int, int]:
+    """Read ``size`` of an RLE, ``(h, w)``; raise MaskError if it is none."""
+    size = rle.get('size')
+    values = list(size) if isinstance(size, (list, tuple, np.ndarray)) else []
+    if len(values) != 2 or not all(
+        isinstance(side, (int, np.integer)) and side > 0 for side in values
+    ):
+        raise MaskError('rle', f'the RLE has the size {_shorten(size)}: expected [height, width]')
+    return int(values[0]), int(values[1])
 
 
 def _rle_counts(rle: Mapping, size: tuple[int, int]) -> bytes:
@@ -249,3 +279,42 @@ def _finite(values: Sequence) -> bool:
 def _shorten(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 40 else f'{text[:37]}...'
+
+
+def to_dense(
+    masks: Sequence[RLE] | Tensor | np.ndarray,
+    image_size: tuple[int, int] | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Decode masks of either format; what is dense already passes through.
+
+    Args:
+        masks: RLEs (counts as bytes, string or uncompressed list), or a Tensor[N, h, w].
+        image_size: ``(h, w)`` that every mask must have. Needed only when there are no masks.
+        device: Where to put the result; default: where the tensor is, or the CPU.
+
+    Returns:
+        BoolTensor[N, h, w].
+
+    Raises:
+        ValueError: Sizes differ, there is no mask and ``image_size`` is missing, or an RLE cannot
+            be decoded.
+    """
+    if isinstance(masks, (Tensor, np.ndarray)):
+        dense = torch.as_tensor(masks, device=device).bool()
+        if image_size is not None and tuple(dense.shape[-2:]) != tuple(image_size):
+            raise ValueError(f'masks are {tuple(dense.shape[-2:])}, the image is {image_size}')
+        return dense
+    sizes = {rle_size(rle) for rle in masks}
+    if image_size is None and not sizes:
+        raise ValueError('no masks to take the size from: pass image_size=(h, w)')
+    h, w = image_size if image_size is not None else next(iter(sizes))
+    if sizes - {(h, w)}:
+        raise ValueError(f'masks must all have the size {(h, w)}, got {sorted(sizes)}')
+    strings = [_rle_counts(rle, (h, w)) for rle in masks]
+    for i in undecodable(strings, [(h, w)] * len(strings))[:1]:
+        raise ValueError(f'mask {i}: the RLE cannot be decoded to {h} x {w} pixels')
+    dense = torch.empty((len(masks), h, w), dtype=torch.bool)
+    for one, counts in zip(dense, strings):
+        one[:] = torch.from_numpy(coco_mask.decode({'size': [h, w], 'counts': counts}))
+    return dense.to(device) if device is not None else dense

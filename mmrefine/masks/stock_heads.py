@@ -28,8 +28,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from . import check_format, output_size, roi_masks_to_rle, scale_factors
-from .rle_masks import RLEMasks
+from . import RLEMasks, check_format, output_size, roi_masks_to_rle, scale_factors
 
 
 class RLEOutput(FCNMaskHead):

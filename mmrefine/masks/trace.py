@@ -3,22 +3,27 @@
 Along a pixel column a bilinearly resized mask is a straight line between two rows of its grid, so
 it crosses the threshold at most once there. Work is therefore columns x grid rows, not columns x
 pixel rows. Rounding decides the pixels whose value lies within ``tolerance`` of the threshold;
-those come back as spans, for the caller to evaluate with the very operator it must agree with.
+those are evaluated one by one, with the very operator that the result must agree with.
 
 Shapes:   N masks, X x Y grid columns and rows, C pixel columns and R pixel rows of all masks,
-          T threshold crossings, P spans.
+          T pixels at which a mask changes its value, P vertical pixel spans, Q pixels.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from .rle import RLE, toggles_to_rle
+
 # Grid values per chunk, on the CPU about what its second-level cache holds.
 CHUNK = {'cpu': 2**19, 'cuda': 2**24}
 # Pixels per chunk that are evaluated one by one.
 POINTS = {'cpu': 2**18, 'cuda': 2**22}
+
+# From (mask, column, row), LongTensor[Q] each, to BoolTensor[Q]: the pixels inside.
+Inside = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass
@@ -44,51 +49,21 @@ class Axis:
     scale: Tensor
     shift: Tensor
 
-
-@dataclass
-class Toggles:
-    """Pixels at which a mask changes its value, looking down a column; any order.
-
-    Attributes:
-        owner: LongTensor[T], mask.
-        x: LongTensor[T], image column.
-        y: LongTensor[T], image row; one past the last row where a run ends with its column.
-    """
-
-    owner: Tensor
-    x: Tensor
-    y: Tensor
-
-    @staticmethod
-    def cat(parts: list['Toggles']) -> 'Toggles':
-        """Join the boundaries of several chunks."""
-        return Toggles(*(torch.cat([getattr(p, f) for p in parts]) for f in ('owner', 'x', 'y')))
-
-
-@dataclass
-class Spans:
-    """Vertical pixel spans whose values must be computed exactly.
-
-    Attributes:
-        owner, x: LongTensor[P], mask and image column.
-        y: LongTensor[P], first image row.
-        length: LongTensor[P], number of rows; may be 0.
-        before, after: BoolTensor[P], the state that the toggles outside the span count on.
-    """
-
-    owner: Tensor
-    x: Tensor
-    y: Tensor
-    length: Tensor
-    before: Tensor
-    after: Tensor
-
-    def chunks(self, points: int) -> Iterator['Spans']:
-        """Split into parts of about ``points`` pixels."""
-        part = (self.length + 1).cumsum(0) // points
-        sizes = part.unique_consecutive(return_counts=True)[1].tolist()
-        columns = [getattr(self, f).split(sizes) for f in self.__dataclass_fields__]
-        return (Spans(*fields) for fields in zip(*columns))
+    @classmethod
+    def between(
+        cls,
+        first: Tensor,
+        last: Tensor,
+        place: Callable[[Tensor, Tensor], Tensor],
+        scale: Tensor,
+        shift: Tensor,
+    ) -> 'Axis':
+        """Pixels ``first`` to ``last`` (exclusive) of each mask; ``place`` maps owner and pixel."""
+        counts = last - first
+        owner, index = ragged_arange(counts)
+        pixel = first[owner] + index
+        base = counts.cumsum(0) - counts
+        return cls(owner, pixel, place(owner, pixel), first, base, scale, shift)
 
 
 def rounding_error(size: int, largest: Tensor) -> Tensor:
@@ -111,10 +86,23 @@ def ragged_arange(counts: Tensor) -> tuple[Tensor, Tensor]:
     return owner, torch.arange(len(owner), device=counts.device) - start.index_select(0, owner)
 
 
+def chunk_sizes(work: Tensor, limits: dict[str, int], share: int = 1) -> list[int]:
+    """Cut items into consecutive chunks: lengths of chunks of about ``limits / share`` work."""
+    budget = max(limits.get(work.device.type, limits['cuda']) // share, 1)
+    return (work.cumsum(0) // budget).unique_consecutive(return_counts=True)[1].tolist()
+
+
+def encode_toggles(parts: Sequence[Tensor], n: int, image_size: tuple[int, int]) -> list[RLE]:
+    """Encode ``n`` masks from LongTensors[3, T] of (mask, column, row), at least one."""
+    owner, x, y = torch.cat(list(parts), dim=1)
+    owners, positions = torch.stack([owner, x * image_size[0] + y]).cpu().numpy()
+    return toggles_to_rle(positions, owners, n, image_size)
+
+
 def trace_columns(
-    knots: Tensor, tolerance: Tensor, columns: Axis, rows: Axis
-) -> tuple[Toggles, Spans]:
-    """Locate the threshold crossings of every pixel column.
+    knots: Tensor, tolerance: Tensor, columns: Axis, rows: Axis, inside: Inside
+) -> list[Tensor]:
+    """Find the pixels at which masks change their value, looking down a column.
 
     Args:
         knots: Tensor[N, X, Y], grid values minus the threshold, columns first. The first and last
@@ -122,9 +110,11 @@ def trace_columns(
         tolerance: Tensor[N], largest rounding error of a value, in the unit of the knots.
         columns: The pixel columns.
         rows: The pixel rows. Pixels before the first or after the last knot are outside.
+        inside: Decides pixels near the threshold.
 
     Returns:
-        The certain boundaries, and the spans that rounding decides.
+        LongTensors[3, T], (mask, column, row), in any order; the row is one past the last where a
+        run ends with its column.
     """
     n, width, height = knots.shape
     cell = columns.place.floor().clamp(0, width - 2)
@@ -132,11 +122,13 @@ def trace_columns(
     fraction = (columns.place - cell).clamp(0, 1)[:, None]
     lines = knots.reshape(-1, height)
     # index_select copies whole lines, which plain indexing does several times slower.
-    value = torch.lerp(lines.index_select(0, left), lines.index_select(0, left + 1), fraction)
+    value = torch.lerp(  # (C, Y)
+        lines.index_select(0, left), lines.index_select(0, left + 1), fraction
+    )
     margin = tolerance.index_select(0, columns.owner)
     sure, possible = value > margin[:, None], value >= -margin[:, None]
     changing = (sure[:, 1:] ^ possible[:, :-1]) | (possible[:, 1:] ^ sure[:, :-1])
-    column, knot = changing.nonzero(as_tuple=True)
+    column, knot = changing.nonzero(as_tuple=True)  # crossings between knot and knot + 1
 
     owner, margin = columns.owner.index_select(0, column), margin.index_select(0, column)
     start = _first_rows(rows, n, height).flatten()
@@ -148,18 +140,11 @@ def trace_columns(
     row, certain = _cross(above, below, margin, knot, low, high, owner, rows)
 
     x, first = columns.pixel.index_select(0, column), rows.first.index_select(0, owner)
-    unsure = (~certain).nonzero()[:, 0]
-    certain = certain.nonzero()[:, 0]
-    toggles = Toggles(owner[certain], x[certain], (first + row)[certain])
-    spans = Spans(
-        owner[unsure],
-        x[unsure],
-        (first + low)[unsure],
-        (high - low)[unsure],
-        above[unsure] >= 0,
-        below[unsure] >= 0,
+    toggles = torch.stack([owner, x, first + row])[:, certain]
+    spans = torch.stack(
+        [owner, x, first + low, high - low, (above >= 0).long(), (below >= 0).long()]
     )
-    return toggles, spans
+    return [toggles, *evaluate(spans[:, ~certain], inside)]
 
 
 def _first_rows(rows: Axis, n: int, height: int) -> Tensor:
@@ -196,18 +181,25 @@ def _cross(
     return row, certain
 
 
-def resolve(spans: Spans, inside: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Toggles:
-    """Evaluate every pixel of the spans and return the boundaries found there.
+def evaluate(spans: Tensor, inside: Inside) -> list[Tensor]:
+    """Evaluate every pixel of vertical spans, some at a time.
 
     Args:
-        spans: The spans, ordered by owner.
-        inside: From ``owner, x, y``, LongTensor[Q] each, to BoolTensor[Q]: pixels in the mask.
+        spans: LongTensor[6, P], ordered by mask: mask, column, first row, number of rows (may be
+            0), and the states before and after the span that the changes outside it count on.
+        inside: See ``trace_columns``.
+
+    Returns:
+        LongTensors[3, T] of the changes inside the spans, as from ``trace_columns``.
     """
-    span, step = ragged_arange(spans.length + 1)
-    owner, x, y = spans.owner[span], spans.x[span], spans.y[span] + step
-    pixel = (step < spans.length[span]).nonzero()[:, 0]
-    now = spans.after[span]
-    now[pixel] = inside(owner[pixel], x[pixel], y[pixel])
-    before = torch.where(step == 0, spans.before[span], now.roll(1))
-    at = (now != before).nonzero()[:, 0]
-    return Toggles(owner[at], x[at], y[at])
+    found = []
+    for part in spans.split(chunk_sizes(spans[3] + 1, POINTS), dim=1):
+        span, step = ragged_arange(part[3] + 1)
+        owner, x, y, length, first, last = part[:, span]
+        y = y + step
+        pixel = (step < length).nonzero()[:, 0]
+        now = last.bool()
+        now[pixel] = inside(owner[pixel], x[pixel], y[pixel])
+        before = torch.where(step == 0, first.bool(), now.roll(1))
+        found.append(torch.stack([owner, x, y])[:, now != before])
+    return found

@@ -16,6 +16,7 @@ from mmdet.structures.mask import BitmapMasks, PolygonMasks
 from torch import Tensor
 
 from mmrefine.layers import roi_align
+from mmrefine.masks.run_lengths import check_points
 
 
 def multi_size_targets(
@@ -63,6 +64,7 @@ def _polygon_targets(
     ends = 2 * np.cumsum(lengths)
     spans = list(zip(ends - 2 * lengths, ends))
     points = np.concatenate([polygon for _, polygon in parts]).reshape(-1, 2)  # (points, xy)
+    check_points(points, (masks.height, masks.width), 'a polygon')
     roi_of_point = np.repeat(roi_of_polygon, lengths)
     points = points - boxes[roi_of_point, :2].astype(points.dtype)
     # Parity: mmdet widens boxes to one pixel, and multiplies in the type of the boxes
@@ -95,6 +97,7 @@ def foreground_union(masks: BitmapMasks | PolygonMasks) -> np.ndarray:
     polygons = [np.asarray(p, dtype=np.float64) for parts in masks.masks for p in parts]
     if not polygons:
         return np.zeros((masks.height, masks.width), bool)
+    check_points(np.concatenate(polygons), (masks.height, masks.width), 'a polygon')
     rles = coco_mask.frPyObjects(polygons, masks.height, masks.width)
     return coco_mask.decode(coco_mask.merge(rles)).astype(bool)
 

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from pycocotools import mask as coco_mask
 
-from mmrefine.masks.run_lengths import MaskError, check_polygons, to_counts
+from mmrefine.masks.run_lengths import MaskError, check_polygons, to_counts, undecodable
 
-from .fields import CHUNK, BoxError, is_number, read_box, undecodable
+from .fields import CHUNK, BoxError, is_number, read_box
 
 
 class Kind(NamedTuple):
@@ -288,7 +288,7 @@ def _mask_faults(segmentation: Any, box: Any, size: tuple[int, int]) -> Iterator
         return
     try:
         if isinstance(segmentation, Mapping):
-            to_counts(segmentation, size)
+            to_counts(segmentation, size, decodable=False)
             return
         check_polygons(segmentation, size)
     except MaskError as error:
@@ -308,7 +308,7 @@ def _mask_faults(segmentation: Any, box: Any, size: tuple[int, int]) -> Iterator
 def _rle_faults(waiting: Sequence[tuple[Any, str, Mapping]]) -> Iterator[Fault]:
     """Decode the RLEs of annotations without other faults."""
     sizes = [tuple(a['segmentation']['size']) for _, _, a in waiting]
-    counts = [to_counts(a['segmentation'], size) for (_, _, a), size in zip(waiting, sizes)]
+    counts = [to_counts(a['segmentation'], s, False) for (_, _, a), s in zip(waiting, sizes)]
     wrong = set(undecodable(counts, sizes))
     for i, (where, label, annotation) in enumerate(waiting):
         if i in wrong:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from mmrefine.masks.run_lengths import misfits, pixel_counts, present
+from mmrefine.masks.run_lengths import pixel_counts, present, undecodable
 
 from .entries import EntryReader
 from .ground_truth import GroundTruth, Id
@@ -162,8 +162,8 @@ def check_masks(
         ValueError: The first one that does not.
     """
     rows = [i for i, c in enumerate(counts) if c is not None]
-    areas = np.array([gt.sizes[image_ids[i]] for i in rows], np.int64).reshape(-1, 2).prod(1)
-    for j in misfits(present(counts), areas)[:1].tolist():
+    sizes = [gt.sizes[image_ids[i]] for i in rows]
+    for j in undecodable(present(counts), sizes)[:1]:
         i = rows[j]
         raise ValueError(
             f'{label(i)} (image {image_ids[i]}): the RLE cannot be decoded to '

@@ -2,12 +2,10 @@
 
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
-from mmrefine.masks.run_lengths import misfits, to_counts
+from mmrefine.masks.run_lengths import to_counts, undecodable
 
 CHUNK = 4096  # masks decoded at once
 FARTHEST = 1e30  # pixels; models compute in float32, where more may be infinite
@@ -63,12 +61,6 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and abs(value) <= sys.float_info.max
 
 
-def undecodable(counts: Sequence[bytes], sizes: Sequence[tuple[int, int]]) -> list[int]:
-    """Positions of the strings whose runs do not make up images of these sizes ``(h, w)``."""
-    areas = np.array([h * w for h, w in sizes], np.int64)
-    return misfits(counts, areas).tolist()
-
-
 class MaskReader:
     """Reads ``segmentation`` fields as compressed counts; strings are decoded to check them.
 
@@ -96,7 +88,7 @@ class MaskReader:
             self.report(f'{label}: the segmentation must be an RLE object')
             return None
         try:
-            counts = to_counts(segmentation, size)
+            counts = to_counts(segmentation, size, decodable=False)
         except ValueError as error:
             self.report(f'{label}: {error}')
             return None

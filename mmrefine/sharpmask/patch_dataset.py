@@ -20,8 +20,9 @@ import numpy as np
 from mmdet.registry import DATA_SAMPLERS, DATASETS
 from mmengine.dataset import BaseDataset
 from mmengine.dist import get_dist_info
-from pycocotools import mask as coco_mask
 from torch.utils.data import Dataset, Sampler
+
+from mmrefine.masks.run_lengths import pixel_counts, rle_size, to_counts
 
 NegativeRule = Literal['one_frame', 'official', 'port']
 NEGATIVE_RULES = ('one_frame', 'official', 'port')
@@ -138,9 +139,8 @@ def far_from_objects(
 def segmentation_area(segmentation: list | Mapping[str, Any]) -> float:
     """Area in pixels of COCO polygons (shoelace) or RLE."""
     if isinstance(segmentation, Mapping):
-        if isinstance(segmentation['counts'], list):
-            return float(sum(segmentation['counts'][1::2]))
-        return float(coco_mask.area(dict(segmentation)))
+        counts = to_counts(segmentation, rle_size(segmentation))
+        return float(pixel_counts([counts])[0])
     area = 0.0
     for polygon in segmentation:
         x, y = np.asarray(polygon, dtype=float).reshape(-1, 2).T

@@ -15,7 +15,7 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from pycocotools import mask as coco_mask
 
-from mmrefine.masks.run_lengths import to_counts
+from mmrefine.masks.run_lengths import check_polygons, to_counts
 
 from .patch_dataset import inner_box
 from .torch7_patch import cut_square, label_of_polygons, scale_square, whole_crop
@@ -109,6 +109,7 @@ class CropObjectPatch(BaseTransform):
             patch = warp_square(image, crop, full, OUTSIDE)
         label = np.zeros((self.label_size, self.label_size), np.uint8)
         if self.resample == 'official' and isinstance(segmentation, list):
+            check_polygons(segmentation, image.shape[:2])
             label = label_of_polygons(segmentation, corner, side, self.size / full, self.label_size)
         elif segmentation is not None:
             mask = decode_segmentation(segmentation, *image.shape[:2])

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+REACH = 32  # windows that a polygon may extend beyond its label's
+
 
 def scale_square(image: np.ndarray, size: int) -> np.ndarray:
     """Resize as ``image.scale`` does: box averages to shrink, aligned corners to enlarge.
@@ -76,6 +78,8 @@ def label_of_polygons(
     scale = size / window
     first = np.floor((corner + 1 + (side - window) / 2) * scale + 0.5).astype(int)
     scaled = [np.asarray(polygon, float).reshape(-1, 2) * scale for polygon in polygons]
+    # An object fills half its window; points far outside would need a canvas of gigabytes.
+    scaled = [one.clip(first - REACH * size, first + REACH * size) for one in scaled]
     # COCO's rasteriser rounds negative coordinates otherwise: draw on a canvas that has none
     origin = np.minimum(first, np.floor(np.min([one.min(0) for one in scaled], axis=0))).astype(int)
     width, height = first + size - origin

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mmrefine.evaluation.boundary import crop_of, inner_band
+from mmrefine.evaluation.boundary import inner_band
+from mmrefine.masks.crops import crop_of
 
 
 def confidence_colours(confidences: np.ndarray, lowest: float = 0.5) -> np.ndarray:

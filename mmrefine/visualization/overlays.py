@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
-from mmrefine.evaluation.boundary import Crop, crop_masks, crop_of
+from mmrefine.masks.crops import Crop, crop_masks, crop_of
 
 from .instances import Instances, match
 

@@ -11,9 +11,9 @@ from mmrefine.evaluation.boundary import (
     band_width,
     boundary_iou,
     crop_iou,
-    crop_masks,
     inner_band,
 )
+from mmrefine.masks.crops import crop_masks
 
 
 def encode(mask: np.ndarray) -> bytes:
