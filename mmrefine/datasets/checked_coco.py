@@ -32,8 +32,14 @@ class CheckedCocoDataset(CocoDataset):
 
     def load_data_list(self) -> list[dict]:
         """Check, then load as the stock class does."""
+        classes = self.metainfo['classes']
+        if isinstance(classes, str):
+            raise ValueError(
+                f'classes={classes!r} is a text and no file with one name a line: a comma is '
+                f'missing, write classes=({classes!r},)'
+            )
         with get_local_path(self.ann_file, backend_args=self.backend_args) as path:
-            problems = check_annotations(read_annotations(path), self.metainfo['classes'])
+            problems = check_annotations(read_annotations(path), classes)
         if any(problem.fatal or self.strict for problem in problems):
             listed = '\n  '.join(map(str, problems))
             raise ValueError(f'{self.ann_file} cannot be used:\n  {listed}')

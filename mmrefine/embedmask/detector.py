@@ -28,6 +28,9 @@ class EmbedMask(SingleStageInstanceSegmentor):
 
     Arguments are those of ``SingleStageInstanceSegmentor``; both heads get ``test_cfg`` and
     document its keys.
+
+    Raises:
+        ValueError: The semantic loss has other classes than the box head.
     """
 
     def __init__(
@@ -40,7 +43,17 @@ class EmbedMask(SingleStageInstanceSegmentor):
     ) -> None:
         # The base class writes into the configs, which belong to the caller: it gets copies.
         super().__init__(backbone, neck, dict(bbox_head), dict(mask_head), **kwargs)
+        self._require_equal_classes()
         self.register_load_state_dict_pre_hook(rename_authors_weights)
+
+    def _require_equal_classes(self) -> None:
+        classes = getattr(self.bbox_head, 'head', self.bbox_head).num_classes
+        if self.mask_head.loss_semantic is not None and self.mask_head.num_classes != classes:
+            raise ValueError(
+                f'mask_head.num_classes={self.mask_head.num_classes} but '
+                f'bbox_head.num_classes={classes}: the semantic loss learns the same labels, set '
+                'both to the number of classes of the data set'
+            )
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
         """Images Tensor[B, 3, H, W] -> pyramid maps Tensor[B, C, h, w], finest first.

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from mmrefine.fcos import PointGrid, assign_points, flatten_levels, make_grid, points_on_masks
 from mmrefine.fcos.head import RANGES
+from mmrefine.layers import require_labels
 
 from .box_head import ProposalLayers
 from .postprocess import PointPredictions, detections_with_embeds
@@ -150,6 +151,7 @@ class EmbeddedHead(ProposalLayers, BaseModule):
                 ``masks`` BoolTensor[G, H, W] on the padded input.
             metas: One per image, as the head's assigner needs them.
         """
+        require_labels(gt_instances, self.head.num_classes)
         gts = [InstanceData(bboxes=gt.bboxes, labels=gt.labels) for gt in gt_instances]
         losses = self.head.loss_by_feat(*outputs.head, gts, metas)
         grid = self._grid(outputs)

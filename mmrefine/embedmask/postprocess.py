@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mmrefine.fcos import clip_boxes, select_detections
 from mmrefine.fcos.candidates import DEFAULT_NMS
+from mmrefine.layers import require_finite
 from mmrefine.masks import RLEMasks, map_masks, output_size, scale_factors
 
 from .kernel import box_regions, haloed_boxes, mask_exponent
@@ -154,6 +155,7 @@ class MaskOutput:
 
         Raises:
             ValueError: For an unknown format or a threshold outside (0, 1).
+            FloatingPointError: An embedding is not finite.
         """
         mask_format = cfg.get('mask_format', 'dense')
         threshold = cfg.get('mask_thr', 0.5)
@@ -163,9 +165,8 @@ class MaskOutput:
         common = (image_size, threshold, mask_format, pixels.device)
         if len(results) == 0:
             return map_masks(pixels[:0], image_size, *common)
+        require_finite('embeddings or margins', pixels, results.embeds, results.margins)
         maps = self.soft_maps(pixels, results.embeds, results.margins, results.bboxes)
-        # A diverged network gives empty masks.
-        maps = maps.nan_to_num_(nan=threshold - 1)
         if not self.aligned:
             size = resized_size(maps.shape[1:], self.stride, network_size, image_size)
             return map_masks(maps, size, *common)

@@ -10,6 +10,8 @@ import torch
 from mmdet.utils import ConfigType
 from torch import Tensor
 
+from mmrefine.layers import require_finite
+
 from .nms import suppress
 
 # Detections settle for the threshold of the papers unless a config names another.
@@ -20,9 +22,6 @@ def select_detections(
     boxes: Tensor, class_probs: Tensor, factors: Tensor, counts: Sequence[int], cfg: ConfigType
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Rank, suppress and cut the predictions of one image.
-
-    Points with a box or factor that is not finite give no detection: a diverged network must not
-    fill the list.
 
     Args:
         boxes: Tensor[P, 4], for the overlaps.
@@ -40,6 +39,7 @@ def select_detections(
 
     Raises:
         ValueError: For an unknown kind of candidates or of suppression.
+        FloatingPointError: A prediction is not finite.
     """
     nms = cfg.get('nms', DEFAULT_NMS)
     kind = cfg.get('candidates', 'pairs')
@@ -49,9 +49,7 @@ def select_detections(
     fast = nms is not None and nms.get('type') == 'fast'
     by_product = fast or cfg.get('filter_by_product', False)
     threshold, per_level = cfg.get('score_thr', 0.05), cfg.get('nms_pre', 1000)
-    sound = boxes.isfinite().all(dim=1) & factors.isfinite()  # (P)
-    class_probs = torch.where(sound[:, None], class_probs, 0.0).nan_to_num(0.0)
-    factors = torch.where(sound, factors, 0.0)
+    require_finite('boxes or scores', boxes, class_probs, factors)
     levels = list(zip(class_probs.split(counts), factors.split(counts)))
     starts = [sum(counts[:level]) for level in range(len(counts))]
     if fast or kind == 'points':

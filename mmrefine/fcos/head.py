@@ -19,7 +19,7 @@ from mmdet.utils import ConfigType, InstanceList, MultiConfig, OptConfigType, re
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from mmrefine.layers import ConvStack
+from mmrefine.layers import ConvStack, require_labels
 
 from .grid import PointGrid, flatten_levels, make_grid
 from .targets import PointTargets, assign_points, centerness_targets
@@ -174,7 +174,11 @@ class FCOSHeadBase(BaseDenseHead):
         Args:
             grid: Points of the pyramid.
             gt_instances: One per image with ``bboxes`` Tensor[G, 4] and ``labels``; G may be 0.
+
+        Raises:
+            ValueError: A label is no class of the head.
         """
+        require_labels(gt_instances, self.num_classes)
         ranges = grid.points.new_tensor(self.regress_ranges)
         each = [self.assign_single(grid, gt, ranges) for gt in gt_instances]
         return PointTargets(*(torch.stack(field) for field in zip(*each)))

@@ -1,6 +1,7 @@
 """What more than one paper uses and that fits none of them alone."""
 
 from .boundary import boundary_map, resize_band
+from .checks import require_finite, require_labels
 from .class_logits import ClassLogits
 from .conv_stack import ConvStack
 from .initial_weights import TorchDefaultInit
@@ -13,6 +14,8 @@ __all__ = [
     'TorchDefaultInit',
     'boundary_map',
     'point_roi_align',
+    'require_finite',
+    'require_labels',
     'resize_band',
     'roi_align',
     'without_autocast',

@@ -12,11 +12,13 @@ import torch
 from mmdet.models.roi_heads import CascadeRoIHead, StandardRoIHead
 from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.registry import MODELS
+from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox2roi
 from mmdet.utils import ConfigType, InstanceList
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
+from mmrefine.layers import require_finite, require_labels
 from mmrefine.masks import (
     GridGroup,
     MaskGrids,
@@ -118,6 +120,19 @@ class FineMaskMixin:
                 )
         return {**mask_head, **known}
 
+    def loss(
+        self, x: tuple[Tensor, ...], rpn_results_list: InstanceList, batch_data_samples: SampleList
+    ) -> dict:
+        """Losses of boxes and masks, as the RoI head that this is mixed into.
+
+        Raises:
+            ValueError: A label is no class of the heads.
+        """
+        if self.with_bbox or max(self.mask_head.stage_classes) > 1:
+            gt_instances = [sample.gt_instances for sample in batch_data_samples]
+            require_labels(gt_instances, self.mask_head.num_classes)
+        return super().loss(x, rpn_results_list, batch_data_samples)  # type: ignore[misc]
+
     def mask_inputs(self, x: tuple[Tensor, ...], rois: Tensor) -> tuple[Tensor, Tensor]:
         """Pool the RoIs and pick the fine map.
 
@@ -144,8 +159,7 @@ class FineMaskMixin:
                 f'the neck gives {x[0].shape[1]} channels, but mask_roi_extractor.out_channels is '
                 f'{extractor.out_channels}: set it to the former'
             )
-        # half precision resolves RoI coordinates no better than a pixel; the CPU kernel has no bf16
-        pooled = extractor([level.float() for level in x[: extractor.num_inputs]], rois)
+        pooled = extractor(poolable(x[: extractor.num_inputs]), rois)
         if not torch.is_tensor(pooled):
             raise ValueError(
                 f'{type(extractor).__name__} pools several maps per RoI, RefineMask heads take '
@@ -216,16 +230,14 @@ class FineMaskMixin:
             pixel.
 
         Raises:
-            FloatingPointError: The logits are not finite.
+            FloatingPointError: Features or logits are not finite.
         """
+        require_finite('feature maps', *x)  # without boxes no logits tell
         settings = InferenceSettings.of_config(self.test_cfg, self.mask_head.stage_sizes)
         rois = bbox2roi([results.bboxes for results in results_list])  # (N, 5)
         labels = torch.cat([results.labels for results in results_list])
         groups = self.mask_head.fused_masks(*self.mask_inputs(x, rois), rois, labels, settings)
-        if not all(torch.isfinite(group.logits).all() for group in groups):
-            raise FloatingPointError(
-                'mask logits are not finite: look for NaN in the checkpoint or in the input image'
-            )
+        require_finite('mask logits', *(group.logits for group in groups))
         counts = [len(results) for results in results_list]
         masks = _as_grids(groups, [group.logits.sigmoid() for group in groups]).split(counts)
         for results, grids, meta in zip(results_list, masks, batch_img_metas):
@@ -262,9 +274,13 @@ def _as_grids(groups: list[FusedMasks], maps: list[Tensor]) -> MaskGrids:
     return MaskGrids([GridGroup(group.indices, m[:, 0]) for group, m in zip(groups, maps)])
 
 
-def in_fp32(x: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Cast a pyramid, Tensor[B, C, h_i, w_i] per level: mmcv's RoIAlign has no bf16 on a CPU."""
-    return tuple(level.float() for level in x)
+def poolable(x: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Bring a pyramid, Tensor[B, C, h_i, w_i] per level, to the form of mmcv's RoIAlign.
+
+    Half precision resolves RoI coordinates no better than a pixel, and the CPU kernel has no
+    bfloat16 and reads every map as channels first.
+    """
+    return tuple(level.float().contiguous() for level in x)
 
 
 @MODELS.register_module(name=['RefineRoIHead', 'SimpleRefineRoIHead'])
@@ -272,7 +288,7 @@ class RefineRoIHead(FineMaskMixin, StandardRoIHead):
     """``StandardRoIHead`` with a RefineMask head; arguments as in both bases."""
 
     def _bbox_forward(self, x: tuple[Tensor, ...], rois: Tensor) -> dict:
-        return super()._bbox_forward(in_fp32(x), rois)
+        return super()._bbox_forward(poolable(x), rois)
 
 
 @MODELS.register_module()
@@ -287,7 +303,7 @@ class CascadeRefineRoIHead(FineMaskMixin, CascadeRoIHead):
     def _bbox_forward(
         self, stage: int, x: tuple[Tensor, ...], rois: Tensor, *args: Any, **kwargs: Any
     ) -> dict:
-        return super()._bbox_forward(stage, in_fp32(x), rois, *args, **kwargs)
+        return super()._bbox_forward(stage, poolable(x), rois, *args, **kwargs)
 
     def _mask_forward(  # type: ignore[override]
         self, stage: int, x: tuple[Tensor, ...], rois: Tensor, *args: Any, **kwargs: Any

@@ -123,7 +123,8 @@ def require_agreement(bbox_head: nn.Module, mask_head: nn.Module) -> None:
     """Compare what the box head hands over with what the mask head expects.
 
     Raises:
-        ValueError: They differ in basis maps, levels or width, or the finest stride is not 8.
+        ValueError: They differ in classes, basis maps, levels or width, or the finest stride is
+            not 8.
     """
     if bbox_head.strides[0] != 8:
         raise ValueError(
@@ -134,6 +135,11 @@ def require_agreement(bbox_head: nn.Module, mask_head: nn.Module) -> None:
         raise ValueError(
             f'bbox_head.num_bases={bbox_head.num_bases} but mask_head.num_bases='
             f'{mask_head.num_bases}: each basis map needs one coefficient'
+        )
+    if mask_head.num_classes not in (None, bbox_head.num_classes):
+        raise ValueError(
+            f'mask_head.num_classes={mask_head.num_classes} but bbox_head.num_classes='
+            f'{bbox_head.num_classes}: omit the former, it follows the latter'
         )
     given = bbox_head.num_feature_levels * bbox_head.feat_channels
     if given != mask_head.conv_fuse.in_channels:

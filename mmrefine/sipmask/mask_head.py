@@ -19,6 +19,7 @@ from mmengine.model import BaseModule
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from mmrefine.layers import require_finite
 from mmrefine.masks import output_size
 
 from .assembly import BoxPixels, pixel_logits, pixel_values, split_boxes
@@ -86,6 +87,7 @@ class SipMaskHead(BaseModule):
             raise ValueError('rescoring predicts one mask score per class: pass num_classes')
         super().__init__(init_cfg=init_cfg or {'type': 'Normal', 'layer': 'Conv2d', 'std': 0.01})
         self.num_bases = num_bases
+        self.num_classes = num_classes
         self.rescoring = rescoring
         self.center_pixels = center_pixels
         self.image_masks = image_masks
@@ -222,6 +224,9 @@ class SipMaskHead(BaseModule):
         Returns:
             Per image ``bboxes``, ``scores``, ``labels``, ``masks`` (BoolTensor[n, h, w] or n RLEs)
             and, with re-scoring, ``mask_scores`` Tensor[n]; coefficients are dropped.
+
+        Raises:
+            FloatingPointError: Mask values or scores are not finite.
         """
         cfg = self.test_cfg if cfg is None else cfg
         size = tuple(basis.shape[-2:])
@@ -229,6 +234,7 @@ class SipMaskHead(BaseModule):
         for one_basis, result, meta in zip(basis, results, metas):
             pixels = self.pixels(result.bboxes, result.coeffs, size)
             probs = pixel_logits(one_basis, result.coeffs, pixels).sigmoid()  # (M)
+            require_finite('mask values', probs)
             instances = InstanceData(
                 bboxes=output_boxes(result.bboxes, meta, rescale, cfg),
                 scores=result.scores,
@@ -237,6 +243,7 @@ class SipMaskHead(BaseModule):
             )
             if self.rescoring:
                 scores = self.mask_scores(probs, pixels, size, result.labels)
+                require_finite('mask scores', scores)
                 instances.mask_scores = scores * result.scores
             output.append(instances)
         return output

@@ -127,7 +127,7 @@ def output_masks(
     if not 0 < threshold < 1:
         raise ValueError(f'test_cfg.mask_thr is a probability between 0 and 1, got {threshold}')
     return map_masks(
-        pixels.crops(probs.nan_to_num(0.0)),  # a diverged network gives empty masks
+        pixels.crops(probs),
         resized_size(map_size, meta, rescale, cfg),
         output_size(meta, rescale),
         threshold,

@@ -298,3 +298,8 @@ def test_the_command_turns_pictures_as_training_does(tmp_path) -> None:
     lying = run(tmp_path / 'truth.json', '--images', tmp_path)
     assert lying.returncode == 1
     assert 'upright by their EXIF orientation (1: 1.jpg)' in lying.stdout
+
+
+def test_classes_without_a_comma_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"comma is missing, write classes=\('pebble',\)"):
+        build(tmp_path, content(), classes='pebble')

@@ -5,11 +5,11 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
-from mmdet.registry import TRANSFORMS
+from mmdet.registry import MODELS, TRANSFORMS
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from pycocotools import mask as coco_mask
-from tiny_embedmask import VARIANTS, finite, images, sample, tiny_detector
+from tiny_embedmask import VARIANTS, finite, images, sample, tiny_config, tiny_detector
 
 from mmrefine.embedmask.targets import objects_on_canvas
 from mmrefine.masks import to_dense
@@ -298,3 +298,10 @@ def test_heads_compile_without_a_graph_break(variant):
         plain = heads(*x)
     torch.testing.assert_close(compiled[0].embeds, plain[0].embeds)
     torch.testing.assert_close(compiled[1], plain[1])
+
+
+def test_a_semantic_loss_of_other_classes_is_refused():
+    model = tiny_config('adet', classes=3).model
+    model.mask_head.num_classes = 4
+    with pytest.raises(ValueError, match='mask_head.num_classes=4 but bbox_head.num_classes=3'):
+        MODELS.build(model)

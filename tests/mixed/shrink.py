@@ -29,9 +29,11 @@ OWN = dict(
     TopDownRefineNeck=dict(hidden_channels=8),
     SipMaskBBoxHead=dict(POINTS, stacked_convs=1, num_bases=4),
     SipMaskHead=dict(in_channels=CHANNELS, mid_channels=CHANNELS, num_bases=4),
+    SipMaskTrackHead=dict(WIDTH, norm_cfg=GROUPS, embed_channels=16),
     EmbedMaskBBoxHead=dict(POINTS, num_cls_convs=1, num_reg_convs=1),
     EmbedMaskHead=dict(WIDTH, num_convs=1, norm_cfg=GROUPS),
     EmbeddedHead=LEVELS,
+    FCOSHead=dict(WIDTH, **LEVELS, stacked_convs=1, norm_cfg=GROUPS),
     ATSSHead=dict(stacked_convs=1, norm_cfg=GROUPS, **WIDTH),
 )
 SWIN = dict(embed_dims=8, depths=[1, 1, 1, 1], num_heads=[1, 2, 2, 4], window_size=4)
@@ -39,6 +41,7 @@ SWIN = dict(embed_dims=8, depths=[1, 1, 1, 1], num_heads=[1, 2, 2, 4], window_si
 OPEN = dict(zero_init_residual=False)
 BACKBONES = dict(
     ResNet=dict(OPEN, depth=18, base_channels=8),
+    IntervalDCNResNet=dict(OPEN, depth=50, base_channels=4),
     ResNeXt=dict(OPEN, depth=50, base_channels=8, groups=2),
     RegNet=dict(OPEN, arch=dict(w0=8, wa=8.0, wm=2.0, group_w=4, depth=6, bot_mul=1.0)),
     SwinTransformer=dict(SWIN, drop_path_rate=0.0),
@@ -61,7 +64,7 @@ def backbone_widths(backbone: ConfigDict) -> list[int]:
     network = MODELS.build(backbone)
     network.eval()  # some backbones do not return themselves
     with torch.no_grad():
-        maps = network(torch.zeros(1, 3, 64, 64))
+        maps = network(torch.zeros(1, 3, 128, 128))
     return [feature.shape[1] for feature in maps]
 
 

@@ -211,3 +211,19 @@ def test_initial_logits(kind: str, std: float | None, expected: float) -> None:
     assert all((layer.bias == 0).all() for layer in layers)
     reduce = head.stages[0].fuse_conv[0].weight  # plain convolution: Kaiming normal, fan out
     assert 0.9 < float(reduce.std()) / (2 / reduce.shape[0]) ** 0.5 < 1.1
+
+
+@pytest.mark.parametrize('upsampler', ['deconv', 'pixel_shuffle'])
+def test_features_are_rectified_after_learned_upsampling(upsampler: str) -> None:
+    head = tiny_head(upsample_cfg=dict(type=upsampler))
+    head.init_weights()
+    stage = head.stages[0]
+    feats, fine, rois, _ = inputs()
+    before: list[torch.Tensor] = []
+    stage.upsample.register_forward_hook(lambda _, args, out: before.append(out.clone()))
+    masks = torch.zeros(5, 1, 14, 14), torch.zeros(2, 1, 24, 32)
+    x = head.instance_convs(feats)
+    semantic = stage.semantic_map(head.semantic_convs(fine))
+    fused = stage(x, masks[0], semantic, masks[1], rois)[:, :-2]
+    assert (before[0] < 0).any()
+    assert torch.equal(fused, before[0].relu())

@@ -238,3 +238,8 @@ def test_nothing_stays_on_the_modules_between_calls():
     predict(detector, [sample(BOXES)])
     after = {name: set(vars(module)) for name, module in detector.named_modules()}
     assert before == after
+
+
+def test_heads_of_other_classes_are_refused():
+    with pytest.raises(ValueError, match='mask_head.num_classes=4 but bbox_head.num_classes=3'):
+        tiny_detector(mask={'num_classes': 4, 'rescoring': True})

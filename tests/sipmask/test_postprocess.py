@@ -85,10 +85,3 @@ def test_exact_masks_sample_the_map_where_the_pixel_lies(boxes, height, width, s
     sure = (expected - 0.4).abs() > 1e-5
     assert found.shape == expected.shape
     assert torch.equal(found[sure], (expected > 0.4)[sure])
-
-
-def test_values_that_are_no_numbers_give_empty_masks():
-    pixels = split_boxes(torch.tensor([[0.0, 0.0, 4.0, 4.0], [50.0, 50, 60, 60]]), (4, 4), 1)
-    meta = {'ori_shape': (8, 8), 'img_shape': (8, 8)}
-    masks = output_masks(torch.full((16,), float('nan')), pixels, (4, 4), meta, True, {})
-    assert masks.shape == (2, 8, 8) and not masks.any()

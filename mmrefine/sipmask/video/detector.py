@@ -7,6 +7,7 @@ Origin:   JialeCao001/SipMask, ``SipMask-VIS`` (MIT); weights: no licence stated
 Shapes:   B videos, T frames, n detections of one frame.
 """
 
+from collections.abc import Hashable
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from mmdet.utils import ConfigType
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmrefine.layers import require_finite
 from mmrefine.masks import output_size
 from mmrefine.sipmask.box_head import SipMaskOutputs
 from mmrefine.sipmask.detector import SipMask
@@ -114,7 +116,8 @@ class SipMaskVIS(SipMask, BaseMOTModel):
         Args:
             batch_inputs: Tensor[B, T, 3, H, W], normalised and padded.
             batch_data_samples: B clips; ``video_id`` and ``frame_id`` of their frames tell the
-                tracker where they belong.
+                tracker where they belong. Without ``video_id``, as ``mmdet.apis.inference_mot``
+                gives frames, clip i of every call goes on with the same video.
             rescale: Results in pixels of the original frames instead of the network input.
 
         Returns:
@@ -149,7 +152,8 @@ class SipMaskVIS(SipMask, BaseMOTModel):
         # Ids come before masks: detections without one need none.
         kept, named = [], []
         for at, (frame, result) in enumerate(zip(frames, results)):
-            ids = self.identify(result, [level[at] for level in towers], frame.metainfo)
+            video = frame.metainfo.get('video_id', f'clip {at}')
+            ids = self.identify(result, [level[at] for level in towers], frame.metainfo, video)
             keep = last_of_each(ids)
             kept.append(result[keep])
             named.append(ids[keep])
@@ -160,14 +164,17 @@ class SipMaskVIS(SipMask, BaseMOTModel):
             frame.pred_track_instances = found
         return frames
 
-    def identify(self, result: InstanceData, towers: list[Tensor], meta: dict) -> Tensor:
+    def identify(
+        self, result: InstanceData, towers: list[Tensor], meta: dict, video: Hashable
+    ) -> Tensor:
         """Ids LongTensor[n] of a frame's detections, -1 for those the tracker drops.
 
         Args:
             result: Detections in pixels of the network input, see
                 ``SipMaskBBoxHead.predict_by_feat``.
             towers: Tower maps of the frame, see ``SipMaskTrackHead.embed_cells``.
-            meta: ``video_id``, ``frame_id``, ``ori_shape`` and scale of the frame.
+            meta: ``frame_id``, ``ori_shape`` and scale of the frame.
+            video: Identity of its video.
         """
         # Matching compares boxes of original frames, whose network inputs may differ in size.
         rule = {**self.bbox_head.test_cfg, 'box_export_offset': 0}
@@ -177,11 +184,11 @@ class SipMaskVIS(SipMask, BaseMOTModel):
             result.labels,
             self.track_head.embed_cells(towers, box_centers(result.bboxes)),
         )
-        for key in ('video_id', 'frame_id'):
-            if key not in meta:
-                raise KeyError(f'a frame has no {key}: keep it in the meta_keys of PackTrackInputs')
+        if 'frame_id' not in meta:
+            raise KeyError('a frame has no frame_id: keep it in the meta_keys of PackTrackInputs')
+        require_finite('track embeddings', found.embeds)
         size = output_size(meta, rescale=True)
-        return self.tracker.track(meta['video_id'], int(meta['frame_id']), found, size)
+        return self.tracker.track(video, int(meta['frame_id']), found, size)
 
 
 def _only(sample: TrackDataSample, key: str) -> int:

@@ -143,14 +143,15 @@ def test_a_frame_of_another_size_keeps_the_video_going():
 def test_a_frame_without_its_place_in_a_video_is_refused():
     model = tiny_video_model()
     lost = frame([], [])
-    meta = {key: value for key, value in lost.metainfo.items() if key != 'video_id'}
-    with pytest.raises(KeyError, match='video_id'), torch.no_grad():
+    meta = {key: value for key, value in lost.metainfo.items() if key != 'frame_id'}
+    with pytest.raises(KeyError, match='frame_id'), torch.no_grad():
         model.identify(
             InstanceData(
                 bboxes=torch.zeros(0, 4), scores=torch.zeros(0), labels=torch.zeros(0).long()
             ),
             [torch.zeros(CHANNELS, 4, 4)] * 3,
             meta,
+            'a video',
         )
 
 

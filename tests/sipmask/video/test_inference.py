@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmdet.apis import inference_mot, init_track_model
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 from pycocotools.mask import frPyObjects
@@ -54,6 +55,21 @@ def files(tmp_path):
     }).dump(tmp_path / 'config.py')  # fmt: skip
     torch.save({'state_dict': tiny_video_model().state_dict()}, tmp_path / 'weights.pth')
     return str(tmp_path / 'config.py'), str(tmp_path / 'weights.pth')
+
+
+def test_stock_function_tracks_frame_after_frame(files):
+    config, weights = files
+    model = init_track_model(config, weights, device='cpu')
+    ids = []
+    for begin in (0, 2):
+        for number in range(3):
+            result = inference_mot(model, picture(begin), frame_id=number, video_len=3)
+            found = result.video_data_samples[0].pred_track_instances
+            ids.append(found.instances_id.tolist())
+            assert len(found.masks) == len(found) > 0
+        # The same picture: the same objects. A first frame: a video that counts from 0 again.
+        assert set(ids[-1]) <= set(ids[-3]) and ids[-3][0] == 0
+        assert model.tracker.memory('clip 0').frames == 3
 
 
 def objects(*ids: int, size: tuple[int, int] = (96, 128)) -> InstanceData:

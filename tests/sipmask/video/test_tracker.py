@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny_sipmask_video import found
 
-from mmrefine.sipmask.video.tracker import SipMaskTracker
+from mmrefine.sipmask.video.tracker import SipMaskTracker, outscored
 
 SIZE = (100, 100)
 RED, BLUE, GREEN = [9.0, 0.0, 0.0], [0.0, 9.0, 0.0], [0.0, 0.0, 9.0]
@@ -128,3 +128,10 @@ def test_weak_detections_neither_take_nor_become_objects():
 def test_wrong_settings_are_refused(options):
     with pytest.raises(ValueError, match=r'det_scores|at least 1|\[0, 1\]'):
         SipMaskTracker(**options)
+
+
+@pytest.mark.parametrize('share_ids', [False, True])
+def test_of_equal_detections_the_first_keeps_the_object(share_ids):
+    columns, scores = torch.tensor([1, 2, 1, 0, 0]), torch.tensor([0.5, 0.5, 0.5, 0.9, 0.9])
+    lost = outscored(columns, scores, share_ids)
+    assert lost.tolist() == [False, False, True, False, False]

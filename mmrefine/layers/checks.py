@@ -1,0 +1,47 @@
+"""What every head checks of its labels and of its outputs, with one message for all."""
+
+import torch
+from mmdet.utils import InstanceList
+from torch import Tensor
+
+
+def require_labels(gt_instances: InstanceList, num_classes: int) -> None:
+    """Check the labels of a batch where they enter training; one transfer to the host.
+
+    Args:
+        gt_instances: One per image with ``labels`` LongTensor[G].
+        num_classes: Classes of the head.
+
+    Raises:
+        ValueError: A label is negative or no class of the head.
+    """
+    labels = torch.cat([gt.labels for gt in gt_instances])
+    if len(labels) == 0:
+        return
+    lowest, highest = torch.stack(labels.aminmax()).tolist()
+    if lowest < 0:
+        raise ValueError(f'labels count from 0, but the ground truth holds label {lowest}')
+    if highest >= num_classes:
+        raise ValueError(
+            f'the ground truth holds label {highest}, but num_classes={num_classes} knows labels '
+            f'up to {num_classes - 1}: set num_classes of every head to the number of classes in '
+            f'metainfo of the data set, at least {highest + 1}'
+        )
+
+
+def require_finite(source: str, *values: Tensor) -> None:
+    """Check the outputs of a network before they become detections; one transfer to the host.
+
+    Args:
+        source: What gives the values, for the message.
+        values: Of any shape, all on one device.
+
+    Raises:
+        FloatingPointError: A value is NaN or infinite.
+    """
+    # A sum takes no memory, and no value that is not finite cancels out of it.
+    sums = [v.sum(dtype=torch.promote_types(v.dtype, torch.float32)) for v in values]
+    if not all(torch.stack(sums).isfinite().tolist()):
+        raise FloatingPointError(
+            f'{source} are not finite: look for NaN in the checkpoint or in the input image'
+        )
