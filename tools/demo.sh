@@ -47,7 +47,7 @@ python tools/plot_training.py "$OUT/train" "$OUT/training.png"
 AP=$(python -c '
 import glob, json, sys
 newest = max(glob.glob(sys.argv[1] + "/test/*/[0-9]*.json"))
-print(json.load(open(newest))["coco/segm_AP"])' "$OUT")
+print(json.load(open(newest))["coco/segm_mAP"])' "$OUT")
 step 'done'
 echo "mask AP $AP on $(ls "$OUT/shapes/val" | wc -l) validation pictures"
 echo "ground truth beside prediction: $OUT/pictures/sheet.png"

@@ -3,11 +3,12 @@
 Shapes:   T IoU thresholds, R = 101 recall levels, K categories, A areas, M caps on the detections.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from mmrefine.results.ground_truth import FREQUENCIES, GroundTruth, Id
+from mmrefine.results.ground_truth import FREQUENCIES, Id
 
 from .protocols import UNLIMITED, Rules
 
@@ -28,8 +29,13 @@ class APTable:
     recall: np.ndarray
     category_ids: list[Id]
 
-    def numbers(self, rules: Rules, gt: GroundTruth) -> dict[str, float]:
-        """AP, AP50, AP75, AP_<area>, AR<cap>, AR_<area> and for LVIS APr, APc, APf; 0-1, or -1."""
+    def numbers(self, rules: Rules, frequency: Mapping[Id, str]) -> dict[str, float]:
+        """AP, AP50, AP75, AP_<area>, AR<cap>, AR_<area> and for LVIS APr, APc, APf; 0-1, or -1.
+
+        Args:
+            rules: The protocol.
+            frequency: LVIS: category id -> ``'r'``, ``'c'`` or ``'f'``.
+        """
         areas = {name: a for a, name in enumerate(rules.areas)}
         everything = areas.pop('all')
         result = {'AP': _mean(self.precision[:, :, :, everything, -1])}
@@ -39,9 +45,9 @@ class APTable:
                 result[f'AP{percent}'] = _mean(self.precision[at, :, :, everything, -1])
         for name, a in areas.items():
             result[f'AP_{name}'] = _mean(self.precision[:, :, :, a, -1])
-        if gt.federation is not None:
+        if rules.federated:
             for letter in FREQUENCIES:
-                rows = [gt.federation.frequency[c] == letter for c in self.category_ids]
+                rows = [k for k, c in enumerate(self.category_ids) if frequency[c] == letter]
                 result[f'AP{letter}'] = _mean(self.precision[:, :, rows, everything, -1])
         for m, cap in enumerate(rules.max_dets):
             shown = rules.per_image if cap == UNLIMITED else cap
@@ -57,6 +63,13 @@ class APTable:
             category: _mean(self.precision[:, :, k, everything, -1])
             for k, category in enumerate(self.category_ids)
         }
+
+
+def number_names(rules: Rules) -> list[str]:
+    """The names of all numbers of a protocol."""
+    t, a, m = len(rules.iou_thresholds), len(rules.areas), len(rules.max_dets)
+    empty = APTable(np.zeros((t, 101, 0, a, m)), np.zeros((t, 0, a, m)), [])
+    return list(empty.numbers(rules, {}))
 
 
 def _mean(values: np.ndarray) -> float:

@@ -5,6 +5,8 @@ prediction with each real instance is lowered to the boundary IoU before the off
 groups and small instances, which only excuse predictions, keep their pixels.
 """
 
+import contextlib
+import copy
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -128,7 +130,7 @@ def _arguments(engine: ModuleType, cache: Path) -> Any:
 
 
 def _averages(engine: ModuleType, matches: dict, args: Any, iou_type: str) -> dict[str, float]:
-    scores = engine.evaluateMatches(matches, args)
+    scores = _evaluate_matches(engine, matches, args)
     if np.isnan(scores).all():
         found: dict = {'allAp': math.nan, 'allAp50%': math.nan, 'classes': {}}
     else:
@@ -138,6 +140,26 @@ def _averages(engine: ModuleType, matches: dict, args: Any, iou_type: str) -> di
     for name in CITYSCAPES_IDS:
         numbers[f'{iou_type}_AP/{name}'] = found['classes'].get(name, {'ap': math.nan})['ap']
     return {name: -1.0 if math.isnan(value) else float(value) for name, value in numbers.items()}
+
+
+def _evaluate_matches(engine: ModuleType, matches: dict, args: Any) -> np.ndarray:
+    """AP of every class and threshold, array[1, classes, thresholds]; NaN without ground truth.
+
+    The official code stops with an IndexError at a class of which objects exist, none is found and
+    all predictions are excused (they lie in groups or void). Nothing is found there: 0.
+    """
+    try:
+        return engine.evaluateMatches(matches, args)
+    except IndexError:
+        pass
+    one = copy.copy(args)
+    scores = np.zeros((1, len(args.instLabels), len(args.overlaps)))
+    for i, label in enumerate(args.instLabels):
+        for j, overlap in enumerate(args.overlaps):
+            one.instLabels, one.overlaps = [label], [overlap]
+            with contextlib.suppress(IndexError):
+                scores[:, i, j] = engine.evaluateMatches(matches, one)[:, 0, 0]
+    return scores
 
 
 def _lower_to_boundaries(

@@ -37,7 +37,9 @@ class CityscapesMaskAPMetric(BaseMetric):
         collect_device: ``'cpu'`` or ``'gpu'``.
         prefix: Default ``'cityscapes'``.
 
-    Results are named ``segm_AP``, ``segm_AP50``, ``segm_AP/<class>``, ``boundary_AP``, ...
+    Results are named as in ``CityScapesMetric``, ``mAP`` and ``AP@50``, for boundaries
+    ``boundary_mAP`` and ``boundary_AP@50``; with ``segm_AP/<class>``, ``boundary_AP/<class>``, and
+    the names of version 0.1 (``segm_AP``, ``segm_AP50``, ``boundary_AP``, ...).
 
     Raises:
         ModuleNotFoundError: cityscapesScripts is not installed.
@@ -119,7 +121,12 @@ class CityscapesMaskAPMetric(BaseMetric):
         )
         if self._temporary:
             shutil.rmtree(self.root.parent, ignore_errors=True)
-        return numbers
+        stock = {}
+        for kind in self.iou_types:
+            start = '' if kind == 'segm' else f'{kind}_'
+            stock[f'{start}mAP'] = numbers[f'{kind}_AP']
+            stock[f'{start}AP@50'] = numbers[f'{kind}_AP50']
+        return {**stock, **numbers}
 
     def _truth(self, image: str) -> Path:
         name = image.replace('leftImg8bit.png', 'gtFine_instanceIds.png')

@@ -1,5 +1,6 @@
 """Average precision and recall of detections, whether of files, models or videos."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from logging import WARNING
@@ -32,11 +33,20 @@ class Evaluation:
 
     def named_categories(self, gt: GroundTruth) -> dict[str, float]:
         """``<iou type>_AP/<category name>`` -> AP."""
+        names = distinct_names(gt)
         return {
-            f'{iou_type}_AP/{gt.categories[category]}': value
+            f'{iou_type}_AP/{names[category]}': value
             for iou_type, values in self.per_category.items()
             for category, value in values.items()
         }
+
+
+def distinct_names(gt: GroundTruth) -> dict[Id, str]:
+    """Category id -> name; names that occur twice get their id."""
+    count = Counter(gt.categories.values())
+    return {
+        c: name if count[name] == 1 else f'{name} (id {c})' for c, name in gt.categories.items()
+    }
 
 
 def evaluate(
@@ -77,20 +87,25 @@ def evaluate(
     masks = any(t != 'bbox' for t in iou_types)
     gt.require(boxes='bbox' in iou_types, masks=masks)
     dt.require(boxes='bbox' in iou_types, masks=masks)
+    if rules.federated:  # lvis-api sees no area of 0, neither in the annotations nor in the results
+        gt = replace(gt, annotations=[a for a in gt.annotations if a['area'] > 0])
     _log_gaps(gt, dt)
+    frequency = gt.federation.frequency if gt.federation else {}
     result = Evaluation()
     for iou_type in iou_types:
         scores = dt.scores
         if iou_type != 'bbox' and dt.mask_scores is not None:
             scores = dt.mask_scores
+        areas = dt.areas(from_boxes=iou_type == 'bbox' or box_areas)
         kept = admitted(gt, dt, scores, rules)
-        chosen = dt.select(kept)
-        areas = chosen.areas(from_boxes=iou_type == 'bbox' or box_areas)
+        if rules.federated:  # after the caps, which count these detections
+            kept = kept[areas[kept] > 0]
+        chosen, areas = dt.select(kept), areas[kept]
         if iou_type == 'bbox':
             chosen = replace(chosen, boxes=chosen.filled_boxes(gt))
         with progress_bar(iou_type, len(gt.categories), show_progress) as step:
             table = BACKENDS[backend](gt, chosen, scores[kept], areas, iou_type, rules, step)
-        for name, value in table.numbers(rules, gt).items():
+        for name, value in table.numbers(rules, frequency).items():
             result.numbers[f'{iou_type}_{name}'] = value
         result.per_category[iou_type] = table.per_category(rules)
     return result

@@ -1,6 +1,6 @@
 """Box, mask and boundary AP as one evaluator for configs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from logging import WARNING
 from typing import Any
@@ -10,13 +10,18 @@ from mmdet.registry import METRICS
 from mmengine.fileio import get_local_path
 from mmengine.logging import print_log
 
-from mmrefine.results.detections import Detections, check_masks, write_coco_results
-from mmrefine.results.ground_truth import GroundTruth, Id
+from mmrefine.results.detections import (
+    Detections,
+    check_masks,
+    write_coco_results,
+    write_coco_truth,
+)
+from mmrefine.results.ground_truth import SHOWN, GroundTruth, Id
 from mmrefine.results.json_files import load_json
 from mmrefine.results.plain_dataset import image_truth, truth_of_images
 from mmrefine.results.predictions import read_instances
 
-from .protocols import IOU_TYPES, make_rules, read_truth
+from .protocols import IOU_TYPES, make_rules, read_truth, require_objects
 from .scoring_metric import ScoringMetric, log_written, require_same
 
 
@@ -44,17 +49,21 @@ class MaskAPMetric(ScoringMetric):
         backend: ``'pycocotools'``, or ``'vernier'`` if installed (same numbers, much faster).
         box_areas: Small, medium and large masks by the area of the box instead of the mask.
         format_only: Write the result files and compute nothing.
-        outfile_prefix: Write ``PREFIX.bbox.json`` and ``PREFIX.segm.json``.
+        outfile_prefix: Write ``PREFIX.bbox.json`` and ``PREFIX.segm.json``, without ``ann_file``
+            also the annotations, ``PREFIX.gt.json``.
         show_progress: Draw a progress bar.
         proposal_nums: Stock configs' name of ``max_dets``.
+        metric_items: Report these numbers only, e.g. ``['mAP', 'mAP_50', 'AR@100']``.
         backend_args: Of mmengine's file client.
         collect_device: ``'cpu'`` or ``'gpu'``.
         prefix: Default: ``'coco'``, ``'lvis'``, ``'lvis-fixed'`` or ``'coco-on-lvis'``.
 
-    Results are named ``<metric>_AP``, ``_AP50``, ``_AP75``, ``_AP_s``, ``_AP_m``, ``_AP_l``,
-    ``_AR1``, ``_AR10``, ``_AR100``, ``_AR_s``, ``_AR_m``, ``_AR_l``, for LVIS also ``_APr``,
-    ``_APc``, ``_APf``; ``classwise`` adds ``<metric>_AP/<category>``. They lie between 0 and 1; -1
-    stands for no ground truth.
+    Results are named as in MMDetection, ``<metric>_mAP``, ``_mAP_50``, ``_mAP_75``, ``_mAP_s``,
+    ``_mAP_m``, ``_mAP_l``, ``_AR@1``, ``_AR@10``, ``_AR@100``, ``_AR_s@100``, ...; by LVIS's rules
+    ``<metric>_AP``, ``_AP50``, ``_APs``, ``_APr``, ``_APc``, ``_APf``, ``_AR@300``, ...;
+    ``classwise`` adds ``<category>_precision`` (of boxes or masks, the later in ``metric``) and
+    ``<metric>_AP/<category>``. They lie between 0 and 1; -1 stands for no ground truth. The names
+    of version 0.1 (``segm_AP50``, ``segm_AP_s``, ``segm_AR100``, ...) stand beside them in 0.2.
 
     Raises:
         ValueError: An unknown value, a damaged annotation file, predictions that cannot be scored,
@@ -78,11 +87,16 @@ class MaskAPMetric(ScoringMetric):
         outfile_prefix: str | None = None,
         show_progress: bool = True,
         proposal_nums: Sequence[int] | None = None,
+        metric_items: Sequence[str] | None = None,
         backend_args: dict | None = None,
         collect_device: str = 'cpu',
         prefix: str | None = None,
     ) -> None:
         caps = max_dets if max_dets is not None else proposal_nums
+        if caps is None and protocol == 'coco':
+            # Items that CocoMetric has by its own caps.
+            many = [item for item in metric_items or () if item.endswith(('@300', '@1000'))]
+            caps = (100, 300, 1000) if many else None
         super().__init__(
             make_rules(protocol, caps, areas, iou_thrs, dilation_ratio),
             backend,
@@ -91,11 +105,15 @@ class MaskAPMetric(ScoringMetric):
             show_progress,
             collect_device,
             prefix or protocol,
+            metric_items,
         )
         self.iou_types = [metric] if isinstance(metric, str) else list(metric)
         unknown = [name for name in self.iou_types if name not in IOU_TYPES]
         if unknown:
-            raise ValueError(f'metric must be some of {", ".join(IOU_TYPES)}; got {unknown[0]!r}')
+            hint = ': ProposalARMetric scores proposals' if 'proposal' in unknown[0] else ''
+            raise ValueError(
+                f'metric must be some of {", ".join(IOU_TYPES)}; got {unknown[0]!r}{hint}'
+            )
         if ann_file is None and protocol != 'coco':
             raise ValueError(f'protocol={protocol!r} needs ann_file, an LVIS annotation file')
         self.box_areas = box_areas
@@ -117,7 +135,7 @@ class MaskAPMetric(ScoringMetric):
             image, size = sample['img_id'], tuple(sample['ori_shape'][:2])
             result = read_instances(sample['pred_instances'], size, f'image {image!r}')
             truth = image_truth(sample, size) if self.gt is None else None
-            self.results.append((image, result, truth))
+            self.results.append((image, sample.get('img_path'), result, truth))
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Score all images.
@@ -125,22 +143,26 @@ class MaskAPMetric(ScoringMetric):
         Args:
             results: What ``process`` stored, of all ranks.
         """
-        first: dict[Id, tuple] = {}
-        for image, result, truth in results:
-            # Samplers repeat images to make the ranks' shares equal.
-            first.setdefault(image, (result, truth))
         gt = self.gt
         if gt is None:
-            truths = {image: truth for image, (_, truth) in first.items()}
+            predicted, truths = _distinct_images(results)
             gt = truth_of_images(truths, self.dataset_meta['classes'])
-        predicted = {image: result for image, (result, _) in first.items()}
+            require_objects(gt)
+        else:
+            # Samplers repeat images to make the ranks' shares equal; reversed, the first one stays.
+            predicted = {image: result for image, _, result, _ in reversed(results)}
+            predicted = dict(reversed(predicted.items()))
         if self.protocol == 'coco-on-lvis':
             gt, predicted = _common(gt, predicted)
         dt = self._detections(predicted, gt)
         if not self.format_only:
             require_same(predicted, gt.sizes, gt.name)
         if self.outfile_prefix is not None:
-            log_written(write_coco_results(dt, gt, self.outfile_prefix))
+            files = write_coco_results(dt, gt, self.outfile_prefix)
+            if self.gt is None:
+                files.append(f'{self.outfile_prefix}.gt.json')
+                write_coco_truth(gt, files[-1])
+            log_written(files)
         if self.format_only:
             return {}
         if len(dt) and dt.counts[0] is None and set(self.iou_types) != {'bbox'}:
@@ -183,9 +205,52 @@ class MaskAPMetric(ScoringMetric):
     def _category_ids(self, gt: GroundTruth) -> list[Id]:
         # LVIS data sets take all categories of the file, and so do samples, whose labels they are.
         everything = self.protocol in ('lvis', 'lvis-fixed') or self.gt is None
-        return gt.categories_of(
-            () if everything else (self.dataset_meta or {}).get('classes') or ()
+        classes = () if everything else (self.dataset_meta or {}).get('classes') or ()
+        if classes and not set(classes) & set(gt.categories.values()):
+            raise ValueError(
+                f'no class of the data set ({_some(classes)}) is a category of {gt.name} '
+                f'({_some(gt.categories.values())}): set metainfo=dict(classes=...) of the test '
+                'data set to the names in the file'
+            )
+        return gt.categories_of(classes)
+
+
+def _some(names: Collection[str]) -> str:
+    shown = ', '.join(list(names)[:SHOWN])
+    return f'{shown}, ... {len(names)} in all' if len(names) > SHOWN else shown
+
+
+def _distinct_images(results: Sequence[tuple]) -> tuple[dict[Id, dict], dict[Id, dict]]:
+    """Predictions and annotations by image id, every image once, whatever samplers repeat.
+
+    Images of several files may have equal ids; then all are numbered anew.
+
+    Raises:
+        ValueError: Two images have the same id, and no path tells them apart.
+    """
+    first: dict[tuple, tuple] = {}
+    for image, path, result, truth in results:
+        _, known = first.setdefault((image, path), (result, truth))
+        if known['size'] != truth['size'] or _boxes(known) != _boxes(truth):
+            raise ValueError(
+                f'two images of different annotations have the id {image!r}: to tell the files of '
+                'a ConcatDataset apart, keep "img_path" in the meta_keys of PackDetInputs'
+            )
+    ids = [image for image, _ in first]
+    if len(set(ids)) < len(ids):
+        print_log(
+            f'{len(ids) - len(set(ids))} image ids occur in several files: the {len(ids)} images '
+            'are numbered 1, 2, ... in the order of the data set',
+            logger='current',
+            level=WARNING,
         )
+        ids = list(range(1, len(ids) + 1))
+    predicted = {image: result for image, (result, _) in zip(ids, first.values())}
+    return predicted, {image: truth for image, (_, truth) in zip(ids, first.values())}
+
+
+def _boxes(truth: dict) -> list:
+    return [entry['box'] for entry in truth['objects']]
 
 
 def _common(gt: GroundTruth, predicted: Mapping[Id, dict]) -> tuple[GroundTruth, dict[Id, dict]]:

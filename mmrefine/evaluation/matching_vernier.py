@@ -44,6 +44,11 @@ def match_with_vernier(
             "backend='pycocotools'"
         )
     federated = rules.federated and gt.federation is not None
+    if federated and any(a['ignore'] for a in gt.annotations):
+        raise ValueError(
+            'vernier counts annotations with ignore=1 as objects; score them with '
+            "backend='pycocotools'"
+        )
     truth = json.dumps(_coco_json(gt, iou_type != 'bbox', federated)).encode()
     ratio = {'dilation_ratio': rules.dilation_ratio} if iou_type == 'boundary' else {}
     read = engine.CocoDataset.from_lvis_json if federated else engine.CocoDataset.from_json

@@ -122,7 +122,7 @@ class ProposalARMetric(BaseMetric):
     masks.
 
     Reports ``segm_AR@10``, ..., ``segm_AR_s@100``, ..., ``segm_AUC`` and the same for ``bbox``.
-    Categories are not looked at; crowd annotations are ignored.
+    Categories only decide the order of equal scores, as in COCOeval; crowd annotations are ignored.
 
     Args:
         ann_file: COCO annotation file. None reads ``instances`` of the data samples.
@@ -172,6 +172,7 @@ class ProposalARMetric(BaseMetric):
             raise ValueError('max_images needs ann_file, which lists all image ids')
         self.ann_file = ann_file
         self.truth: dict[Id, list[dict]] | None = None  # of the images that count
+        self.gt: GroundTruth | None = None
         if ann_file is not None:
             with get_local_path(ann_file, backend_args=backend_args) as path:
                 gt = GroundTruth.from_dict(load_json(path), name=ann_file)
@@ -179,10 +180,12 @@ class ProposalARMetric(BaseMetric):
             gt.annotations = [a for a in gt.annotations if a['image_id'] in self.truth]
             for annotation in self._complete(gt):
                 self.truth[annotation['image_id']].append(annotation)
+            self.gt = gt
 
     def _complete(self, gt: GroundTruth) -> list[dict]:
+        """The annotations by category, which is the order that COCOeval gives them."""
         gt.require(boxes='bbox' in self.iou_types, masks='segm' in self.iou_types)
-        return gt.annotations
+        return sorted(gt.annotations, key=lambda a: a['category_id'])
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Match the proposals of a batch.
@@ -205,14 +208,15 @@ class ProposalARMetric(BaseMetric):
 
     def _sample_truth(self, sample: Mapping[str, Any], size: tuple[int, int]) -> list[dict]:
         found = image_truth(sample, size)
-        objects = [{**one, 'label': 0} for one in found['objects']]  # categories do not matter
-        return self._complete(truth_of_images({0: {**found, 'objects': objects}}, ('object',)))
+        labels = [one['label'] for one in found['objects']]
+        names = [str(label) for label in range(max(labels, default=0) + 1)]
+        return self._complete(truth_of_images({0: found}, names))
 
     def _proposals(self, sample: Mapping[str, Any], size: tuple[int, int]) -> list[dict[str, Any]]:
         """The best proposals, best first; only they can count, so only their masks are encoded."""
         predictions = sample['pred_instances']
         scores = to_numpy(predictions['scores'])
-        best = np.argsort(-scores, kind='stable')[:MAX_PROPOSALS]
+        best = np.lexsort((self._categories(predictions, len(scores)), -scores))[:MAX_PROPOSALS]
         proposals: list[dict[str, Any]] = [{'score': score} for score in scores[best]]
         if 'segm' in self.iou_types or self.boxes_from_masks:
             if 'masks' not in predictions:
@@ -233,6 +237,17 @@ class ProposalARMetric(BaseMetric):
             for proposal, (x1, y1, x2, y2) in zip(proposals, boxes):
                 proposal['bbox'] = [x1, y1, x2 - x1, y2 - y1]
         return proposals
+
+    def _categories(self, predictions: Mapping[str, Any], count: int) -> np.ndarray:
+        """Rank of the category id of every proposal, array[count]; labels that name none are 0."""
+        if 'labels' not in predictions:
+            return np.zeros(count, np.int64)
+        labels = to_numpy(predictions['labels']).astype(np.int64)
+        if self.gt is None:
+            return labels
+        ids = self.gt.categories_of((self.dataset_meta or {}).get('classes') or ())
+        ranks = np.append(np.argsort(np.argsort(ids)), 0)
+        return ranks[np.where((labels >= 0) & (labels < len(ids)), labels, -1)]
 
     def compute_metrics(self, results: list[tuple[Id, dict[str, ImageRanks]]]) -> dict[str, float]:
         """Recall over all images.

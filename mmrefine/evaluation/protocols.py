@@ -137,11 +137,24 @@ def read_truth(data: Any, protocol: str, name: str) -> GroundTruth:
         name: Used in messages.
 
     Raises:
-        ValueError: Something is missing, doubled or does not refer to anything.
+        ValueError: Something is missing, doubled or does not refer to anything; no object counts.
     """
     if protocol == 'coco-on-lvis':
         data = cocofy(data, name)
-    return GroundTruth.from_dict(data, federated=protocol != 'coco', name=name)
+    gt = GroundTruth.from_dict(data, federated=protocol != 'coco', name=name)
+    require_objects(gt)
+    return gt
+
+
+def require_objects(gt: GroundTruth) -> None:
+    """Raise ValueError if there are annotations and none of them is an object to be found."""
+    flag = 'iscrowd' if gt.federation is None else 'ignore'
+    if gt.annotations and all(a[flag] for a in gt.annotations):
+        raise ValueError(
+            f'{gt.name}: all {len(gt.annotations)} annotations have {flag}=1: no object is left to '
+            f'be found, and every number would be -1. If they are objects, set {flag} to 0; some '
+            'exporters, CVAT for one, mark every mask as a crowd'
+        )
 
 
 # COCO category id -> its name and the WordNet synset of the LVIS category that means the same.

@@ -1,10 +1,15 @@
 """Score a result file of any detector, without a model."""
 
 from collections.abc import Mapping, Sequence
+from logging import WARNING
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.logging import print_log
 
 from mmrefine.results.detections import Detections, load_results
-from mmrefine.results.ground_truth import GroundTruth
+from mmrefine.results.ground_truth import GroundTruth, Id
 from mmrefine.results.json_files import load_json
 from mmrefine.results.tracks import VideoTruth, load_tracks
 
@@ -43,7 +48,7 @@ def score_file(
         results: Result json; for Cityscapes also the folder with ``*_pred.txt``.
         format: One of ``FORMATS``.
         iou_types: Some of ``'bbox'``, ``'segm'``, ``'boundary'``; default: all that the results
-            allow.
+            allow; what is left out is logged.
         max_dets: See ``make_rules``; not for Cityscapes.
         areas: See ``make_rules``; not for Cityscapes.
         dilation_ratio: Width of the boundary band over the image diagonal; not for YouTube-VIS.
@@ -100,7 +105,7 @@ def score_file(
         rules = make_rules(format, max_dets, areas, dilation_ratio=dilation_ratio)
         truth = read_truth(load_json(gt), format, str(gt))
         dt = load_results(results, truth, unknown)
-        iou_types = iou_types or _available(dt, truth)
+        iou_types = iou_types or scorable_types(dt, truth)
     found = evaluate(truth, dt, iou_types, rules, backend, box_areas, show_progress)
     if not classwise:
         return found.numbers, result_table(found)
@@ -108,7 +113,39 @@ def score_file(
     return numbers, result_table(found) + category_table(found, truth)
 
 
-def _available(dt: Detections, gt: GroundTruth) -> list[str]:
-    masks = all(counts is not None for counts in dt.counts)
-    outlined = all(a.get('segmentation') for a in gt.annotations)
-    return ['bbox', 'segm', 'boundary'] if masks and outlined else ['bbox']
+def scorable_types(dt: Detections, gt: GroundTruth) -> list[str]:
+    """IoU types for which the files have boxes or masks; what is left out is logged.
+
+    Raises:
+        ValueError: Only a part of the results or annotations have masks.
+    """
+    masks = _all_have_masks('results', list(enumerate(dt.counts)))
+    # Also checked if the results have none, as a part without masks is a fault of the file.
+    masks &= _all_have_masks(
+        f'annotations of {gt.name}', [(a['file_id'], a.get('segmentation')) for a in gt.annotations]
+    )
+    boxless = int(np.isnan(dt.boxes[:, 0]).sum())
+    if boxless and masks:
+        _log(
+            f'{boxless} of {len(dt)} results have no bbox: box AP is left out; --iou-type bbox '
+            'scores the boxes of their masks'
+        )
+        return ['segm', 'boundary']
+    return ['bbox', 'segm', 'boundary'] if masks else ['bbox']
+
+
+def _all_have_masks(what: str, masks: Sequence[tuple[Id, Any]]) -> bool:
+    missing = [name for name, mask in masks if not mask]
+    if missing and len(missing) < len(masks):
+        raise ValueError(
+            f'{len(missing)} of {len(masks)} {what} have no segmentation: '
+            f'{", ".join(map(str, missing[:3]))}{", ..." if len(missing) > 3 else ""}; complete or '
+            'remove them, or score boxes only: --iou-type bbox'
+        )
+    if missing:
+        _log(f'the {what} have no masks: mask and boundary AP are left out')
+    return not missing
+
+
+def _log(text: str) -> None:
+    print_log(text, logger='current', level=WARNING)

@@ -9,7 +9,9 @@ from mmengine.logging import MMLogger
 from mmrefine.results.detections import Detections
 from mmrefine.results.ground_truth import SHOWN, GroundTruth
 
-from .evaluate import BACKENDS, evaluate
+from .ap_table import number_names
+from .evaluate import BACKENDS, distinct_names, evaluate
+from .metric_names import stock_name, stock_names
 from .protocols import Rules, require_choice
 from .tables import category_table, result_table
 
@@ -20,7 +22,7 @@ class ScoringMetric(BaseMetric):
     The arguments are those of the metrics that users name.
 
     Raises:
-        ValueError: An unknown back end, or ``format_only`` without ``outfile_prefix``.
+        ValueError: An unknown back end or number, or ``format_only`` without ``outfile_prefix``.
     """
 
     def __init__(
@@ -32,15 +34,25 @@ class ScoringMetric(BaseMetric):
         show_progress: bool,
         collect_device: str,
         prefix: str | None,
+        metric_items: Sequence[str] | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         require_choice('backend', backend, BACKENDS)
         require_outfile(format_only, outfile_prefix)
+        old = number_names(rules)
+        known = [*(stock_name(name, rules) for name in old), *old]
+        for item in metric_items or ():
+            if item not in known:
+                raise ValueError(
+                    f'metric_items: {item!r} is none of {", ".join(known)} (the numbers in the '
+                    'names are those of max_dets or proposal_nums)'
+                )
         self.rules = rules
         self.backend = backend
         self.format_only = format_only
         self.outfile_prefix = outfile_prefix
         self.show_progress = show_progress
+        self.metric_items = metric_items
 
     def score(
         self,
@@ -55,10 +67,21 @@ class ScoringMetric(BaseMetric):
         found = evaluate(gt, dt, iou_types, self.rules, self.backend, box_areas, progress)
         logger = MMLogger.get_current_instance()
         logger.info('\n' + result_table(found))
+        # The second names are those of 0.1.
+        numbers = {**stock_names(found.numbers, self.rules), **found.numbers}
+        if self.metric_items is not None:
+            names = (f'{kind}_{item}' for kind in iou_types for item in self.metric_items)
+            numbers = {name: numbers[name] for name in names}
         if not classwise:
-            return found.numbers
+            return numbers
         logger.info('\n' + category_table(found, gt))
-        return {**found.numbers, **found.named_categories(gt)}
+        # As in CocoMetric, which does not know boundaries, the last IoU type names the classes.
+        last = [t for t in iou_types if t != 'boundary' or len(iou_types) == 1][-1]
+        precision = {
+            f'{name}_precision': found.per_category[last][category]
+            for category, name in distinct_names(gt).items()
+        }
+        return {**numbers, **precision, **found.named_categories(gt)}
 
 
 def require_outfile(format_only: bool, outfile_prefix: str | None) -> None:

@@ -5,7 +5,7 @@ from rich.table import Table
 
 from mmrefine.results.ground_truth import GroundTruth
 
-from .evaluate import Evaluation
+from .evaluate import Evaluation, distinct_names
 
 
 def result_table(found: Evaluation) -> str:
@@ -26,7 +26,7 @@ def category_table(found: Evaluation, gt: GroundTruth) -> str:
     """One row a category, one column an IoU type."""
     lines = [
         [name, *(_show(values[category]) for values in found.per_category.values())]
-        for category, name in gt.categories.items()
+        for category, name in distinct_names(gt).items()
     ]
     return _draw(['category', *(f'{iou_type} AP' for iou_type in found.per_category)], lines)
 

@@ -44,9 +44,9 @@ class VideoMaskAPMetric(ScoringMetric, BaseVideoMetric):
         prefix: Default ``'youtube_vis'``.
 
     A track's score is the mean over its frames, its category the most frequent one (the lower of
-    equals). Results are named ``segm_AP``, ``segm_AP50``, ``segm_AP75``, ``segm_AP_s`` (mean area
-    below 128^2 pixels), ``segm_AP_m``, ``segm_AP_l`` (above 256^2), ``segm_AR1``, ``segm_AR10``,
-    ``segm_AR100``, ...
+    equals). Results are named ``segm_mAP``, ``segm_mAP_50``, ``segm_mAP_75``, ``segm_mAP_s`` (mean
+    area below 128^2 pixels), ``segm_mAP_m``, ``segm_mAP_l`` (above 256^2), ``segm_AR@1``, ..., and
+    as in version 0.1 (``segm_AP``, ``segm_AP50``, ...).
 
     Raises:
         ValueError: An unknown value, a damaged annotation file, or predictions that cannot be

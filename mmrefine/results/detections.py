@@ -11,8 +11,9 @@ from pycocotools import mask as coco_mask
 from mmrefine.masks.run_lengths import pixel_counts, present, undecodable
 
 from .entries import EntryReader
+from .files import atomic_file
 from .ground_truth import GroundTruth, Id
-from .json_files import iterate_json_list, write_json_list
+from .json_files import iterate_json_list, json_text, write_json_list
 
 NO_BOX = (np.nan,) * 4
 
@@ -185,6 +186,23 @@ def result_entries(dt: Detections, gt: GroundTruth, masks: bool) -> Iterator[dic
         else:
             entry['bbox'] = dt.boxes[i].tolist()
         yield entry
+
+
+def write_coco_truth(gt: GroundTruth, path: str) -> None:
+    """Write images, categories and annotations as a COCO file."""
+    gt.require(boxes=True)
+    annotations = []
+    for a in gt.annotations:
+        entry = {k: a[k] for k in ('id', 'image_id', 'category_id', 'bbox', 'area', 'iscrowd')}
+        mask = a.get('segmentation')
+        if isinstance(mask, Mapping) and isinstance(mask['counts'], bytes):
+            mask = {**mask, 'counts': mask['counts'].decode('ascii')}
+        annotations.append({**entry, **({'segmentation': mask} if mask else {})})
+    images = [{'id': i, 'height': h, 'width': w} for i, (h, w) in gt.sizes.items()]
+    categories = [{'id': i, 'name': name} for i, name in gt.categories.items()]
+    data = {'images': images, 'annotations': annotations, 'categories': categories}
+    with atomic_file(path) as file:
+        file.write(json_text(data))
 
 
 def write_coco_results(dt: Detections, gt: GroundTruth, prefix: str) -> list[str]:

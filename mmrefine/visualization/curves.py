@@ -4,8 +4,8 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# As MaskAPMetric and CocoMetric name it.
-AP_KEYS = ('segm_AP', 'segm_mAP')
+# By COCO's and by LVIS's rules; the first in a record counts.
+AP_KEYS = ('segm_mAP', 'segm_AP')
 
 
 @dataclass

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from mmrefine.evaluation import Detections, GroundTruth, Rules, evaluate
-from mmrefine.evaluation.protocols import IOU_TYPES, make_rules, read_truth, require_choice
+from mmrefine.evaluation.protocols import make_rules, read_truth, require_choice
 from mmrefine.results.detections import load_results
 from mmrefine.results.files import atomic_file
 from mmrefine.results.ground_truth import Id
@@ -70,13 +70,18 @@ def write_report(
     truth.require(masks=True)
     unknown = 'drop' if format == 'coco-on-lvis' else 'error'
     detections = {name: load_results(path, truth, unknown) for name, path in results.items()}
+    files = {image['id']: _file_name(image) for image in data['images']}
+    if images is not None and not any(_find(images, name) for name in files.values()):
+        raise ValueError(
+            f'none of the {len(files)} pictures that {gt} names is in {images}, such as '
+            f'{next(iter(files.values()))}: give --images the folder that these names start from'
+        )
     found = {
-        name: evaluate(truth, dt, IOU_TYPES, rules, backend, show_progress=True)
+        name: evaluate(truth, dt, _iou_types(dt), rules, backend, show_progress=True)
         for name, dt in detections.items()
     }
     per_file = [_score_images(truth, dt, rules) for dt in detections.values()]
     per_image = {image: [scores[image] for scores in per_file] for image in per_file[0]}
-    files = {image['id']: _file_name(image) for image in data['images']}
     cards = []
     for image in _choose(per_image, worst):
         picture, note = _read(images, files[image], truth.sizes[image])
@@ -171,6 +176,18 @@ def _predictions(dt: Detections, image: Id, size: tuple[int, int], score_thr: fl
     return Instances(rles, [dt.category_ids[i] for i in rows], dt.scores[rows])
 
 
+def _iou_types(dt: Detections) -> tuple[str, ...]:
+    """Masks and boundaries, and boxes if every result has one: boxes of masks are not scored."""
+    boxes = len(dt) > 0 and not np.isnan(dt.boxes).any()
+    return ('bbox', 'segm', 'boundary') if boxes else ('segm', 'boundary')
+
+
+def _find(images: str | Path, file_name: str) -> Path | None:
+    # LVIS names the split too, images may be its folder.
+    paths = (Path(images) / file_name, Path(images) / Path(file_name).name)
+    return next((path for path in paths if path.is_file()), None)
+
+
 def _read(
     images: str | Path | None, file_name: str, size: tuple[int, int]
 ) -> tuple[np.ndarray, str]:
@@ -178,10 +195,8 @@ def _read(
     grey = np.full((*size, 3), 128, np.uint8)
     if images is None:
         return grey, ''
-    path = Path(images) / file_name
-    if not path.is_file():  # LVIS names the split too, images may be its folder
-        path = Path(images) / Path(file_name).name
-    picture = cv2.imread(str(path)) if path.is_file() else None
+    path = _find(images, file_name)
+    picture = None if path is None else cv2.imread(str(path))
     if picture is None:
         return grey, f'The picture {file_name} was not found or cannot be read.'
     h, w = picture.shape[:2]

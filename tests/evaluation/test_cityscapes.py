@@ -85,8 +85,11 @@ def test_metric_equals_the_official_code(
     feed(metric, tmp_path, data, results, dense)
     found = metric.evaluate(len(data['images']))
     expected = official(tmp_path, tmp_path / 'out' / 'results', monkeypatch)
-    assert found['cityscapes/segm_AP'] == pytest.approx(expected['allAp'], abs=1e-12)
-    assert found['cityscapes/segm_AP50'] == pytest.approx(expected['allAp50%'], abs=1e-12)
+    for name in ('mAP', 'segm_AP'):
+        assert found[f'cityscapes/{name}'] == pytest.approx(expected['allAp'], abs=1e-12)
+    for name in ('AP@50', 'segm_AP50'):
+        assert found[f'cityscapes/{name}'] == pytest.approx(expected['allAp50%'], abs=1e-12)
+    assert found['cityscapes/boundary_mAP'] == found['cityscapes/boundary_AP']
     car = expected['classes']['car']['ap']
     assert found['cityscapes/segm_AP/car'] == pytest.approx(car, abs=1e-12)
     assert found['cityscapes/segm_AP/bus'] == -1
@@ -113,6 +116,25 @@ def test_boundary_matches_follow_the_definition(tmp_path: Path) -> None:
         found = score_cityscapes([(text, truth_path)])
         assert found['segm_AP'] == pytest.approx((ious[0] > thresholds).mean())
         assert found['boundary_AP'] == pytest.approx((min(ious) > thresholds).mean())
+
+
+def test_a_class_whose_predictions_are_all_excused(tmp_path: Path) -> None:
+    """A car that is not found, a prediction in a group of cars; a person is found."""
+    tree = tmp_path / 'results'
+    tree.mkdir()
+    truth = np.full((H, W), 7, np.uint16)
+    truth[:40, :60], truth[80:120, :60], truth[80:120, 150:] = 26001, 26, 24001
+    truth_path = tmp_path / 'town_000000_000019_gtFine_instanceIds.png'
+    cv2.imwrite(str(truth_path), truth)
+    for name, value in (('car', 26), ('person', 24001)):
+        cv2.imwrite(str(tree / f'{name}.png'), (truth == value) * np.uint8(255))
+    text = tree / 'town_000000_000019_leftImg8bit_pred.txt'
+    text.write_text('car.png 26 0.9\nperson.png 24 0.8\n')
+    found = score_cityscapes([(text, truth_path)])
+    for kind in ('segm', 'boundary'):
+        assert found[f'{kind}_AP/car'] == 0 and found[f'{kind}_AP/person'] == 1
+        assert found[f'{kind}_AP'] == found[f'{kind}_AP50'] == 0.5
+        assert found[f'{kind}_AP/bus'] == -1
 
 
 def test_files_score_as_the_metric_does(tmp_path: Path) -> None:

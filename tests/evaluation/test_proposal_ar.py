@@ -166,6 +166,35 @@ def test_the_metric_reads_dense_masks_and_rles_from_any_model(tmp_path, form, fr
         assert values[f'{kind}_AR_m@100'] == pytest.approx(expected['m'][100])
 
 
+@pytest.mark.parametrize('seed', range(8))
+@pytest.mark.parametrize('from_file', [False, True])
+def test_equal_scores_are_ordered_by_category(tmp_path, seed, from_file):
+    """COCOeval without categories still takes the detections category by category."""
+    truth, proposals = scene(seed, images=1)
+    rng = np.random.default_rng(seed)
+    for p in proposals:
+        p.update(category_id=int(rng.integers(1, 3)), score=round(p['score']) / 2)
+    options = {}
+    if from_file:  # lists the second category first
+        options['ann_file'] = str(tmp_path / 'truth.json')
+        texts = [
+            {**a, 'segmentation': dict(size=SIZE, counts=a['segmentation']['counts'].decode())}
+            for a in truth
+        ]
+        images = [dict(id=1, height=SIZE[0], width=SIZE[1])]
+        content = dict(images=images, categories=[dict(id=2), dict(id=1)], annotations=texts)
+        (tmp_path / 'truth.json').write_text(json.dumps(content))
+    metric = ProposalARMetric(proposal_nums=(1, 3, 8), auc=False, iou_types='segm', **options)
+    data = sample(truth, proposals, 'rle', with_instances=not from_file)
+    labels = [2 - p['category_id'] if from_file else p['category_id'] for p in proposals]
+    data['pred_instances']['labels'] = torch.tensor(labels)
+    metric.process({}, [data])
+    values = metric.compute_metrics(metric.results)
+    expected = reference(truth, proposals, 'segm', (1, 3, 8), images=1)
+    for n in (1, 3, 8):
+        assert values[f'segm_AR@{n}'] == pytest.approx(expected['all'][n]), n
+
+
 def test_predicted_images_must_be_those_that_count(tmp_path):
     """The file is not in the order of the ids; the first two by id are 1 and 2."""
     truth, proposals = scene(0, images=1)

@@ -94,6 +94,15 @@ def test_the_table_holds_the_numbers_of_the_metric(page_path: Path, data: tuple)
     assert next(row for row in page.rows if row[0] == 'sharp')[1] == '100.0'
 
 
+def test_boxes_are_scored_only_if_the_results_have_them(data: tuple, tmp_path: Path) -> None:
+    masks = [{k: v for k, v in e.items() if k != 'bbox'} for e in json.loads(data[3].read_text())]
+    (tmp_path / 'masks.json').write_text(json.dumps(masks))
+    results = {'boxes': data[3], 'masks': tmp_path / 'masks.json'}
+    page = Page(write_report(data[0], results, tmp_path / 'page.html'))
+    shown = {row[0]: row[1] for row in page.rows[:3]}
+    assert shown['results'] == 'bbox AP' and float(shown['boxes']) > 0 and shown['masks'] == '–'
+
+
 def test_images_come_worst_first(page_path: Path) -> None:
     page = Page(page_path)
     drops = [float(card['data-drop']) for card in page.cards]
@@ -209,6 +218,7 @@ def test_the_command_writes_the_page(data: tuple, tmp_path: Path) -> None:
         (dict(format='png'), "got 'png'"),
         (dict(worst=0), 'worst must be at least 1'),
         (dict(images='/nowhere'), '/nowhere is no folder'),
+        (dict(images=ROOT), r'none of the 5 pictures .*gt.json names is in .*, such as 0.png'),
     ],
 )
 def test_wrong_arguments_are_named(data: tuple, tmp_path: Path, change: dict, message: str) -> None:
