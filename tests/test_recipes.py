@@ -63,7 +63,7 @@ def transform(cfg: dict, *names: str) -> dict:
     return matches[0]
 
 
-def tested_pipeline(cfg: dict) -> list[dict]:
+def pipeline_of_tests(cfg: dict) -> list[dict]:
     found = innermost(cfg['test_dataloader']['dataset'])['pipeline']
     return [part for one in found for part in (one, *one.get('transforms', ()))]
 
@@ -101,8 +101,8 @@ def resize(cfg: dict) -> tuple[str, list]:
     return kind, sorted(scales)
 
 
-def tested_scale(cfg: dict) -> list[tuple]:
-    found = [one for one in tested_pipeline(cfg) if 'Resize' in one['type']]
+def scale_of_tests(cfg: dict) -> list[tuple]:
+    found = [one for one in pipeline_of_tests(cfg) if 'Resize' in one['type']]
     return [tuple(one['scale']) for one in found]
 
 
@@ -180,7 +180,7 @@ SETTINGS: dict[str, Any] = {
     'repeats': repeats,
     'oversample': oversample,
     'resize': resize,
-    'test_scale': tested_scale,
+    'test_scale': scale_of_tests,
     'flip': flip,
     'boxes': lambda cfg: transform(cfg, 'InclusiveBoxes')['type'],
     'polygons': polygons,

@@ -113,7 +113,10 @@ class DeepMask(BaseDetector):
         backbone: Trunk returning maps from stride 2 or 4 to stride 16, finest first.
         mask_head: ``DeepMaskHead``.
         train_cfg: ``context`` = stride-16 cells of image context around a training patch (default
-            1).
+            1); ``skip_idle`` = in a batch without masks (or without scores), leave the parameters
+            of that branch without gradients, so that the optimiser does not step them. Parity: as
+            in the Torch7 code, which has one optimiser per branch; the default (False) lets decay
+            and momentum act on, as the port does.
         test_cfg: See above.
 
     Raises:
@@ -132,7 +135,9 @@ class DeepMask(BaseDetector):
         super().__init__(data_preprocessor, init_cfg)
         self.backbone = MODELS.build(backbone)
         self.mask_head = MODELS.build(mask_head)
-        self.context = (train_cfg or {}).get('context', 1)
+        train_cfg = train_cfg or {}
+        self.context = train_cfg.get('context', 1)
+        self.skip_idle = train_cfg.get('skip_idle', False)
         self.test_cfg = checked_test_cfg(test_cfg or {})
         self.register_load_state_dict_pre_hook(rename_authors_weights)
 
@@ -177,6 +182,9 @@ class DeepMask(BaseDetector):
             self.patch_masks(features, codes), truth.patch_masks, truth.has_mask
         )
         scores = head.loss_scores(head.scores(codes).flatten(), truth.patch_scores, truth.has_score)
+        if self.skip_idle:
+            masks = masks if truth.has_mask.any() else masks.detach()
+            scores = scores if truth.has_score.any() else scores.detach()
         # Gradients are averaged over ranks; the published loss sums over the whole batch.
         world = get_world_size()
         return dict(loss_mask=masks * world, loss_score=scores * world)

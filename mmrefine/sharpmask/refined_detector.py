@@ -46,6 +46,7 @@ class SharpMask(DeepMask):
         self.freeze_coarse = freeze_coarse
         self.coarse = coarse
         if freeze_coarse:
+            self.skip_idle = False  # one branch is left, which every batch trains
             for module in self._frozen():
                 module.requires_grad_(False)
 

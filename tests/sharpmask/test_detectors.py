@@ -145,6 +145,24 @@ def test_batches_without_masks_or_without_scores_train():
     assert all(p.grad is not None for p in model.mask_head.parameters())
 
 
+@pytest.mark.parametrize(('kind', 'idle'), [('score', 'mask_fc'), ('mask', 'score_fc1')])
+def test_an_idle_branch_is_left_alone_or_decays(kind, idle):
+    patches = torch.randn(2, 3, PATCH, PATCH)
+    sample = patch_sample(24, mask=kind == 'mask', score=kind == 'score')
+    for skip in (True, False):
+        model = build()
+        model.skip_idle = skip
+        layer = getattr(model.mask_head, idle)
+        before, trunk = layer.weight.clone(), model.mask_head.encoder.weight.clone()
+        sgd = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.5)
+        sum(model.loss(patches, [sample, sample]).values()).backward()
+        sgd.step()
+        assert (layer.weight.grad is None) == skip
+        left = before if skip else before * (1 - 0.1 * 0.5)
+        torch.testing.assert_close(layer.weight, left)
+        assert not torch.equal(model.mask_head.encoder.weight, trunk)
+
+
 def test_the_second_stage_trains_the_refinement_only():
     model = build(True).train()
     before = {k: v.clone() for k, v in model.state_dict().items()}
