@@ -21,6 +21,8 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 
+import mmrefine
+
 TABLE = ROOT / 'tests' / 'data' / 'recipes.csv'
 FILES = {path.stem: path for path in (ROOT / 'configs').rglob('*.py')}
 MISSING = object()
@@ -217,6 +219,10 @@ def dotted(cfg: dict, path: str) -> Any:
         if isinstance(node, dict) and 'type' in node:
             owner, since = node['type'], []
         since.append(key)
+        if key == 'loss_cfg' and key not in node:  # RefineMask's heads have a default loss
+            head = getattr(mmrefine, owner)
+            weights = head.default_weights
+            node = {key: dict(type=head.default_loss, stage_instance_loss_weight=weights)}
         node = node.get(key, MISSING) if isinstance(node, dict) else MISSING
     return lookup('.'.join((owner, *since)))[0] if node is MISSING else node
 
