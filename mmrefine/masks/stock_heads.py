@@ -34,8 +34,11 @@ from . import RLEMasks, check_format, output_size, roi_masks_to_rle, scale_facto
 class RLEOutput(FCNMaskHead):
     """What goes before ``FCNMaskHead`` or a class derived from it, ``class X(RLEOutput, Base)``.
 
-    ``rcnn_test_cfg.mask_format`` is ``'rle'`` where it is missing: who names such a head wants RLE.
+    Where ``rcnn_test_cfg.mask_format`` is missing, it is ``default_format``: ``'rle'``, since who
+    names such a head wants RLE.
     """
+
+    default_format = 'rle'
 
     def predict_by_feat(
         self,
@@ -62,7 +65,7 @@ class RLEOutput(FCNMaskHead):
         Raises:
             ValueError: Unknown ``mask_format``, or RLE with a ``mask_thr_binary`` not above 0.
         """
-        mask_format = check_format(rcnn_test_cfg.get('mask_format', 'rle'))
+        mask_format = check_format(rcnn_test_cfg.get('mask_format', self.default_format))
         results_list = super().predict_by_feat(
             mask_preds, results_list, batch_img_metas, rcnn_test_cfg, rescale, activate_map
         )
@@ -82,7 +85,7 @@ class RLEOutput(FCNMaskHead):
         rescale: bool = False,
         activate_map: bool = False,
     ) -> Tensor | RLEMasks:
-        if rcnn_test_cfg.get('mask_format', 'rle') == 'dense':
+        if rcnn_test_cfg.get('mask_format', self.default_format) == 'dense':
             return super()._predict_by_feat_single(
                 mask_preds, bboxes, labels, img_meta, rcnn_test_cfg, rescale, activate_map
             )

@@ -22,36 +22,31 @@ from .torch7 import Torch7Object, load_torch7, lookup
 
 BN_EPS = 1e-5
 _BLOCKS = (3, 4, 6)
-# index of the first convolution inside each horizontal branch: the first has no cut layer in front
+# Index of the first convolution in each horizontal branch: all but the first cut the map before.
 _HORIZONTAL_FIRST = (1, 2, 2, 2)
 _BN_FIELDS = ('weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked')
 
 
-def _convs() -> Iterator[tuple[str, str, str]]:
-    """(ours, port, t7) of every trunk convolution followed by its normalisation."""
-    yield 'conv1', '0.1', 'modules[1].modules[2]'
+def _trunk() -> Iterator[tuple[str, str, str, bool]]:
+    """(ours, port, t7, whether it is a normalisation) of every layer of the trunk."""
+    yield 'conv1', '0.1', 'modules[1].modules[2]', False
+    yield 'bn1', '1', 'modules[2]', True
     for layer, blocks in enumerate(_BLOCKS, 1):
         for block in range(blocks):
             ours, port = f'layer{layer}.{block}', f'{layer + 3}.{block}'
             t7 = f'modules[{layer + 4}].modules[{block + 1}].modules[1]'
-            yield f'{ours}.conv1', f'{port}.conv1', f'{t7}.modules[1].modules[1]'
-            yield f'{ours}.conv2', f'{port}.conv2.1', f'{t7}.modules[1].modules[4].modules[2]'
-            yield f'{ours}.conv3', f'{port}.conv3', f'{t7}.modules[1].modules[7]'
+            # In Torch7 a ReLU follows each normalisation, so that every third module is a
+            # convolution; that of 3x3 stands behind its padding.
+            for i, position in ((1, 1), (2, 4), (3, 7)):
+                inner, conv = ('.1', '.modules[2]') if i == 2 else ('', '')
+                at = f'{t7}.modules[1].modules'
+                yield f'{ours}.conv{i}', f'{port}.conv{i}{inner}', f'{at}[{position}]{conv}', False
+                yield f'{ours}.bn{i}', f'{port}.bn{i}', f'{at}[{position + 1}]', True
             if block == 0:
-                yield f'{ours}.downsample.0', f'{port}.downsample.0', f'{t7}.modules[2].modules[1]'
-
-
-def _norms() -> Iterator[tuple[str, str, str]]:
-    """(ours, port, t7) of every trunk normalisation."""
-    yield 'bn1', '1', 'modules[2]'
-    for layer, blocks in enumerate(_BLOCKS, 1):
-        for block in range(blocks):
-            ours, port = f'layer{layer}.{block}', f'{layer + 3}.{block}'
-            t7 = f'modules[{layer + 4}].modules[{block + 1}].modules[1]'
-            for i, position in ((1, 2), (2, 5), (3, 8)):
-                yield f'{ours}.bn{i}', f'{port}.bn{i}', f'{t7}.modules[1].modules[{position}]'
-            if block == 0:
-                yield f'{ours}.downsample.1', f'{port}.downsample.1', f'{t7}.modules[2].modules[2]'
+                for i in (0, 1):
+                    side = f'downsample.{i}'
+                    at = f'{t7}.modules[2].modules[{i + 1}]'
+                    yield f'{ours}.{side}', f'{port}.{side}', at, i == 1
 
 
 def _heads(sharpmask: bool) -> Iterator[tuple[str, str, str]]:
@@ -80,24 +75,23 @@ def _heads(sharpmask: bool) -> Iterator[tuple[str, str, str]]:
 def port_names(sharpmask: bool) -> dict[str, str]:
     """Canonical key of the PyTorch port -> our key."""
     names = {}
-    for ours, port, _ in _convs():
-        names[f'trunk.0.{port}.weight'] = f'backbone.{ours}.weight'
-    for ours, port, _ in _norms():
-        names.update({f'trunk.0.{port}.{f}': f'backbone.{ours}.{f}' for f in _BN_FIELDS})
+    for ours, port, _, norm in _trunk():
+        fields = _BN_FIELDS if norm else ('weight',)
+        names.update({f'trunk.0.{port}.{f}': f'backbone.{ours}.{f}' for f in fields})
     for ours, port, _ in _heads(sharpmask):
         names.update({f'{port}.{f}': f'{ours}.{f}' for f in ('weight', 'bias')})
     return names
 
 
 def torch7_names(sharpmask: bool) -> dict[str, str]:
-    """Path inside ``model`` of a Torch7 file -> our key (normalisation constants ``a`` and ``b``
-    as weight and bias)."""
+    """Path inside ``model`` of a Torch7 file -> our key.
+
+    Released files hold normalisations folded to ``a * x + b``: a is our weight, b our bias.
+    """
     names = {}
-    for ours, _, t7 in _convs():
-        names[f'trunk.{t7}.weight'] = f'backbone.{ours}.weight'
-    for ours, _, t7 in _norms():
-        names[f'trunk.{t7}.a'] = f'backbone.{ours}.weight'
-        names[f'trunk.{t7}.b'] = f'backbone.{ours}.bias'
+    for ours, _, t7, norm in _trunk():
+        fields = dict(a='weight', b='bias') if norm else dict(weight='weight')
+        names.update({f'trunk.{t7}.{f}': f'backbone.{ours}.{g}' for f, g in fields.items()})
     for ours, _, t7 in _heads(sharpmask):
         names.update({f'{t7}.{f}': f'{ours}.{f}' for f in ('weight', 'bias')})
     return names
@@ -133,31 +127,29 @@ def convert_port(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             f'not a DeepMask/SharpMask state dict: missing {missing[:5]}, unknown {unknown[:5]}'
         )
     converted = {ours: state[key] for key, ours in names.items() if key in state}
-    key = 'refine_head.mask_encoding'
-    if (
-        sharpmask
-        and converted[f'{key}.weight'].dim() == 4
-        and converted[f'{key}.weight'].shape[2] > 1
-    ):
-        weight = converted[f'{key}.weight']  # transposed convolution: (code, K, G, G)
-        codes, channels, grid = weight.shape[0], weight.shape[1], weight.shape[2]
-        converted[f'{key}.weight'] = (
-            weight.permute(1, 2, 3, 0).reshape(-1, codes, 1, 1).contiguous()
-        )
-        bias = converted[f'{key}.bias']
-        if bias.numel() == channels:
-            converted[f'{key}.bias'] = bias.repeat_interleave(grid * grid)
+    if sharpmask:
+        _encode_by_1x1(converted)
     return converted
 
 
+def _encode_by_1x1(state: dict[str, Tensor]) -> None:
+    """Turn the first mask encoding from a transposed convolution on one cell, (D, K, G, G), into
+    our 1x1 convolution, (K G G, D, 1, 1)."""
+    weight, bias = (state[f'refine_head.mask_encoding.{f}'] for f in ('weight', 'bias'))
+    if weight.dim() != 4 or weight.shape[2] == 1:
+        return
+    codes, channels, grid = weight.shape[:3]
+    weight = weight.permute(1, 2, 3, 0).reshape(-1, codes, 1, 1)  # (K G G, D, 1, 1)
+    state['refine_head.mask_encoding.weight'] = weight.contiguous()
+    if bias.numel() == channels:  # one value per channel serves all cells of the grid
+        state['refine_head.mask_encoding.bias'] = bias.repeat_interleave(grid**2)
+
+
 def collect_torch7(root: Any) -> dict[str, Tensor]:
-    """Pick the weights of a released Torch7 file by their paths; gradients and buffers are ignored.
+    """Pick the weights of a released Torch7 file: path inside the model -> fp32 tensor as stored.
 
     Args:
         root: What ``load_torch7`` returned: a table with ``model``, or the model itself.
-
-    Returns:
-        Path inside the model -> fp32 tensor as stored.
 
     Raises:
         KeyError: A path is missing.
@@ -187,13 +179,7 @@ def is_torch7_state(state: Mapping[str, Any]) -> bool:
 
 
 def convert_torch7(flat: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename and reshape weights collected from a Torch7 file.
-
-    Args:
-        flat: Output of ``collect_torch7``.
-
-    Returns:
-        State dict of our DeepMask or SharpMask.
+    """Rename and reshape the output of ``collect_torch7`` to a state dict of our models.
 
     Raises:
         KeyError: A path is missing.
@@ -205,16 +191,15 @@ def convert_torch7(flat: Mapping[str, Tensor]) -> dict[str, Tensor]:
     converted = {ours: flat[path] for path, ours in names.items()}
     channels = converted['mask_head.reduce_conv.weight'].shape[0]
     for key, value in converted.items():
-        if value.dim() != 2:
-            continue
-        # linear layers of the training form become convolutions; only the encoder's spans more
-        # than one cell
-        inner = channels if key == 'mask_head.encoder.weight' else value.shape[1]
-        grid = math.isqrt(value.shape[1] // inner)
-        converted[key] = value.reshape(value.shape[0], inner, grid, grid)
-    for ours, _, _ in _norms():
+        if value.dim() == 2:
+            # Linear layers of the training form become convolutions, (out, in) -> (out, C, G, G);
+            # only the encoder's spans more than one cell.
+            inner = channels if key == 'mask_head.encoder.weight' else value.shape[1]
+            grid = math.isqrt(value.shape[1] // inner)
+            converted[key] = value.reshape(value.shape[0], inner, grid, grid)
+    for ours in (name for name, _, _, norm in _trunk() if norm):
         weight = converted[f'backbone.{ours}.weight']
-        # constants a*x + b: with this mean and variance the normalisation itself is the identity
+        # With this mean and variance the normalisation itself is the identity, a * x + b remains.
         converted[f'backbone.{ours}.running_mean'] = torch.zeros_like(weight)
         converted[f'backbone.{ours}.running_var'] = torch.full_like(weight, 1 - BN_EPS)
         converted[f'backbone.{ours}.num_batches_tracked'] = torch.zeros((), dtype=torch.long)

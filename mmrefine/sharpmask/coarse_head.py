@@ -31,7 +31,7 @@ class DeepMaskHead(BaseModule):
         dropout: Rate before and inside the score branch.
         score_floor: Value that the score branch's threshold puts in place of negative activations.
             Parity: 1e-6 in the Torch7 code's training form and in the port; 0 (a ReLU) in its
-                full-image form.
+            full-image form.
         loss_mask: Loss on mask logits; must keep one value per pixel (``reduction='none'``).
         loss_score: Loss on score logits, one value per sample.
         score_weight: Factor of the score loss against the sum of mask losses (lambda of the paper).
@@ -87,8 +87,7 @@ class DeepMaskHead(BaseModule):
         return logits.unflatten(1, (self.mask_size, self.mask_size))
 
     def loss_masks(self, logits: Tensor, labels: Tensor, has_mask: Tensor) -> Tensor:
-        """Soft-margin mask loss: mean over the pixels of a patch, sum over the patches that have a
-        mask.
+        """Soft-margin mask loss: mean over the pixels, sum over the patches that have a mask.
 
         Args:
             logits: Tensor[B, s, s]; resized corner-aligned where the labels are larger.

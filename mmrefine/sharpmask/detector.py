@@ -9,7 +9,7 @@ Changes:  the mask head runs on the selected windows only; masks leave as RLE ch
 Shapes:   B images or patches, N windows, D code channels, S mask side.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from mmrefine.checkpoint import rename_authors_weights
 from mmrefine.masks import check_format, in_format, output_size, roi_masks_to_rle
 
-from .trunk import STRIDE, receptive_radius, run_in_tiles
+from .trunk import STRIDE, StemResNet, receptive_radius, run_in_tiles
 from .windows import (
     PASTE_RULES,
     Level,
@@ -56,18 +56,14 @@ TEST_DEFAULTS = dict(
     nms=None,
     classes=('object',),
 )
-# Pixels of a level that the trunk computes at once; its maps take about 700 bytes a pixel.
-TILE_PIXELS = 1 << 20
+# Pixels of a level that the trunk computes at once. ResNet-50 takes about 250 bytes for each.
+TILE_PIXELS = 3_500_000
 # Cells of a level that are scored at once: all codes of a large level are its largest tensor.
 SCORED_CELLS = 1 << 13
 
 
 def checked_test_cfg(test_cfg: ConfigType) -> dict[str, Any]:
-    """Fill in the defaults of ``test_cfg``.
-
-    Raises:
-        ValueError: Unknown key or value.
-    """
+    """``test_cfg`` with its defaults filled in; a ValueError names an unknown key or value."""
     unknown = set(test_cfg) - set(TEST_DEFAULTS)
     if unknown:
         raise ValueError(
@@ -105,7 +101,7 @@ class DeepMask(BaseDetector):
     ``mask_thr`` probability, strict; ``paste`` rule (``official``, ``port``, ``grid``);
     ``size_rounding`` of levels (``half_up``, ``floor``); ``index_quirk`` of the released code;
     ``mask_format`` (``dense``, ``rle``); ``chunk`` windows refined at once; ``strip`` pixels of a
-    level that the trunk computes at once (``auto`` = 1 million, None = whole levels, as trunks
+    level that the trunk computes at once (``auto`` = 3.5 million, None = whole levels, as trunks
     that see the whole image always do; same masks); ``trunk_dtype`` (``bfloat16``, ``float16``);
     ``nms`` an IoU threshold on the tight boxes (None = off, as published).
 
@@ -118,9 +114,6 @@ class DeepMask(BaseDetector):
             in the Torch7 code, which has one optimiser per branch; the default (False) lets decay
             and momentum act on, as the port does.
         test_cfg: See above.
-
-    Raises:
-        ValueError: Unknown ``test_cfg`` key or value.
     """
 
     def __init__(
@@ -207,9 +200,6 @@ class DeepMask(BaseDetector):
 
         Returns:
             ``masks`` (format of ``test_cfg``), ``bboxes`` as given, ``scores`` of the score branch.
-
-        Raises:
-            ValueError: A box is empty, inverted or not finite.
         """
         valid = (boxes[:, 2:] > boxes[:, :2]).all(1) & boxes.isfinite().all(1)
         if not bool(valid.all()):
@@ -298,7 +288,19 @@ class DeepMask(BaseDetector):
 
     def level_maps(self, image: Tensor) -> list[Tensor]:
         """Reduced stride-16 map of a level, then whatever the masks need."""
-        return [self.mask_head.reduce(self.extract_feat(image)[-1])]
+        return [self.mask_head.reduce(self.visit_features(image, lambda feature: None))]
+
+    def visit_features(self, image: Tensor, read: Callable[[Tensor], None]) -> Tensor:
+        """Call ``read`` with each trunk map, finest first, and return the last one.
+
+        Only one map of a ``StemResNet`` is alive at a time: together they would double the memory.
+        """
+        if isinstance(self.backbone, StemResNet):
+            return self.backbone.visit(image, read)
+        features = self.extract_feat(image)
+        for feature in features:
+            read(feature)
+        return features[-1]
 
     def level_strides(self) -> list[int]:
         """Stride of each of the ``level_maps``."""
@@ -338,11 +340,10 @@ class DeepMask(BaseDetector):
     def window_codes(self, level: Level, cells: Tensor, batch: int = 128) -> Tensor:
         """Codes Tensor[N, D] of windows of one level, as one matrix product per batch."""
         encoder, grid = self.mask_head.encoder, self.mask_head.grid_size
-        codes = []
+        weight, codes = encoder.weight.flatten(1), []  # (D, C G G)
         for part in cells.split(batch):
             blocks = gather_windows(level.reduced, part, grid, 1).flatten(1)  # (N, C G G)
-            blocks = blocks.to(encoder.weight.dtype)
-            codes.append(F.linear(blocks, encoder.weight.flatten(1), encoder.bias))
+            codes.append(F.linear(blocks.to(weight.dtype), weight, encoder.bias))
         return torch.cat(codes)
 
     def window_masks(self, level: Level, codes: Tensor, cells: Tensor) -> Tensor:

@@ -39,9 +39,6 @@ class TopDownRefineNeck(BaseModule):
         channels: K; None means half of ``out_channels``.
         hidden_channels: First width of the horizontal branches.
         norm_cfg: Normalisation of the output convolutions.
-
-    Raises:
-        ValueError: Too few outputs, or an unknown source.
     """
 
     def __init__(
@@ -81,10 +78,8 @@ class TopDownRefineNeck(BaseModule):
         first = dict(on_input=used[-1], on_lateral=width, on_output=out_channels).get(str(source))
         extra = num_outs - len(used) if source else 0
         self.extra_convs = ModuleList(
-            ConvModule(
-                out_channels if i else first, out_channels, 3, 2, 1, norm_cfg=norm_cfg, act_cfg=None
-            )
-            for i in range(extra)
+            ConvModule(c, out_channels, 3, 2, 1, norm_cfg=norm_cfg, act_cfg=None)
+            for c in [first, *[out_channels] * extra][:extra]
         )
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -100,8 +95,7 @@ class TopDownRefineNeck(BaseModule):
         x = sources.get(str(self.extra_source))
         for i in range(self.num_outs - len(outputs)):
             if not self.extra_source:
-                # as in FPN: subsampling of the last output
-                x = F.max_pool2d(outputs[-1], 1, stride=2)
+                x = F.max_pool2d(outputs[-1], 1, stride=2)  # every second cell, as in FPN
             else:
                 x = self.extra_convs[i](F.relu(x) if i and self.relu_before_extra_convs else x)
             outputs.append(x)

@@ -14,7 +14,7 @@ Units:    boxes are (x, y, width, height) in image pixels; a scale key k stands 
 
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from mmdet.registry import DATA_SAMPLERS, DATASETS
@@ -24,8 +24,8 @@ from torch.utils.data import Dataset, Sampler
 
 from mmrefine.masks.run_lengths import pixel_counts, rle_size, to_counts
 
-NegativeRule = Literal['one_frame', 'official', 'port']
 NEGATIVE_RULES = ('one_frame', 'official', 'port')
+MODES = ('mixed', 'alternate')
 
 KEY_STEP = 0.25
 NEGATIVE_KEYS = np.arange(-3, 2 + KEY_STEP, KEY_STEP)
@@ -38,7 +38,6 @@ NEGATIVE_DISTANCE_PX = 48.0
 MIN_CROP_PX = 10.0
 _NEAR_KEYS = 10
 
-MODES = ('mixed', 'alternate')
 _NEGATIVE_TRIES = 100
 # Multiples of this fraction are spread evenly in every stride, so each rank sees both kinds of
 # samples.
@@ -51,17 +50,9 @@ def object_size(patch: int) -> int:
 
 
 def scale_keys(boxes: np.ndarray, canonical: float) -> np.ndarray:
-    """Discrete scale key of each object: scaled by 2**key its longer side lies in (canonical,
-    canonical * 2**.25].
-
-    Args:
-        boxes: array[N, 4].
-        canonical: Canonical object length in pixels.
-
-    Returns:
-        array[N], multiples of 0.25.
-    """
-    longer = boxes[:, 2:].max(1, initial=0.0)
+    """Scale key of each object, array[N, 4] -> multiples of 0.25, array[N]: scaled by 2**key its
+    longer side lies in (canonical, canonical * 2**.25]."""
+    longer = boxes[:, 2:].max(1, initial=0.0)  # (N,)
     return -KEY_STEP * (np.ceil(np.log2(longer / canonical) / KEY_STEP) - 1)
 
 
@@ -73,7 +64,7 @@ def centres(boxes: np.ndarray) -> np.ndarray:
 def jittered_crops(
     boxes: np.ndarray, draws: np.ndarray, canonical: float, side: float
 ) -> np.ndarray:
-    """Square crops around objects, of jittered scale and position.
+    """Square crops array[N, 4] around objects, of jittered scale and position.
 
     Args:
         boxes: array[N, 4].
@@ -81,14 +72,11 @@ def jittered_crops(
             jitter's range.
         canonical: Canonical object length in network pixels.
         side: Side of the crop in network pixels.
-
-    Returns:
-        array[N, 4] (x, y, side, side) in image pixels.
     """
     longer = boxes[:, 2:].max(1, initial=0.0)
-    scale = longer / canonical * 2.0 ** (JITTER_LOG2 * draws[:, 0])
-    middle = centres(boxes) + JITTER_PX * draws[:, 1:] * scale[:, None]
-    extent = (side * scale)[:, None]
+    scale = longer / canonical * 2.0 ** (JITTER_LOG2 * draws[:, 0])  # (N,), image px per network px
+    middle = centres(boxes) + JITTER_PX * draws[:, 1:] * scale[:, None]  # (N, 2)
+    extent = (side * scale)[:, None]  # (N, 1)
     return np.concatenate([middle - extent / 2, extent, extent], 1)
 
 
@@ -105,10 +93,7 @@ def centred_crop(middle: np.ndarray, key: float, side: float) -> np.ndarray:
 
 
 def far_from_objects(
-    candidates: np.ndarray,
-    boxes: np.ndarray,
-    canonical: float,
-    rule: NegativeRule = 'one_frame',
+    candidates: np.ndarray, boxes: np.ndarray, canonical: float, rule: str = 'one_frame'
 ) -> np.ndarray:
     """Tell which negative candidates keep their distance from objects of similar scale.
 
@@ -117,7 +102,7 @@ def far_from_objects(
         boxes: array[N, 4] of the objects.
         canonical: Canonical object length in pixels.
         rule: ``one_frame`` measures in the candidate's scale. Parity: ``official`` compares the
-            candidate in its own scale with centres in theirs; ``port`` moreover forgets objects of
+            candidate in its own scale with centres in theirs; ``port`` also leaves out objects of
             key 0.
 
     Returns:
@@ -125,11 +110,11 @@ def far_from_objects(
     """
     keys = scale_keys(boxes, canonical)
     if rule == 'one_frame':
-        positions = centres(boxes)[None] * 2.0 ** candidates[:, 2, None, None]
+        positions = centres(boxes)[None] * 2.0 ** candidates[:, 2, None, None]  # (M, N, 2)
     else:
-        positions = (centres(boxes) * 2.0 ** keys[:, None])[None]
-    distance = np.linalg.norm(candidates[:, None, :2] - positions, axis=2)
-    steps = np.abs(candidates[:, 2, None] - keys[None]) / KEY_STEP
+        positions = (centres(boxes) * 2.0 ** keys[:, None])[None]  # (1, N, 2)
+    distance = np.linalg.norm(candidates[:, None, :2] - positions, axis=2)  # (M, N)
+    steps = np.abs(candidates[:, 2, None] - keys[None]) / KEY_STEP  # (M, N)
     near = (distance < NEGATIVE_DISTANCE_PX) & (steps <= _NEAR_KEYS + 1e-6)
     if rule == 'port':
         near &= (keys != 0)[None]
@@ -175,9 +160,6 @@ class ObjectPatchDataset(BaseDataset):
         crowd_positives: Parity: the released code also frames crowd regions as objects.
         seed: Seed of all draws.
         lazy_init: Read the annotations at ``full_init`` instead of now.
-
-    Raises:
-        ValueError: Bad option, or no object fits.
     """
 
     def __init__(
@@ -192,7 +174,7 @@ class ObjectPatchDataset(BaseDataset):
         batch_size: int | None = None,
         min_area: float = 100.0,
         min_side: float = 5.0,
-        negative_rule: NegativeRule = 'one_frame',
+        negative_rule: str = 'one_frame',
         crowd_positives: bool = False,
         seed: int = 0,
         lazy_init: bool = False,
@@ -231,36 +213,34 @@ class ObjectPatchDataset(BaseDataset):
         return self.length
 
     def _index_objects(self) -> None:
-        images, places, labels, boxes, usable, crowd = [], [], [], [], [], []
-        for i in range(len(self.dataset)):
-            for j, instance in enumerate(self.dataset.get_data_info(i)['instances']):
+        """List the objects image by image: image, number in it, label, box, crowd, usable."""
+        rows = []
+        for image in range(len(self.dataset)):
+            for number, instance in enumerate(self.dataset.get_data_info(image)['instances']):
                 if 'mask' not in instance:
                     raise ValueError(
-                        f'image {i} has objects without masks; patches need instance masks'
+                        f'image {image} has objects without masks; patches need instance masks'
                     )
                 x1, y1, x2, y2 = instance['bbox']
-                if x2 <= x1 or y2 <= y1:
+                width, height = x2 - x1, y2 - y1
+                if width <= 0 or height <= 0:
                     continue
-                ignore = bool(instance.get('ignore_flag', 0))
-                large = min(x2 - x1, y2 - y1) >= self.min_side
-                images.append(i)
-                places.append(j)
-                labels.append(instance['bbox_label'])
-                boxes.append((x1, y1, x2 - x1, y2 - y1))
-                crowd.append(ignore)
-                usable.append(
-                    not ignore and large and segmentation_area(instance['mask']) >= self.min_area
+                crowd = bool(instance.get('ignore_flag', 0))
+                large = min(width, height) >= self.min_side
+                usable = (
+                    not crowd and large and segmentation_area(instance['mask']) >= self.min_area
                 )
-        self.images, self.places = np.array(images, int), np.array(places, int)
-        self.labels = np.array(labels, int)
-        self.boxes = np.array(boxes, float).reshape(-1, 4)
+                label, box = instance['bbox_label'], (x1, y1, width, height)
+                rows.append((image, number, label, *box, crowd, usable))
+        table = np.array(rows, float).reshape(-1, 9)
+        self.images, self.numbers, self.labels = table[:, :3].T.astype(int)
+        self.boxes = table[:, 3:7]
         self.keys = scale_keys(self.boxes, self.canonical)
-        self.positive = ~np.array(crowd, bool) | self.crowd_positives
-        self._group(np.array(usable, bool))
+        self.positive = (table[:, 7] == 0) | self.crowd_positives
+        self._group(self.labels, usable=table[:, 8] == 1)
 
-    def _group(self, usable: np.ndarray) -> None:
+    def _group(self, labels: np.ndarray, usable: np.ndarray) -> None:
         """Group the objects by category for mask samples and by image for score samples."""
-        labels = self.labels
         self.by_category = [
             np.flatnonzero(usable & (labels == c)) for c in np.unique(labels[usable])
         ]
@@ -302,7 +282,7 @@ class ObjectPatchDataset(BaseDataset):
         image, framed, crop, score = self.draw(kind, rng)
         info = self.dataset.get_data_info(image)
         instances = info.pop('instances')
-        mask = None if kind == 'score' else instances[self.places[framed]]['mask']
+        mask = None if kind == 'score' else instances[self.numbers[framed]]['mask']
         return info | dict(
             patch_head=kind,
             patch_crop=crop,
@@ -338,9 +318,8 @@ class ObjectPatchDataset(BaseDataset):
         keys = rng.choice(NEGATIVE_KEYS, _NEGATIVE_TRIES)
         spread = rng.random((_NEGATIVE_TRIES, 2)) * (info['width'], info['height'])
         candidates = np.column_stack([spread * 2.0 ** keys[:, None], keys])
-        accepted = far_from_objects(
-            candidates, self.boxes[objects], self.canonical, self.negative_rule
-        )
+        boxes = self.boxes[objects]
+        accepted = far_from_objects(candidates, boxes, self.canonical, self.negative_rule)
         # Parity: after too many rejections the last draw is used, as published.
         first = int(accepted.argmax()) if accepted.any() else _NEGATIVE_TRIES - 1
         return image, None, centred_crop(spread[first], keys[first], self.side), 0.0
@@ -352,12 +331,8 @@ class ConsecutiveSampler(Sampler):
 
     For data sets whose items are draws: epoch e yields ``e * len .. (e + 1) * len - 1``, so index
     // global batch size numbers the batches alike on all ranks. In other data sets, wrappers of
-    patches included, the indices start again at the end.
-
-    Args:
-        dataset: The data set.
-        round_up: Accepted for compatibility; every rank always yields equally many.
-        seed: Accepted for compatibility; the data set owns the seed.
+    patches included, the indices start again at the end. ``round_up`` and ``seed`` are accepted as
+    by mmengine's samplers: all ranks always yield equally many, and the data set has the seed.
     """
 
     def __init__(self, dataset: Dataset, round_up: bool = True, seed: int | None = None) -> None:

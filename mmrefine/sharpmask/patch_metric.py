@@ -18,18 +18,13 @@ from torch.nn import functional as F
 
 
 def patch_iou(logits: Tensor, label: Tensor, threshold: float = 0.5) -> float:
-    """IoU of one patch mask.
+    """IoU of mask logits Tensor[S, S], resized corner-aligned, with a label Tensor[g, g].
 
-    Args:
-        logits: Tensor[S, S].
-        label: Tensor[g, g] of 0 and 1; logits are resized to it corner-aligned.
-        threshold: Foreground probability, strict.
+    A pixel is foreground if its probability exceeds ``threshold``; two empty masks give 1.
     """
     if logits.shape != label.shape:
-        size = tuple(label.shape)
-        logits = F.interpolate(
-            logits[None, None].float(), size, mode='bilinear', align_corners=True
-        )[0, 0]
+        logits, size = logits[None, None].float(), tuple(label.shape)
+        logits = F.interpolate(logits, size, mode='bilinear', align_corners=True)[0, 0]  # (g, g)
     mask, label = logits.sigmoid() > threshold, label.bool()
     union = (mask | label).sum().item()
     return (mask & label).sum().item() / union if union else 1.0
@@ -54,10 +49,8 @@ class PatchMaskMetric(BaseMetric):
         for sample in data_samples:
             truth, predicted = sample['gt_instances'], sample['pred_instances']
             if bool(truth['has_mask']):
-                iou = patch_iou(
-                    predicted['mask_logits'][0], truth['patch_masks'][0], self.threshold
-                )
-                self.results.append(('iou', iou))
+                logits, label = predicted['mask_logits'][0], truth['patch_masks'][0]
+                self.results.append(('iou', patch_iou(logits, label, self.threshold)))
             if bool(truth['has_score']):
                 positive = bool(torch.as_tensor(predicted['scores'])[0] > 0)
                 correct = positive == bool(truth['patch_scores'][0] > 0.5)

@@ -1,7 +1,9 @@
 """Cut, label and pack training patches.
 
-Origin:   foolwood/deepmask-pytorch (corner-aligned sampling of image and mask), after
-          facebookresearch/deepmask
+Origin:   foolwood/deepmask-pytorch (``corners``: corner-aligned sampling of image and mask);
+          facebookresearch/deepmask (``official``: DataSampler.lua, ``image.scale`` of torch/image)
+
+Units:    crops are (x, y, side, side) in image pixels, x and y the left and top edge.
 """
 
 from typing import Any
@@ -18,23 +20,21 @@ from pycocotools import mask as coco_mask
 from mmrefine.masks.run_lengths import check_polygons, to_counts
 
 from .patch_dataset import inner_box
-from .torch7_patch import cut_square, label_of_polygons, scale_square, whole_crop
 
 # Colour outside the image, one half of the range.
 OUTSIDE = 127.5
+# Windows that a polygon may extend beyond its label's.
+REACH = 32
 
 
 def warp_square(image: np.ndarray, crop: np.ndarray, size: int, outside: float) -> np.ndarray:
-    """Resample a square crop corner-aligned and bilinearly.
+    """Resample a square crop corner-aligned and bilinearly to array[size, size(, 3)].
 
     Args:
         image: array[h, w] or array[h, w, 3].
         crop: (x, y, side, side) in image pixels; may reach beyond the image.
         size: Side of the result.
         outside: Value beyond the image.
-
-    Returns:
-        array[size, size] or array[size, size, 3] of the image's type.
     """
     step = crop[2] / (size - 1)
     matrix = np.array([[step, 0, crop[0]], [0, step, crop[1]]])
@@ -48,10 +48,72 @@ def warp_square(image: np.ndarray, crop: np.ndarray, size: int, outside: float) 
     )
 
 
-def decode_segmentation(segmentation: list | dict, height: int, width: int) -> np.ndarray:
-    """COCO polygons or RLE (compressed or not) -> uint8 array[h, w]."""
-    counts = to_counts(segmentation, (height, width))
-    return coco_mask.decode({'size': [height, width], 'counts': counts})
+def scale_square(image: np.ndarray, size: int) -> np.ndarray:
+    """Resize float32 array[n, n(, 3)] to array[size, size(, 3)] as ``image.scale`` does: box
+    averages to shrink, aligned corners to enlarge."""
+    side = len(image)
+    if side >= size:
+        return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+    # cv2 keeps only 5 bits of a sampling position, so it is no help here.
+    position = np.arange(size, dtype=np.float32) * (side - 1) / (size - 1)
+    weights = np.maximum(1 - np.abs(position[:, None] - np.arange(side, dtype=np.float32)), 0)
+    columns = np.tensordot(weights, image, (1, 1))  # (size, side, ...)
+    return np.tensordot(weights, columns, (1, 1))  # (size, size, ...)
+
+
+def cut_square(image: np.ndarray, corner: np.ndarray, side: int, outside: float) -> np.ndarray:
+    """Whole pixels ``corner`` (x, y) to ``corner + side``; ``outside`` beyond the image."""
+    cut = np.full((side, side, *image.shape[2:]), outside, np.float32)
+    x, y = corner
+    left, top = max(x, 0), max(y, 0)
+    part = image[top : max(y + side, 0), left : max(x + side, 0)]
+    cut[top - y : top - y + len(part), left - x : left - x + part.shape[1]] = part
+    return cut
+
+
+def whole_crop(crop: np.ndarray, shape: tuple[int, ...], framed: bool) -> tuple[np.ndarray, int]:
+    """Whole-pixel corner (x, y) and side of a crop.
+
+    Args:
+        crop: As drawn.
+        shape: (height, width, ...) of the image.
+        framed: A mask sample, whose crop is rounded. Crops of score samples are cut down around a
+            centre that is counted from 1, which moves them by up to a pixel.
+    """
+    side = crop[2]
+    if framed:
+        return np.floor(crop[:2] + 0.5).astype(int), int(np.floor(side + 0.5))
+    middle = np.clip(crop[:2] + side / 2, 1, (shape[1], shape[0]))
+    return np.floor(middle).astype(int) - 1 - int(side / 2), int(side)
+
+
+def label_of_polygons(
+    polygons: list, corner: np.ndarray, side: int, share: float, size: int
+) -> np.ndarray:
+    """Label of the central window of a crop: polygons scaled to the label, then rasterised.
+
+    Parity: the corner counts from 1 by the time the window is derived from it, so labels lie one
+    image pixel to the upper left of the object in the patch.
+
+    Args:
+        polygons: COCO polygons in image pixels.
+        corner: (x, y) of the crop.
+        side: Side of the crop.
+        share: Side of the window over the side of the crop.
+        size: Side of the label, uint8 array[size, size].
+    """
+    window = side * share
+    scale = size / window
+    first = np.floor((corner + 1 + (side - window) / 2) * scale + 0.5).astype(int)
+    scaled = [np.asarray(polygon, float).reshape(-1, 2) * scale for polygon in polygons]
+    # An object fills half its window; points far outside would need a canvas of gigabytes.
+    scaled = [one.clip(first - REACH * size, first + REACH * size) for one in scaled]
+    # COCO's rasteriser rounds negative coordinates otherwise: draw on a canvas that has none.
+    origin = np.minimum(first, np.floor(np.min([one.min(0) for one in scaled], axis=0))).astype(int)
+    width, height = first + size - origin
+    moved = [(one - origin).ravel().tolist() for one in scaled]
+    mask = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(moved, int(height), int(width))))
+    return mask[height - size :, width - size :]
 
 
 @TRANSFORMS.register_module()
@@ -71,9 +133,6 @@ class CropObjectPatch(BaseTransform):
         resample: ``corners`` samples bilinearly at aligned corners, without averaging (the PyTorch
             port). ``official`` follows the Torch7 code: whole-pixel crops, box averages where they
             shrink, labels from scaled polygons.
-
-    Raises:
-        ValueError: Bad option.
     """
 
     def __init__(
@@ -99,20 +158,21 @@ class CropObjectPatch(BaseTransform):
             image = np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
         crop = np.asarray(results['patch_crop'])
         full = self.size + self.context
-        segmentation = results['patch_segmentation']
-        if self.resample == 'official':
-            framed = results['patch_head'] == 'mask'
-            corner, side = whole_crop(crop, image.shape, framed)
+        official, segmentation = self.resample == 'official', results['patch_segmentation']
+        if official:
+            corner, side = whole_crop(crop, image.shape, framed=results['patch_head'] == 'mask')
             patch = scale_square(cut_square(image, corner, side, OUTSIDE), full)
             crop = np.array([*corner, side, side])
         else:
             patch = warp_square(image, crop, full, OUTSIDE)
-        label = np.zeros((self.label_size, self.label_size), np.uint8)
-        if self.resample == 'official' and isinstance(segmentation, list):
+        if segmentation is None:
+            label = np.zeros((self.label_size, self.label_size), np.uint8)
+        elif official and isinstance(segmentation, list):
             check_polygons(segmentation, image.shape[:2])
             label = label_of_polygons(segmentation, corner, side, self.size / full, self.label_size)
-        elif segmentation is not None:
-            mask = decode_segmentation(segmentation, *image.shape[:2])
+        else:
+            size = image.shape[:2]
+            mask = coco_mask.decode(dict(size=size, counts=to_counts(segmentation, size)))
             label = self.label(mask, crop)
         if results['patch_draw'] < self.flip_prob:
             patch, label = patch[:, ::-1], label[:, ::-1]
@@ -120,8 +180,7 @@ class CropObjectPatch(BaseTransform):
         return results
 
     def label(self, mask: np.ndarray, crop: np.ndarray) -> np.ndarray:
-        """Label uint8 array[label, label] of a full-image mask array[h, w] for a crop with
-        context."""
+        """Label array[label, label] of a mask array[h, w] for a crop with its context."""
         window = inner_box(crop, self.size / (self.size + self.context))
         soft = warp_square(mask.astype(np.float32), window, self.label_size, 0.0)
         return (soft > 0.5).astype(np.uint8)
@@ -137,13 +196,8 @@ class PackPatchInputs(BaseTransform):
 
     def transform(self, results: dict) -> dict[str, Any]:
         """Pack."""
-        sample = DetDataSample(
-            metainfo={
-                k: results[k]
-                for k in ('img_id', 'img_path', 'img_shape', 'ori_shape')
-                if k in results
-            }
-        )
+        keys = ('img_id', 'img_path', 'img_shape', 'ori_shape')
+        sample = DetDataSample(metainfo={k: results[k] for k in keys if k in results})
         sample.gt_instances = InstanceData(
             patch_masks=torch.from_numpy(np.ascontiguousarray(results['patch_mask']))[None],
             patch_scores=torch.tensor([float(results['patch_score'])]),

@@ -31,12 +31,7 @@ def init_for_depth(layer: nn.Conv2d) -> None:
 
 
 class RefineBranch(nn.ModuleList):
-    """3x3 convolutions with a ReLU between them (none after the last).
-
-    Args:
-        widths: Channels in front of, between and behind the convolutions.
-        conv_cfg: Convolution type.
-    """
+    """3x3 convolutions from one of ``widths`` to the next, a ReLU between them, none behind."""
 
     def __init__(self, widths: Sequence[int], conv_cfg: OptConfigType = None) -> None:
         pairs = zip(widths[:-1], widths[1:])
@@ -55,9 +50,9 @@ class RefineStage(nn.Module):
     """One refinement module: ``up2(ReLU(horizontal(feature) + vertical(mask)))``.
 
     Args:
-        feature_widths: Channels along the horizontal branch, from the feature to ``out_channels``.
+        feature_widths: Channels of the horizontal branch, from the feature on, without the last.
         channels: K of the incoming mask encoding.
-        out_channels: K of the outgoing one.
+        out_channels: K of the outgoing one, K'.
         conv_cfg: Convolution type.
         upsample: ``nearest`` (the released code), ``bilinear`` (the paper's text) or ``none``.
     """
@@ -78,8 +73,7 @@ class RefineStage(nn.Module):
         self.vertical = RefineBranch((channels, channels, out_channels), conv_cfg)
 
     def merge(self, horizontal: Tensor, mask: Tensor) -> Tensor:
-        """Tensor[N, K', s, s], Tensor[N, K, s, s] -> Tensor[N, K', 2s, 2s] (2s = s without
-        upsampling)."""
+        """Tensor[N, K', s, s], Tensor[N, K, s, s] -> Tensor[N, K', 2s, 2s], or s if ``none``."""
         merged = F.relu(horizontal + self.vertical(mask))  # (N, K', s, s)
         if self.upsample == 'none':
             return merged
@@ -104,9 +98,6 @@ class TopDownRefineHead(BaseModule):
             The Torch7 code uses 32 in the last module, its port 64.
         upsample: ``nearest`` (released code) or ``bilinear`` (paper).
         conv_cfg: Convolution type; the released models need ``MirrorPadConv2d``.
-
-    Raises:
-        ValueError: ``channels`` cannot be halved once per module, or the lists differ in length.
     """
 
     def __init__(
@@ -157,41 +148,25 @@ class TopDownRefineHead(BaseModule):
         return maps.unflatten(1, (self.channels, self.grid_size, self.grid_size))
 
     def horizontal_maps(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Run every horizontal branch over a whole trunk map.
-
-        Args:
-            features: Trunk maps, coarsest first, Tensor[B, F_i, h_i, w_i].
-
-        Returns:
-            Tensor[B, K_i / 2, h_i, w_i] per module.
-        """
+        """Run each horizontal branch over its map, coarsest first: Tensor[B, F_i, h_i, w_i] ->
+        Tensor[B, K_i / 2, h_i, w_i]."""
         return [stage.horizontal(x) for stage, x in zip(self.stages, features, strict=True)]
 
     def refine(self, horizontals: Sequence[Tensor], codes: Tensor) -> Tensor:
-        """Merge window-sized horizontal maps, coarsest first, with codes.
-
-        Args:
-            horizontals: Tensor[N, K_i / 2, s_i, s_i] per module.
-            codes: Tensor[N, D].
-
-        Returns:
-            Mask logits Tensor[N, S, S].
-        """
+        """Merge window-sized horizontal maps Tensor[N, K_i / 2, s_i, s_i], coarsest first, with
+        codes Tensor[N, D] to mask logits Tensor[N, S, S]."""
         mask = self.encode(codes)  # (N, K, G, G)
         for stage, horizontal in zip(self.stages, horizontals, strict=True):
             mask = stage.merge(horizontal, mask)  # half the channels, twice the side
         return self.predictor(mask).squeeze(1)
 
     def forward_patch(self, features: Sequence[Tensor], codes: Tensor, margin: int = 0) -> Tensor:
-        """Refine training patches.
+        """Mask logits Tensor[B, S, S] of training patches.
 
         Args:
             features: Trunk maps of the patches, coarsest first.
             codes: Tensor[B, D].
             margin: Stride-16 cells to cut from each side of the maps (the context ring).
-
-        Returns:
-            Mask logits Tensor[B, S, S].
         """
         # The maps are ever finer by two, and so is their margin.
         cuts = [margin << i for i in range(len(features))]
@@ -201,15 +176,12 @@ class TopDownRefineHead(BaseModule):
     def forward_windows(
         self, horizontals: Sequence[Tensor], codes: Tensor, cells: Tensor
     ) -> Tensor:
-        """Refine windows of a whole image.
+        """Mask logits Tensor[N, S, S] of windows of a whole image.
 
         Args:
             horizontals: Output of ``horizontal_maps`` for one image.
             codes: Tensor[N, D].
             cells: LongTensor[N, 2], row and column of each window on the stride-16 map.
-
-        Returns:
-            Mask logits Tensor[N, S, S].
         """
         windows = [
             gather_windows(x, cells, self.grid_size << i, 1 << i) for i, x in enumerate(horizontals)

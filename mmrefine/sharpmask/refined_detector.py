@@ -14,7 +14,7 @@ import torch
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
 from mmdet.utils import ConfigType
-from torch import Tensor, nn
+from torch import Tensor
 
 from .detector import DeepMask
 from .trunk import STRIDE
@@ -47,17 +47,14 @@ class SharpMask(DeepMask):
         self.coarse = coarse
         if freeze_coarse:
             self.skip_idle = False  # one branch is left, which every batch trains
-            for module in self._frozen():
+            for module in (self.backbone, self.mask_head):
                 module.requires_grad_(False)
-
-    def _frozen(self) -> tuple[nn.Module, nn.Module]:
-        return self.backbone, self.mask_head
 
     def train(self, mode: bool = True) -> 'SharpMask':
         """Set the mode; frozen parts stay in evaluation mode."""
         super().train(mode)
         if self.freeze_coarse:
-            for module in self._frozen():
+            for module in (self.backbone, self.mask_head):
                 module.eval()
         return self
 
@@ -81,9 +78,16 @@ class SharpMask(DeepMask):
 
     def level_maps(self, image: Tensor) -> list[Tensor]:
         """Reduced stride-16 map, then the maps of the horizontal branches, coarsest first."""
-        features = self.extract_feat(image)
-        horizontals = [] if self.coarse else self.refine_head.horizontal_maps(features[::-1])
-        return [self.mask_head.reduce(features[-1]), *horizontals]
+        if self.coarse:
+            return super().level_maps(image)
+        stages, horizontals = self.refine_head.stages, []
+
+        def read(feature: Tensor) -> None:
+            # The finest map comes first and belongs to the last stage.
+            horizontals.insert(0, stages[-1 - len(horizontals)].horizontal(feature))
+
+        last = self.visit_features(image, read)  # (1, C, h, w)
+        return [self.mask_head.reduce(last), *horizontals]
 
     def level_strides(self) -> list[int]:
         """As in DeepMask; the horizontal maps are ever finer by two."""

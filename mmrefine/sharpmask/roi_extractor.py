@@ -42,9 +42,6 @@ class PyramidRoIExtractor(BaseRoIExtractor):
             at the level that FPN assigns to the RoI and goes finer until the finest map, which
             small RoIs then use more than once: coarse maps say little about them.
         finest_scale: RoI side in pixels below which FPN assigns the finest map.
-
-    Raises:
-        ValueError: Unknown ``level_choice``, or a size below one.
     """
 
     def __init__(
@@ -82,18 +79,12 @@ class PyramidRoIExtractor(BaseRoIExtractor):
     def forward(
         self, feats: Sequence[Tensor], rois: Tensor, roi_scale_factor: float | None = None
     ) -> list[Tensor]:
-        """Pool the RoIs.
+        """Pool the RoIs to Tensor[N, C, b * 2**i, b * 2**i] for i = 0, 1, ..., coarsest map first.
 
         Args:
             feats: Maps Tensor[B, C, h_i, w_i], finest first.
             rois: Tensor[N, 5] (image, x1, y1, x2, y2) in pixels of the network input.
             roi_scale_factor: Enlarges the RoIs about their centres.
-
-        Returns:
-            Tensor[N, C, b * 2**i, b * 2**i] for i = 0, 1, ..., coarsest map first.
-
-        Raises:
-            ValueError: The pyramid has fewer levels or another width.
         """
         if len(feats) != self.num_inputs or feats[0].shape[1] != self.out_channels:
             raise ValueError(
@@ -104,13 +95,10 @@ class PyramidRoIExtractor(BaseRoIExtractor):
         rois = rois.float()
         if roi_scale_factor is not None:
             rois = self.roi_rescale(rois, roi_scale_factor)
-        coarsest = self.num_inputs - 1
         if self.level_choice == 'absolute':
-            return [
-                layers[coarsest - i](feats[coarsest - i], rois)
-                for i, layers in enumerate(self.roi_layers)
-            ]
-        start = self.map_levels(rois)
+            levels = range(self.num_inputs)[::-1]
+            return [layers[i](feats[i], rois) for i, layers in zip(levels, self.roi_layers)]
+        start = self.map_levels(rois)  # (N,)
         return [
             self._pool_assigned(feats, rois, (start - i).clamp(min=0), i)
             for i in range(self.num_inputs)

@@ -18,7 +18,6 @@ from mmdet.structures.bbox import bbox2roi
 from mmdet.utils import ConfigType, InstanceList, OptConfigType
 from mmengine.config import ConfigDict
 from mmengine.model import ModuleList
-from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmrefine.layers import ClassLogits, ConvStack
@@ -29,23 +28,15 @@ from .refine_head import RefineStage
 
 
 class LinearEncoding(nn.Sequential):
-    """First mask encoding from one low-rank code per RoI, as in DeepMask.
-
-    Tensor[N, C, b, b] -> Tensor[N, K, b, b].
-
-    Args:
-        in_channels: C.
-        channels: K.
-        base_size: b.
-        code: Length of the code.
-    """
+    """First mask encoding from one low-rank code per RoI, as in DeepMask: Tensor[N, C, b, b] ->
+    Tensor[N, K, b, b]."""
 
     def __init__(self, in_channels: int, channels: int, base_size: int, code: int = 512) -> None:
         cells = base_size**2
         super().__init__(
             nn.Conv2d(in_channels, channels, 1),
             nn.ReLU(inplace=True),
-            nn.Flatten(),
+            nn.Flatten(),  # (N, K b b)
             nn.Linear(channels * cells, code),
             nn.Linear(code, channels * cells),
             nn.Unflatten(1, (channels, base_size, base_size)),
@@ -79,10 +70,9 @@ class SharpMaskHead(RLEOutput):
         class_agnostic: One mask for all classes.
         conv_cfg: Convolution type of the refinement.
         loss_mask: As in ``FCNMaskHead``.
-
-    Raises:
-        ValueError: Unknown ``encoding``, or ``channels`` cannot be halved ``levels`` times.
     """
+
+    default_format = 'dense'  # as of a stock mask head
 
     def __init__(
         self,
@@ -144,10 +134,9 @@ class SharpMaskHead(RLEOutput):
 
     def refine(self, feats: Sequence[Tensor]) -> Tensor:
         """Pooled maps, coarsest first -> features Tensor[N, K / 2**levels, S, S]."""
-        if not isinstance(feats, (list, tuple)) or len(feats) != self.levels:
-            found = (
-                f'{len(feats)} maps' if isinstance(feats, (list, tuple)) else type(feats).__name__
-            )
+        listed = isinstance(feats, (list, tuple))
+        if not listed or len(feats) != self.levels:
+            found = f'{len(feats)} maps' if listed else type(feats).__name__
             raise TypeError(
                 f'SharpMaskHead needs a list of {self.levels} pooled maps, got {found}: set '
                 "mask_roi_extractor=dict(type='PyramidRoIExtractor', ...) in the RoI head"
@@ -159,9 +148,9 @@ class SharpMaskHead(RLEOutput):
                 f'head expects {self.in_channels} on {self.base_size}: set mask_head.in_channels '
                 'to out_channels and mask_head.base_size to base_size of mask_roi_extractor'
             )
-        mask = self.encoding(feats[0])
+        mask = self.encoding(feats[0])  # (N, K, b, b)
         for stage, feature in zip(self.stages, feats):
-            mask = stage(feature, mask)
+            mask = stage(feature, mask)  # half the channels, twice the side but for the last stage
         return mask
 
     def forward(
@@ -182,9 +171,6 @@ class SharpMaskHead(RLEOutput):
         Returns:
             Mask logits Tensor[N, num_classes, S, S]; Tensor[N, 1, S, S] of the RoIs' own classes
             with ``labels``, and with ``class_agnostic``.
-
-        Raises:
-            ValueError: The RoI head is one whose mask heads depend on each other or on queries.
         """
         if handed or return_feat:
             raise ValueError(
@@ -197,11 +183,8 @@ class SharpMaskHead(RLEOutput):
         self, sampling_results: list, batch_gt_instances: InstanceList, rcnn_train_cfg: ConfigType
     ) -> Tensor:
         """Targets Tensor[N, S, S]."""
-        return super().get_targets(
-            sampling_results,
-            batch_gt_instances,
-            ConfigDict(rcnn_train_cfg, mask_size=self.output_size),
-        )
+        config = ConfigDict(rcnn_train_cfg, mask_size=self.output_size)
+        return super().get_targets(sampling_results, batch_gt_instances, config)
 
     def loss_and_target(
         self,
@@ -219,48 +202,43 @@ class SharpMaskHead(RLEOutput):
         loss = self.loss_mask(logits.float(), targets, torch.zeros_like(labels))
         return dict(loss_mask=dict(loss_mask=loss), mask_targets=targets)
 
-    def predict_by_feat(
-        self,
-        mask_preds: tuple[Tensor, ...],
-        results_list: InstanceList,
-        batch_img_metas: list[dict],
-        rcnn_test_cfg: ConfigType,
-        rescale: bool = False,
-        activate_map: bool = False,
-    ) -> InstanceList:
-        """As in ``RLEOutput``; masks are dense unless ``mask_format`` says ``rle``."""
-        rcnn_test_cfg = ConfigDict(dict(mask_format='dense') | rcnn_test_cfg)
-        return super().predict_by_feat(
-            mask_preds, results_list, batch_img_metas, rcnn_test_cfg, rescale, activate_map
-        )
-
     def _predict_by_feat_single(
         self, mask_preds: Tensor, bboxes: Tensor, labels: Tensor, *args: Any, **kwargs: Any
     ) -> Tensor | RLEMasks:
-        """Masks of one image: BoolTensor[N, h, w] or ``RLEMasks``."""
-        logits = own_class(mask_preds, labels)
-        return super()._predict_by_feat_single(
-            logits, bboxes, torch.zeros_like(labels), *args, **kwargs
-        )
+        logits, only = own_class(mask_preds, labels), torch.zeros_like(labels)
+        return super()._predict_by_feat_single(logits, bboxes, only, *args, **kwargs)
 
 
 def own_class(mask_preds: Tensor, labels: Tensor) -> Tensor:
-    """Pick each RoI's class: Tensor[N, num_classes, S, S] or Tensor[N, 1, S, S] -> Tensor[N, 1, S,
-    S]."""
+    """Pick each RoI's class, (N, num_classes or 1, S, S) -> (N, 1, S, S)."""
     if mask_preds.shape[1] == 1:
         return mask_preds
     return mask_preds.gather(1, labels.view(-1, 1, 1, 1).expand(-1, 1, *mask_preds.shape[2:]))
 
 
-def _own_logits(
-    extractor: nn.Module, head: nn.Module, x: Sequence[Tensor], rois: Tensor, labels: Tensor
+def _own_class_loss(
+    extractor: nn.Module,
+    head: SharpMaskHead,
+    x: Sequence[Tensor],
+    sampling_results: list[SamplingResult],
+    batch_gt_instances: InstanceList,
+    train_cfg: ConfigType,
+) -> dict[str, Any]:
+    """Mask loss of the positive RoIs, from the logits of their own classes alone."""
+    rois = bbox2roi([result.pos_priors for result in sampling_results])  # (N, 5)
+    labels = torch.cat([result.pos_gt_labels for result in sampling_results])
+    logits = head(extractor(x[: extractor.num_inputs], rois), labels=labels)  # (N, 1, S, S)
+    loss = head.loss_and_target(logits, sampling_results, batch_gt_instances, train_cfg)
+    return dict(mask_preds=logits) | loss
+
+
+def _own_class_logits(
+    extractor: nn.Module, head: SharpMaskHead, x: Sequence[Tensor], results_list: InstanceList
 ) -> Tensor:
-    """Pool the RoIs and predict their own classes: Tensor[N, 1, S, S]."""
+    """Logits Tensor[N, 1, S, S] of the detected classes, all images in one batch."""
+    rois = bbox2roi([results.bboxes for results in results_list])  # (N, 5)
+    labels = torch.cat([results.labels for results in results_list])
     return head(extractor(x[: extractor.num_inputs], rois), labels=labels)
-
-
-def _rois_and_labels(results: list[InstanceData]) -> tuple[Tensor, Tensor]:
-    return bbox2roi([r.bboxes for r in results]), torch.cat([r.labels for r in results])
 
 
 @MODELS.register_module()
@@ -279,12 +257,8 @@ class SharpMaskRoIHead(StandardRoIHead):
         batch_gt_instances: InstanceList,
     ) -> dict[str, Any]:
         """Mask loss of the positive RoIs; arguments as in the stock RoI head."""
-        rois = bbox2roi([result.pos_priors for result in sampling_results])
-        labels = torch.cat([result.pos_gt_labels for result in sampling_results])
-        logits = _own_logits(self.mask_roi_extractor, self.mask_head, x, rois, labels)
-        return dict(mask_preds=logits) | self.mask_head.loss_and_target(
-            logits, sampling_results, batch_gt_instances, self.train_cfg
-        )
+        parts = self.mask_roi_extractor, self.mask_head
+        return _own_class_loss(*parts, x, sampling_results, batch_gt_instances, self.train_cfg)
 
     def predict_mask(
         self,
@@ -294,14 +268,10 @@ class SharpMaskRoIHead(StandardRoIHead):
         rescale: bool = False,
     ) -> InstanceList:
         """Add masks to the detections; arguments as in the stock RoI head."""
-        rois, labels = _rois_and_labels(results_list)
-        logits = _own_logits(self.mask_roi_extractor, self.mask_head, x, rois, labels)
+        logits = _own_class_logits(self.mask_roi_extractor, self.mask_head, x, results_list)
+        masks = logits.split([len(results) for results in results_list])
         return self.mask_head.predict_by_feat(
-            logits.split([len(results) for results in results_list]),
-            results_list,
-            batch_img_metas,
-            self.test_cfg,
-            rescale,
+            masks, results_list, batch_img_metas, self.test_cfg, rescale
         )
 
 
@@ -318,13 +288,9 @@ class CascadeSharpMaskRoIHead(CascadeRoIHead):
         batch_gt_instances: InstanceList,
     ) -> dict[str, Any]:
         """Mask loss of one stage; arguments as in the stock RoI head."""
-        head = self.mask_head[stage]
-        rois = bbox2roi([result.pos_priors for result in sampling_results])
-        labels = torch.cat([result.pos_gt_labels for result in sampling_results])
-        logits = _own_logits(self.mask_roi_extractor[stage], head, x, rois, labels)
-        return dict(mask_preds=logits) | head.loss_and_target(
-            logits, sampling_results, batch_gt_instances, self.train_cfg[stage]
-        )
+        parts = self.mask_roi_extractor[stage], self.mask_head[stage]
+        config = self.train_cfg[stage]
+        return _own_class_loss(*parts, x, sampling_results, batch_gt_instances, config)
 
     def predict_mask(
         self,
@@ -334,16 +300,9 @@ class CascadeSharpMaskRoIHead(CascadeRoIHead):
         rescale: bool = False,
     ) -> InstanceList:
         """Add masks to the detections; probabilities are averaged over the stages."""
-        rois, labels = _rois_and_labels(results_list)
-        stages = [
-            _own_logits(extractor, head, x, rois, labels).sigmoid()
-            for extractor, head in zip(self.mask_roi_extractor, self.mask_head)
-        ]
+        stages = zip(self.mask_roi_extractor, self.mask_head)
+        probs = [_own_class_logits(*stage, x, results_list).sigmoid() for stage in stages]
+        masks = torch.stack(probs).mean(0).split([len(results) for results in results_list])
         return self.mask_head[-1].predict_by_feat(
-            torch.stack(stages).mean(0).split([len(results) for results in results_list]),
-            results_list,
-            batch_img_metas,
-            self.test_cfg,
-            rescale,
-            activate_map=True,
+            masks, results_list, batch_img_metas, self.test_cfg, rescale, activate_map=True
         )

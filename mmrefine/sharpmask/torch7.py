@@ -37,23 +37,13 @@ class Torch7Error(ValueError):
 
 @dataclass
 class Torch7Object:
-    """An object whose class is not a tensor or storage.
-
-    Attributes:
-        class_name: Lua class, e.g. ``nn.Linear``.
-        fields: Its table.
-    """
+    """An object of a Lua class such as ``nn.Linear``, with its table."""
 
     class_name: str
     fields: dict[Any, Any] = field(repr=False)
 
     def __getitem__(self, key: Any) -> Any:
         return self.fields[key]
-
-
-@dataclass(frozen=True)
-class Torch7Function:
-    """Stands for a Lua function; its code was skipped."""
 
 
 _OPEN = object()  # marks an id whose payload is still being read
@@ -85,46 +75,45 @@ class _Reader:
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise self.fail(f'values nest deeper than {MAX_DEPTH} levels')
-        result = self._value(self.number('i', 'a type tag'))
+        tag = self.number('i', 'a type tag')
+        result: Any = None
+        if tag == _NUMBER:
+            result = self.number('d', 'a number')
+            if math.isfinite(result) and result == int(result):
+                result = int(result)
+        elif tag == _STRING:
+            result = self.text('a string')
+        elif tag == _BOOLEAN:
+            result = self.number('i', 'a boolean') != 0
+        elif tag in (_TABLE, _OBJECT, *_FUNCTIONS):
+            result = self._shared(tag)
+        elif tag != _NIL:
+            raise self.fail(f'unknown type tag {tag}; is this a binary Torch7 file?')
         self.depth -= 1
         return result
 
-    def _value(self, tag: int) -> Any:
-        if tag == _NIL:
-            return None
-        if tag == _NUMBER:
-            number = self.number('d', 'a number')
-            return int(number) if math.isfinite(number) and number == int(number) else number
-        if tag == _STRING:
-            return self.text('a string')
-        if tag == _BOOLEAN:
-            return self.number('i', 'a boolean') != 0
-        if tag not in (_TABLE, _OBJECT, *_FUNCTIONS):
-            raise self.fail(f'unknown type tag {tag}; is this a binary Torch7 file?')
-        return self._shared(tag)
-
     def _shared(self, tag: int) -> Any:
+        # A file stores these once; later mentions give the id alone.
         key = self.number('i', 'an object id')
-        if key in self.known:
-            if self.known[key] is _OPEN:
-                raise self.fail(f'object {key} contains itself; cyclic files are refused')
-            return self.known[key]
-        self.known[key] = _OPEN
-        result: Any
+        if key not in self.known:
+            self.known[key] = _OPEN
+            self.known[key] = self._content(tag)
+        if self.known[key] is _OPEN:
+            raise self.fail(f'object {key} contains itself; cyclic files are refused')
+        return self.known[key]
+
+    def _content(self, tag: int) -> Any:
         if tag == _TABLE:
-            result = self._table()
-        elif tag == _OBJECT:
-            result = self._object()
-        else:
-            self.text('a function')
-            self.value()  # upvalues
-            result = Torch7Function()
-        self.known[key] = result
-        return result
+            return self._table()
+        if tag == _OBJECT:
+            return self._object()
+        self.text('a function')  # its code is skipped, and so is what it captured
+        self.value()
+        return None
 
     def _table(self) -> dict[Any, Any]:
         count = self.number('i', 'the size of a table')
-        # a pair takes at least two tags of four bytes
+        # A pair takes at least two tags of four bytes.
         if not 0 <= count * 8 <= len(self.data) - self.position:
             raise self.fail(f'a table claims {count} entries, more than the file can hold')
         table: dict[Any, Any] = {}
@@ -179,13 +168,10 @@ class _Reader:
 
 
 def load_torch7(path: str | Path) -> Any:
-    """Read the first value of a Torch7 file.
+    """Read the first value of a file written by ``torch.save`` of Torch7 in its binary form.
 
-    Tables become dicts (Lua indices stay 1-based ints), tensors read-only arrays that are views of
-    the mapped file, other objects ``Torch7Object``, functions ``Torch7Function``.
-
-    Args:
-        path: A file written by ``torch.save`` of Torch7 in its default binary form.
+    Tables become dicts (Lua indices stay 1-based ints), tensors read-only views of the mapped file,
+    other objects ``Torch7Object``, functions None.
 
     Raises:
         Torch7Error: Damaged, truncated, cyclic or foreign file.

@@ -11,7 +11,7 @@ Shapes:   B images, C channels, H rows, W columns.
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,14 +21,13 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-PadMode = Literal['symmetric', 'reflect']
-_PAD_MODES = ('symmetric', 'reflect')
+PAD_MODES = ('symmetric', 'reflect')
 
 # Pixels per cell of the trunk's last map.
 STRIDE = 16
 
 
-def _mirror_index(size: int, pad: int, mode: PadMode, device: torch.device) -> Tensor:
+def _mirror_index(size: int, pad: int, mode: str, device: torch.device) -> Tensor:
     """Cell that each cell of the padded axis repeats: LongTensor[size + 2 pad]."""
     # 'symmetric' repeats the edge (cba|abc), 'reflect' does not (cb|abc). Both continue
     # periodically, so a map narrower than the pad (down to one cell) is defined as well.
@@ -38,17 +37,14 @@ def _mirror_index(size: int, pad: int, mode: PadMode, device: torch.device) -> T
     return torch.minimum(index, last - index)
 
 
-def mirror_pad(x: Tensor, pad: int, mode: PadMode = 'symmetric', grad: bool = True) -> Tensor:
-    """Extend a map by its mirror image.
+def mirror_pad(x: Tensor, pad: int, mode: str = 'symmetric', grad: bool = True) -> Tensor:
+    """Extend a map by its mirror image, (B, C, H, W) -> (B, C, H + 2 pad, W + 2 pad).
 
     Args:
         x: Tensor[B, C, H, W].
         pad: Cells added on each side.
         mode: ``symmetric`` repeats the edge cell, ``reflect`` does not.
         grad: Whether the gradient of the ring reaches the mirrored cells.
-
-    Returns:
-        Tensor[B, C, H + 2 pad, W + 2 pad].
     """
     if pad == 0:
         return x
@@ -82,17 +78,14 @@ class MirrorPadConv2d(nn.Conv2d):
         wide_pad_mode: Mode for pads wider than one cell; None means ``pad_mode``.
         pad_grad: Whether the gradient of the padding ring reaches the mirrored cells.
             Parity: the Torch7 code drops it (False).
-
-    Raises:
-        ValueError: Unknown mode, or unequal or string padding.
     """
 
     def __init__(
         self,
         *args: Any,
         padding: int | tuple[int, int] = 0,
-        pad_mode: PadMode = 'symmetric',
-        wide_pad_mode: PadMode | None = None,
+        pad_mode: str = 'symmetric',
+        wide_pad_mode: str | None = None,
         pad_grad: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -102,8 +95,8 @@ class MirrorPadConv2d(nn.Conv2d):
             raise ValueError(f'padding must be one number for both axes, got {padding!r}')
         wide_pad_mode = wide_pad_mode or pad_mode
         for mode in (pad_mode, wide_pad_mode):
-            if mode not in _PAD_MODES:
-                raise ValueError(f'pad mode must be one of {_PAD_MODES}, got {mode!r}')
+            if mode not in PAD_MODES:
+                raise ValueError(f'pad mode must be one of {PAD_MODES}, got {mode!r}')
         self.mirror = pads[0]
         self.mirror_mode = pad_mode if pads[0] <= 1 else wide_pad_mode
         self.pad_grad = pad_grad
@@ -124,33 +117,30 @@ class StemResNet(ResNet):
     With the default stages the outputs are stem, C2, C3, C4 (strides 2, 4, 8, 16).
     """
 
-    def __init__(
-        self,
-        depth: int,
-        num_stages: int = 3,
-        strides: tuple[int, ...] = (1, 2, 2),
-        dilations: tuple[int, ...] = (1, 1, 1),
-        out_indices: tuple[int, ...] = (0, 1, 2),
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            depth,
-            num_stages=num_stages,
-            strides=strides,
-            dilations=dilations,
-            out_indices=out_indices,
-            **kwargs,
-        )
+    def __init__(self, depth: int, **kwargs: Any) -> None:
+        stages: dict[str, Any] = dict(num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1))
+        super().__init__(depth, **stages | dict(out_indices=(0, 1, 2)) | kwargs)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Tensor[B, 3, H, W] -> stem map and one map per output stage."""
-        stem = self.stem(x) if self.deep_stem else self.relu(self.norm1(self.conv1(x)))
-        outputs, x = [stem], self.maxpool(stem)  # (B, C, H/2, W/2), (B, C, H/4, W/4)
+        outputs: list[Tensor] = []
+        self.visit(x, outputs.append)
+        return tuple(outputs)
+
+    def visit(self, x: Tensor, read: Callable[[Tensor], None]) -> Tensor:
+        """Call ``read`` with each map as soon as it is computed, and return the last one.
+
+        A map that ``read`` does not keep is freed before the next stage runs.
+        """
+        # One name for every map, so that nothing here keeps an older one alive.
+        x = self.stem(x) if self.deep_stem else self.relu(self.norm1(self.conv1(x)))
+        read(x)  # (B, C, H/2, W/2)
+        x = self.maxpool(x)  # (B, C, H/4, W/4)
         for i, name in enumerate(self.res_layers):
             x = getattr(self, name)(x)
             if i in self.out_indices:
-                outputs.append(x)
-        return tuple(outputs)
+                read(x)
+        return x
 
     def train(self, mode: bool = True) -> 'StemResNet':
         """Set the mode as the stock class does, and return self like every other module."""
@@ -166,18 +156,16 @@ _LOCAL = (
 
 
 def receptive_radius(trunk: nn.Module) -> int | None:
-    """Measure how far the last map of a trunk in evaluation mode sees, in pixels of its input.
+    """Largest distance in pixels of the centre of a cell of the last map and what it depends on.
 
-    Returns:
-        Largest distance between the centre of a cell and a pixel that it depends on; None for
-        trunks other than ``StemResNet`` and for parts that see the whole image (group
-        normalisation, attention plugins).
+    None if it may be the whole image: in training mode, with group normalisation or attention
+    plugins, and for trunks other than ``StemResNet``.
     """
     known = isinstance(trunk, StemResNet) and all(isinstance(m, _LOCAL) for m in trunk.modules())
     if not known or any(isinstance(m, _BatchNorm) and m.training for m in trunk.modules()):
         return None
     radius, stride = 0, 1
-    for name, module in trunk.named_modules():
+    for name, module in trunk.named_modules():  # in the order of the forward pass
         # The shortcut of a block sees no further than its main branch.
         if isinstance(module, (nn.Conv2d, nn.MaxPool2d)) and 'downsample' not in name:
             kernel, step, dilation = (
@@ -196,12 +184,7 @@ def _cut(length: int, count: int) -> list[tuple[int, int]]:
 
 
 def tiles(size: tuple[int, int], halo: int, limit: int) -> Iterator[tuple[tuple[int, int], ...]]:
-    """Cut an image into the tiles that cost least, none larger than ``limit`` if possible.
-
-    Args:
-        size: ``(H, W)``.
-        halo: Pixels computed around a tile; a multiple of ``STRIDE``.
-        limit: Largest number of pixels of a tile with its halo.
+    """Cut an image of ``size`` into the tiles that cost least; see ``run_in_tiles``.
 
     Yields:
         Spans (begin, end) of rows and of columns, without the halo.
@@ -233,7 +216,8 @@ def run_in_tiles(
     """Compute the maps of a large image tile by tile; equal to those of the image as a whole.
 
     Inside the image the cells near a tile's edge are computed from padding and dropped, ``halo``
-    pixels wide. At the image's own edge the padding is the right one, and tiles end there.
+    pixels wide. At the image's own edge the padding is the right one, and tiles end there. Larger
+    tiles need more memory and compute fewer pixels twice.
 
     Args:
         network: Tensor[1, 3, h, w] -> maps Tensor[1, C_i, ceil(h / stride_i), ceil(w / stride_i)].
@@ -242,9 +226,6 @@ def run_in_tiles(
         strides: Stride of each map, divisors of ``STRIDE``.
         halo: At least the radius that the maps see; a multiple of ``STRIDE``.
         limit: Largest number of pixels of a tile with its halo, where possible.
-
-    Returns:
-        Tensor[1, C_i, ceil(H / stride_i), ceil(W / stride_i)] per map.
     """
     strides, maps = list(strides), []
     for (y1, y2), (x1, x2) in tiles(size, halo, limit):
@@ -257,8 +238,7 @@ def run_in_tiles(
             ]
         for target, part, stride in zip(maps, parts, strides, strict=True):
             rows, cols = (slice(a // stride, -(-b // stride)) for a, b in ((y1, y2), (x1, x2)))
-            inner = part[:, :, (y1 - top) // stride :, (x1 - left) // stride :]
-            target[:, :, rows, cols] = inner[
-                :, :, : rows.stop - rows.start, : cols.stop - cols.start
-            ]
+            space = target[..., rows, cols]
+            inner = part[..., (y1 - top) // stride :, (x1 - left) // stride :]  # without the halo
+            space.copy_(inner[..., : space.shape[-2], : space.shape[-1]])
     return maps

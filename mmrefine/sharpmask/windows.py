@@ -12,9 +12,8 @@ Units:    a cell is 16 px of its level. The window of cell (r, c) at scale s is 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -26,7 +25,6 @@ from mmrefine.masks import boxed_masks_to_rle, roi_masks_to_rle
 
 from .trunk import STRIDE
 
-PasteRule = Literal['official', 'port', 'grid']
 PASTE_RULES = ('official', 'port', 'grid')
 
 # Training frames an object so that its longer side fills 128/224 of the window.
@@ -39,45 +37,26 @@ CHUNK_PIXELS = 1 << 21
 
 @dataclass
 class Level:
-    """What is kept of one pyramid level.
+    """What is kept of one pyramid level."""
 
-    Attributes:
-        scale: Nominal scale of the level.
-        reduced: Tensor[1, C, H/16, W/16], input of the encoder.
-        scores: Tensor[R, Q], score logits of the windows.
-        horizontals: Maps of the refinement's horizontal branches, coarsest first; empty without
-            refinement.
-    """
-
-    scale: float
-    reduced: Tensor
-    scores: Tensor
-    horizontals: list[Tensor]
+    scale: float  # nominal
+    reduced: Tensor  # (1, C, H/16, W/16), input of the encoder
+    scores: Tensor  # (R, Q), logits of the windows
+    horizontals: list[Tensor]  # of the refinement's branches, coarsest first; none without it
 
 
 @dataclass
 class Windows:
-    """The selected windows, best first.
+    """The selected windows, best first."""
 
-    Attributes:
-        scores: Tensor[N], logits.
-        levels: LongTensor[N].
-        cells: LongTensor[N, 2], row and column on the level's stride-16 map.
-    """
-
-    scores: Tensor
-    levels: Tensor
-    cells: Tensor
+    scores: Tensor  # (N,), logits
+    levels: Tensor  # (N,)
+    cells: Tensor  # (N, 2), row and column on the level's stride-16 map
 
 
 def scaled_size(size: tuple[int, int], scale: float, rounding: str = 'half_up') -> tuple[int, int]:
-    """Size of a pyramid level in pixels, at least one.
-
-    Args:
-        size: ``(h, w)`` of the image.
-        scale: Scale of the level.
-        rounding: ``half_up`` (Torch7 code) or ``floor`` (its port).
-    """
+    """Size of a pyramid level in pixels, at least one; ``half_up`` as in the Torch7 code, ``floor``
+    as in its port."""
     shift = 0.5 if rounding == 'half_up' else 0.0
     height, width = (max(math.floor(n * scale + shift), 1) for n in size)
     return height, width
@@ -100,8 +79,7 @@ def level_image(
         part: Rows and columns wanted of the level, (y1, x1, y2, x2); default all.
 
     Returns:
-        Tensor[1, 3, y2 - y1, x2 - x1]; all of the level is (size[0] + 2 margin, size[1] + 2 margin)
-        large.
+        Tensor[1, 3, y2 - y1, x2 - x1].
     """
     y1, x1, y2, x2 = part or (0, 0, size[0] + 2 * margin, size[1] + 2 * margin)
     pixels = fill.view(1, 3, 1, 1).repeat(1, 1, y2 - y1, x2 - x1)
@@ -117,19 +95,15 @@ def level_image(
 
 def _resized(image: Tensor, dim: int, size: int, begin: int, end: int) -> Tensor:
     """Cells ``begin`` to ``end`` of one axis resized to ``size`` cells, corner-aligned."""
-    source = image.shape[dim]
-    if source == size:
+    last = image.shape[dim] - 1
+    if last + 1 == size:
         return image.narrow(dim, begin, end - begin)
     cells = torch.arange(begin, end, device=image.device, dtype=torch.float64)
-    places = cells * ((source - 1) / max(size - 1, 1))
-    lower = places.long().clamp(max=source - 1)
-    upper = (lower + 1).clamp(max=source - 1)
-    share = (places - lower).to(image.dtype)
-    return torch.lerp(
-        image.index_select(dim, lower),
-        image.index_select(dim, upper),
-        share.view(-1, *[1] * (image.dim() - 1 - dim)),
-    )
+    positions = cells * (last / max(size - 1, 1))
+    lower = positions.long().clamp(max=last)
+    upper = (lower + 1).clamp(max=last)
+    share = (positions - lower).to(image.dtype).view(-1, *[1] * (image.dim() - 1 - dim))
+    return torch.lerp(image.index_select(dim, lower), image.index_select(dim, upper), share)
 
 
 def select_windows(levels: Sequence[Level], count: int, index_quirk: bool = False) -> Windows:
@@ -146,9 +120,8 @@ def select_windows(levels: Sequence[Level], count: int, index_quirk: bool = Fals
     sizes = index.new_tensor([level.scores.numel() for level in levels])
     widths = index.new_tensor([level.scores.shape[1] for level in levels])
     ends = sizes.cumsum(0)
-    which = torch.searchsorted(ends, index, right=True)
-    local = index - (ends - sizes)[which]
-    width = widths[which]
+    which = torch.searchsorted(ends, index, right=True)  # (N,), level of each window
+    local, width = index - (ends - sizes)[which], widths[which]  # (N,), number within the level
     if index_quirk:
         rows = torch.div(local + 1, width, rounding_mode='floor').clamp(min=1) - 1
         cols = (local + 1) % width
@@ -163,16 +136,13 @@ def gather_windows(maps: Tensor, cells: Tensor, size: int, step: int) -> Tensor:
     Args:
         maps: Tensor[1, K, h, w].
         cells: LongTensor[N, 2], row and column of each window in units of ``step``.
-        size: Window side in cells of the map.
+        size: Window side in cells of the map, Tensor[N, K, size, size].
         step: Cells of the map per unit of ``cells``.
-
-    Returns:
-        Tensor[N, K, size, size].
     """
     height, width = maps.shape[-2:]
     offsets = torch.arange(size, device=maps.device)
     rows, cols = (cells[:, axis, None] * step + offsets for axis in (0, 1))  # (N, size) each
-    inside = (rows < height)[:, None, :, None] & (cols < width)[:, None, None, :]
+    inside = (rows < height)[:, None, :, None] & (cols < width)[:, None, None, :]  # (N, 1, s, s)
     rows, cols = rows.clamp(max=height - 1), cols.clamp(max=width - 1)
     windows = maps[0][:, rows[:, :, None], cols[:, None, :]]  # (K, N, size, size)
     return windows.transpose(0, 1) * inside
@@ -186,17 +156,8 @@ def framing_windows(boxes: Tensor) -> Tensor:
 
 
 def crop_patches(image: Tensor, windows: Tensor, size: int, fill: Tensor) -> Tensor:
-    """Resample square windows of an image.
-
-    Args:
-        image: Tensor[1, 3, h, w].
-        windows: Tensor[N, 4] in image pixels; may reach beyond the image.
-        size: Side of the patches.
-        fill: Tensor[3], colour outside the image.
-
-    Returns:
-        Tensor[N, 3, size, size].
-    """
+    """Resample square windows Tensor[N, 4] of an image Tensor[1, 3, h, w], with the colour ``fill``
+    Tensor[3] beyond it, to Tensor[N, 3, size, size]."""
     height, width = image.shape[-2:]
     count = len(windows)
     steps = (torch.arange(size, device=image.device) + 0.5) / size
@@ -204,20 +165,12 @@ def crop_patches(image: Tensor, windows: Tensor, size: int, fill: Tensor) -> Ten
         (windows[:, i, None] + (windows[:, i + 2] - windows[:, i])[:, None] * steps) / n * 2 - 1
         for i, n in ((0, width), (1, height))
     )  # (N, size) each, in the coordinates of grid_sample
-    grid = torch.stack(
-        [x[:, None].expand(count, size, size), y[:, :, None].expand(count, size, size)], -1
-    )
+    full = (count, size, size)
+    grid = torch.stack([x[:, None].expand(full), y[:, :, None].expand(full)], -1)  # (N, s, s, 2)
     # grid_sample fills with zeros, so the colour is taken off before and put on after.
     colour = fill.view(1, 3, 1, 1)
     source = (image - colour).expand(count, -1, -1, -1)
     return F.grid_sample(source, grid.to(image), align_corners=False) + colour
-
-
-def _hat(coordinates: Tensor, size: int) -> Tensor:
-    """Bilinear weights of source cells 0..size-1 at fractional coordinates, zero beyond the map:
-    Tensor[..., size]."""
-    cells = torch.arange(size, device=coordinates.device)
-    return (1 - (coordinates[..., None] - cells).abs()).clamp(min=0)
 
 
 def linear(source: int, target: int, align_corners: bool, device: torch.device) -> Tensor:
@@ -269,7 +222,9 @@ def _port_axis(cells: Tensor, scale: float, image: int, side: int, source: int) 
     corner = STRIDE * cells.double() - side / 2
     size = int((side + 1) * factor) + 2
     starts, pixels, valid = _visible((factor * (corner - 1)).floor().long(), size, image)
-    inside = _hat((pixels / factor - corner[:, None]).float(), side)  # (N, L, side)
+    positions = (pixels / factor - corner[:, None]).float()[..., None]  # (N, L, 1)
+    distance = (positions - torch.arange(side, device=cells.device)).abs()  # (N, L, side)
+    inside = (1 - distance).clamp(min=0)  # bilinear weights, zero beyond the window
     weights = inside @ linear(source, side, False, cells.device)
     return starts, weights * valid[..., None]
 
@@ -281,7 +236,7 @@ def window_crops(
     image_size: tuple[int, int],
     threshold: float,
     side: int = 160,
-    rule: PasteRule = 'official',
+    rule: str = 'official',
 ) -> tuple[Tensor, Tensor]:
     """Binarise window masks on the pixels that they cover; arguments as in ``paste_windows``.
 
@@ -289,20 +244,19 @@ def window_crops(
         BoolTensor[N, Lh, Lw], false beyond the visible part, and LongTensor[N, 2], image column and
         row of each crop's first pixel.
     """
-    official, values, limit = rule == 'official', logits.float(), threshold
-    if official:
-        limit = math.log(threshold / (1 - threshold))
+    values, limit, axis = logits.float(), threshold, _port_axis
+    if rule == 'official':
+        limit, axis = math.log(threshold / (1 - threshold)), _official_axis
     else:
         if logits.shape[-1] < _PORT_PROBABILITY_SIZE:
             size = (_PORT_PROBABILITY_SIZE,) * 2
             values = F.interpolate(values[:, None], size, mode='bilinear', align_corners=True)[:, 0]
         values = values.sigmoid()
-    place: Callable[..., Axis] = _official_axis if official else _port_axis
     (top, rows), (left, columns) = (
-        place(cells[:, i], scale[i], image_size[i], side, values.shape[-1]) for i in (0, 1)
+        axis(cells[:, i], scale[i], image_size[i], side, values.shape[-1]) for i in (0, 1)
     )
-    masks = rows @ values @ columns.mT > limit  # (N, Lh, Lw)
-    if official and limit < 0:
+    masks = rows @ values @ columns.mT > limit  # (N, Lh, S) (N, S, S) (N, S, Lw) -> (N, Lh, Lw)
+    if limit < 0:
         # Pixels beyond the window have a logit of zero, which would be foreground.
         masks &= (rows.sum(2) > 0)[:, :, None] & (columns.sum(2) > 0)[:, None, :]
     return masks, torch.stack([left, top], 1)
@@ -315,7 +269,7 @@ def paste_windows(
     image_size: tuple[int, int],
     threshold: float,
     side: int = 160,
-    rule: PasteRule = 'official',
+    rule: str = 'official',
 ) -> list[dict]:
     """Place window masks of one scale into the image and binarise them.
 
@@ -329,9 +283,6 @@ def paste_windows(
         rule: ``official`` = integer size and position, logits resized corner-aligned (averaged
             when shrinking). Parity: ``port`` = two resamplings of probabilities. ``grid`` = one
             sample per pixel centre of the exact window, as every RoI mask is pasted.
-
-    Returns:
-        N RLEs.
     """
     if rule != 'grid':
         crops = window_crops(logits, cells, scale, image_size, threshold, side, rule)
@@ -344,9 +295,7 @@ def paste_windows(
 
 def windows_at_once(scale: tuple[float, float], image_size: tuple[int, int], side: int) -> int:
     """Number of windows of one scale whose crops stay near ``CHUNK_PIXELS``, at most 64."""
-    area = 1
-    for s, extent in zip(scale, image_size):
-        area *= max(min(int(side / s) + 2, extent), 1)
+    area = math.prod(max(min(int(side / s) + 2, n), 1) for s, n in zip(scale, image_size))
     return min(max(CHUNK_PIXELS // area, 1), 64)
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from mmrefine.sharpmask.patch_transforms import CropObjectPatch
-from mmrefine.sharpmask.torch7_patch import (
+from mmrefine.sharpmask.patch_transforms import (
+    CropObjectPatch,
     cut_square,
     label_of_polygons,
     scale_square,
