@@ -12,8 +12,7 @@ from mmrefine.masks import RLEMask, to_dense
 from mmrefine.masks.run_lengths import to_counts
 from mmrefine.refinemask.targets import foreground_union, multi_size_targets
 from mmrefine.sharpmask.patch_dataset import segmentation_area
-from mmrefine.sharpmask.patch_transforms import CropObjectPatch
-from mmrefine.sharpmask.patch_transforms import label_of_polygons
+from mmrefine.sharpmask.patch_transforms import CropObjectPatch, label_of_polygons
 
 # In a process of its own: a segmentation fault would end the tests.
 FUZZ = """
