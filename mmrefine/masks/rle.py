@@ -108,8 +108,10 @@ def toggles_to_rle(
         return []
     h, w = image_size
     area = h * w
-    keys, repeats = np.unique(owners * (area + 1) + toggles, return_counts=True)
-    keys = keys[(repeats % 2 == 1) & (keys % (area + 1) != area)]
+    keys = np.sort(owners * (area + 1) + toggles)
+    starts = np.flatnonzero(np.diff(keys, prepend=-1))
+    keys = keys[starts[np.diff(starts, append=len(keys)) % 2 == 1]]
+    keys = keys[keys % (area + 1) != area]
     # One run ends at every boundary and one at the end of each image.
     ends = np.arange(count, dtype=np.int64) * (area + 1) + area
     keys = np.sort(np.concatenate([keys, ends]))

@@ -140,11 +140,11 @@ def trace_columns(
     row, certain = _cross(above, below, margin, knot, low, high, owner, rows)
 
     x, first = columns.pixel.index_select(0, column), rows.first.index_select(0, owner)
-    toggles = torch.stack([owner, x, first + row])[:, certain]
-    spans = torch.stack(
-        [owner, x, first + low, high - low, (above >= 0).long(), (below >= 0).long()]
-    )
-    return [toggles, *evaluate(spans[:, ~certain], inside)]
+    unsure = (~certain).nonzero()[:, 0]
+    certain = certain.nonzero()[:, 0]
+    toggles = torch.stack([values[certain] for values in (owner, x, first + row)])
+    spans = (owner, x, first + low, high - low, above >= 0, below >= 0)
+    return [toggles, *evaluate(torch.stack([part[unsure].long() for part in spans]), inside)]
 
 
 def _first_rows(rows: Axis, n: int, height: int) -> Tensor:
