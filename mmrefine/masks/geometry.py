@@ -5,14 +5,11 @@ from typing import Any
 
 
 def output_size(meta: Mapping[str, Any], rescale: bool) -> tuple[int, int]:
-    """Read the size of the image in which results are wanted.
+    """Read the size ``(h, w)`` of the image in which results are wanted.
 
     Args:
         meta: ``ori_shape`` or ``img_shape`` as (h, w) or (h, w, channels) in pixels.
         rescale: Take the original image instead of the network input.
-
-    Returns:
-        ``(h, w)``.
 
     Raises:
         ValueError: The shape is missing.

@@ -222,7 +222,6 @@ class Resize:
             and drops the pixel that the map covers in part, as ``interpolate`` with
             ``scale_factor`` does; it excludes ``align_corners``.
         align_corners: As in ``torch.nn.functional.interpolate``.
-        device: Where to compute.
     """
 
     def __init__(
@@ -266,14 +265,10 @@ class Resize:
         shape: list[int] = [1, 1]
         size: list[float] = [other, other]
         shape[axis], size[axis] = len(pattern), self.exact_size[axis]
-        return self._interpolate(pattern.view(shape), size).select(1 - axis, 0)
+        return self.by_operator(pattern.view(shape), size).select(1 - axis, 0)
 
-    def __call__(self, cells: Tensor) -> Tensor:
-        """Resize one map: Tensor[Hm, Wm] -> Tensor[h, w]."""
-        return self._interpolate(cells, self.exact_size)
-
-    def _interpolate(self, cells: Tensor, size: Sequence[float]) -> Tensor:
-        """Resize Tensor[H, W] to a size in pixels, fractional or not, by the operator."""
+    def by_operator(self, cells: Tensor, size: Sequence[float]) -> Tensor:
+        """Resize Tensor[H, W] to a size in pixels, fractional or not, with ``interpolate``."""
         target: dict[str, Any] = {'size': [int(side) for side in size]}
         if self.resized_size != tuple(self.exact_size):
             scale = [side / cell * (1 + 1e-12) for side, cell in zip(size, cells.shape)]
@@ -284,10 +279,6 @@ class Resize:
 
     def neighbours(self, axis: int, pixel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Find the two cells that a pixel mixes along one axis.
-
-        Args:
-            axis: 0 for rows, 1 for columns.
-            pixel: LongTensor[Q].
 
         Returns:
             LongTensor[Q] lower cell, float64 Tensor[Q] weight of the next cell, BoolTensor[Q]
@@ -306,10 +297,8 @@ class TileBatch:
     """A chunk of tiles, padded to one size.
 
     Args:
-        tiles: The parts, n of them.
-        windows: LongTensor[n, 4], the pixels to decide, (x1, y1, x2, y2), exclusive.
-        resize: The resizing of the whole map.
         threshold, strict, outside: As in ``map_masks_to_rle``.
+        windows: LongTensor[n, 4], the pixels to decide, (x1, y1, x2, y2), exclusive.
 
     Raises:
         ValueError: A value is NaN or infinite.
@@ -378,7 +367,8 @@ class TileBatch:
             tile = self.tiles[i]
             h, w = tile.values.shape
             cells[tile.y : tile.y + h, tile.x : tile.x + w] = tile.values
-            result[mine] = self._keep(self.resize(cells)[y[mine], x[mine]])
+            whole = self.resize.by_operator(cells, self.resize.exact_size)
+            result[mine] = self._keep(whole[y[mine], x[mine]])
         return result
 
     def _cell(self, owner: Tensor, x: Tensor, y: Tensor) -> Tensor:

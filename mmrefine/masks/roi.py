@@ -48,11 +48,7 @@ class MaskGrids:
     """Masks of N instances on grids of several sizes; ``len`` is N.
 
     Args:
-        groups: Every position from 0 to N - 1 stands in exactly one group; groups may be empty,
-            and there may be none if N is 0.
-
-    Raises:
-        ValueError: Shapes of a group disagree.
+        groups: Every position from 0 to N - 1 stands in exactly one group; groups may be empty.
     """
 
     def __init__(self, groups: Sequence[GridGroup]) -> None:

@@ -49,15 +49,7 @@ class RLEOutput(FCNMaskHead):
         rescale: bool = False,
         activate_map: bool = False,
     ) -> InstanceList:
-        """Add masks to the detections of each image, boxes rescaled in place as in ``FCNMaskHead``.
-
-        Args:
-            mask_preds: Per image Tensor[n, C, S, S]: logits, or probabilities if ``activate_map``.
-            results_list: Per image, boxes in pixels of the network input.
-            batch_img_metas: Per image.
-            rcnn_test_cfg: With ``mask_thr_binary`` and perhaps ``mask_format``.
-            rescale: Return boxes and masks at the original image size.
-            activate_map: The predictions have been through the sigmoid.
+        """Add masks to the detections of each image, boxes rescaled in place; see ``FCNMaskHead``.
 
         Returns:
             Detections with ``masks``: ``RLEMasks`` of n, or BoolTensor[n, h, w] if dense.
@@ -152,11 +144,10 @@ RLE_HEADS: dict[type, type[RLEOutput]] = {
 def rle_head(head: nn.Module) -> RLEOutput:
     """Return a head with the weights and settings of a stock one, whose masks can be RLE.
 
-    Args:
-        head: Of a class in ``RLE_HEADS``. The two heads share parameters, buffers and hooks.
+    The two heads share parameters, buffers and hooks.
 
     Raises:
-        ValueError: Another class; it names those that can.
+        ValueError: A class that is not in ``RLE_HEADS``; it names those that are.
     """
     kind = RLE_HEADS.get(type(head))
     if kind is None:
@@ -173,16 +164,14 @@ def set_mask_format(model: nn.Module, mask_format: str) -> int:
     """Make a built model return masks in the given format.
 
     Args:
-        model: Any detector; weights and state dict stay as they are. Stock mask heads are replaced
-            by their ``rle_head``.
+        model: Any detector; weights and state dict stay as they are.
         mask_format: ``'dense'`` or ``'rle'``.
 
     Returns:
-        Number of stock mask heads that were replaced.
+        Number of stock mask heads that were replaced by their ``rle_head``.
 
     Raises:
-        ValueError: Unknown format, the model has no mask head that knows both, or one that does
-            not.
+        ValueError: Unknown format, no mask head that knows both, or one that does not.
     """
     check_format(mask_format)
     heads = [m for m in model.modules() if isinstance(m, FCNMaskHead)]
