@@ -48,7 +48,7 @@ def outlines(values: np.ndarray, threshold: float) -> Iterator[list[np.ndarray]]
         For each part the outer ring and its holes, float64 arrays[n, 2] of x, y.
     """
     generator = contour_generator(z=np.pad(values, 1), fill_type=FillType.OuterOffset)
-    points, offsets = generator.filled(threshold, np.inf)
+    points, offsets = generator.filled(threshold, np.inf)[:2]
     for part, bounds in zip(points, offsets):
         rings = [part[a:b] - 0.5 for a, b in zip(bounds[:-1], bounds[1:])]
         yield [ring for ring in rings if len(ring) >= 4]
