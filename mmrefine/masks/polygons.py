@@ -4,6 +4,7 @@ Coordinates are pixels of the image, the corner of its first pixel being (0, 0),
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from contourpy import FillType, contour_generator
@@ -48,8 +49,8 @@ def outlines(values: np.ndarray, threshold: float) -> Iterator[list[np.ndarray]]
         For each part the outer ring and its holes, float64 arrays[n, 2] of x, y.
     """
     generator = contour_generator(z=np.pad(values, 1), fill_type=FillType.OuterOffset)
-    points, offsets = generator.filled(threshold, np.inf)[:2]
-    for part, bounds in zip(points, offsets):
+    filled: Any = generator.filled(threshold, np.inf)  # points and offsets of each part
+    for part, bounds in zip(*filled):
         rings = [part[a:b] - 0.5 for a, b in zip(bounds[:-1], bounds[1:])]
         yield [ring for ring in rings if len(ring) >= 4]
 
