@@ -16,7 +16,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('out', type=Path, help='folder for the pictures')
     parser.add_argument('--num', type=int, default=12, help='pictures to draw')
     parser.add_argument('--score', type=float, default=0.5, help='lowest score drawn')
-    parser.add_argument('--scale', type=int, default=2, help='enlargement')
+    parser.add_argument('--scale', type=int, help='enlargement; default: 2 for small pictures')
     return parser.parse_args(argv)
 
 
@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     """Draw; exit status 1 with one sentence if something cannot be drawn."""
     args = parse_args(argv)
     try:
-        if min(args.num, args.scale) < 1:
+        if args.num < 1 or (args.scale is not None and args.scale < 1):
             raise ValueError('--num and --scale take 1 or more')
         count = draw_dump(args.config, args.results, args.out, args.num, args.score, args.scale)
     except (OSError, ValueError) as error:

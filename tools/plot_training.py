@@ -8,7 +8,7 @@ from mmrefine.visualization.curves import find_scalars, plot_run, read_run
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Plot the newest run below a work folder."""
+    """Plot the newest run below a work folder, with those that it resumed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('work_dir', type=Path)
     parser.add_argument('out', type=Path, help='picture file, e.g. training.png')

@@ -105,10 +105,8 @@ def score_cityscapes(
 
 
 def _match(engine: ModuleType, prediction: Path, truth: Path, args: Any) -> tuple[dict, int]:
-    """Match one image as the official ``matchGtWithPreds``, but leave out unknown label ids.
-
-    Returns:
-        What the official function stores of an image, and the number of predictions left out.
+    """Match one image as the official ``matchGtWithPreds``, but leave out, and count, predictions
+    of unknown label ids.
     """
     # The official code refuses predictions outside this folder.
     args.predictionPath = str(prediction.parent)
@@ -187,18 +185,10 @@ def _lower_to_boundaries(
 def _lower_one(
     prediction: dict, truth: np.ndarray, real: dict[int, Crop], width: int, threshold: float
 ) -> Iterator[dict]:
-    """Lower the pairs of a prediction that can count as matches.
+    """Lower and yield the pairs of a prediction that can count as matches.
 
-    Args:
-        prediction: As the official code stores it.
-        truth: array[h, w] of instance ids.
-        real: Bands of the instances of the image, completed here.
-        width: Band width, pixels.
-        threshold: The lowest IoU threshold; what stays below it needs no boundary, as do groups
-            and small instances, which only excuse predictions.
-
-    Yields:
-        The pairs that were changed.
+    Below the lowest IoU threshold no boundary is needed, nor for groups and small instances, which
+    only excuse predictions. ``real`` holds the bands of the instances met before.
     """
     band = None
     for pair in prediction['matchedGt']:

@@ -79,12 +79,7 @@ class CityscapesMaskAPMetric(BaseMetric):
         barrier()
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Write the predictions of a batch.
-
-        Args:
-            data_batch: Not used.
-            data_samples: Dicts with ``img_path``, ``ori_shape`` and ``pred_instances``.
-        """
+        """Write the predictions of a batch."""
         names = self.dataset_meta['classes']
         for sample in data_samples:
             path, size = sample['img_path'], tuple(sample['ori_shape'][:2])
@@ -103,11 +98,7 @@ class CityscapesMaskAPMetric(BaseMetric):
             self.results.append((str(text), path))
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Score the tree.
-
-        Args:
-            results: What ``process`` stored, of all ranks.
-        """
+        """Score the tree."""
         if self.format_only:
             archive = zip_tree(self.root, self.root.parent / 'results.zip')
             log_written([self.root, archive])

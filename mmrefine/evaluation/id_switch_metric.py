@@ -57,12 +57,7 @@ class IdSwitchMetric(BaseVideoMetric):
         self.score_threshold = score_threshold
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Match the frames of a batch.
-
-        Args:
-            data_batch: Not used.
-            data_samples: Track samples whose ``video_data_samples`` hold ``pred_track_instances``.
-        """
+        """Match the frames of a batch."""
         for frame in iterate_frames(data_samples):
             self.results.append((frame['video_id'], int(frame['frame_id']), self._matches(frame)))
 
@@ -92,11 +87,7 @@ class IdSwitchMetric(BaseVideoMetric):
         return matched
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Count over all videos; frames may have come in any order.
-
-        Args:
-            results: What ``process`` stored, of all ranks.
-        """
+        """Count over all videos; frames may have come in any order."""
         paths: dict[tuple, list[int | None]] = defaultdict(list)
         for video, _, matched in sorted(results, key=lambda one: (str(one[0]), one[1])):
             for key, track in matched.items():

@@ -125,12 +125,7 @@ class MaskAPMetric(ScoringMetric):
                 self.gt = read_truth(load_json(path), protocol, ann_file)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Take the predictions of a batch; dense masks are encoded at once.
-
-        Args:
-            data_batch: Not used.
-            data_samples: Dicts with ``img_id``, ``ori_shape`` and ``pred_instances``.
-        """
+        """Take the predictions of a batch; dense masks are encoded at once."""
         for sample in data_samples:
             image, size = sample['img_id'], tuple(sample['ori_shape'][:2])
             result = read_instances(sample['pred_instances'], size, f'image {image!r}')
@@ -138,11 +133,7 @@ class MaskAPMetric(ScoringMetric):
             self.results.append((image, sample.get('img_path'), result, truth))
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Score all images.
-
-        Args:
-            results: What ``process`` stored, of all ranks.
-        """
+        """Score all images."""
         gt = self.gt
         if gt is None:
             predicted, truths = _distinct_images(results)

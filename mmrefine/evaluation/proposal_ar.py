@@ -26,7 +26,7 @@ from mmrefine.results.plain_dataset import image_truth, truth_of_images
 from mmrefine.results.predictions import mask_counts, to_numpy
 
 from .greedy import match_greedily, pairwise_ious
-from .protocols import COCO_AREAS
+from .protocols import COCO_AREAS, read_truth
 from .scoring_metric import require_same
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -175,7 +175,7 @@ class ProposalARMetric(BaseMetric):
         self.gt: GroundTruth | None = None
         if ann_file is not None:
             with get_local_path(ann_file, backend_args=backend_args) as path:
-                gt = GroundTruth.from_dict(load_json(path), name=ann_file)
+                gt = read_truth(load_json(path), 'coco', ann_file)
             self.truth = {image: [] for image in list(gt.sizes)[:max_images]}
             gt.annotations = [a for a in gt.annotations if a['image_id'] in self.truth]
             for annotation in self._complete(gt):
@@ -188,12 +188,7 @@ class ProposalARMetric(BaseMetric):
         return sorted(gt.annotations, key=lambda a: a['category_id'])
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Match the proposals of a batch.
-
-        Args:
-            data_batch: Not used.
-            data_samples: Dicts with ``img_id``, ``ori_shape`` and ``pred_instances``.
-        """
+        """Match the proposals of a batch."""
         for sample in data_samples:
             image, size = sample['img_id'], tuple(sample['ori_shape'][:2])
             if self.truth is not None and image not in self.truth:
@@ -250,11 +245,7 @@ class ProposalARMetric(BaseMetric):
         return ranks[np.where((labels >= 0) & (labels < len(ids)), labels, -1)]
 
     def compute_metrics(self, results: list[tuple[Id, dict[str, ImageRanks]]]) -> dict[str, float]:
-        """Recall over all images.
-
-        Args:
-            results: What ``process`` stored, of all ranks.
-        """
+        """Recall over all images."""
         images = dict(results)  # samplers repeat images to make the ranks' shares equal
         if self.truth is not None:
             require_same(images, self.truth, str(self.ann_file))

@@ -16,7 +16,14 @@ from mmrefine.results.tracks import VideoTruth, load_tracks
 from .cityscapes import score_cityscapes
 from .cityscapes_files import paired_files
 from .evaluate import Evaluation, evaluate
-from .protocols import PROTOCOLS, make_rules, read_truth, require_choice, video_rules
+from .protocols import (
+    PROTOCOLS,
+    make_rules,
+    read_truth,
+    require_choice,
+    require_objects,
+    video_rules,
+)
 from .tables import category_table, result_table
 
 FORMATS = (*PROTOCOLS, 'cityscapes', 'youtube-vis')
@@ -43,23 +50,18 @@ def score_file(
 ) -> tuple[dict[str, float], str]:
     """Score one file.
 
+    The other arguments are those of ``make_rules`` and ``evaluate``; ``UNUSED`` says which of them
+    a format does not have.
+
     Args:
         gt: Annotation json; for Cityscapes also the folder with ``*_gtFine_instanceIds.png``.
         results: Result json; for Cityscapes also the folder with ``*_pred.txt``.
         format: One of ``FORMATS``.
-        iou_types: Some of ``'bbox'``, ``'segm'``, ``'boundary'``; default: all that the results
-            allow; what is left out is logged.
-        max_dets: See ``make_rules``; not for Cityscapes.
-        areas: See ``make_rules``; not for Cityscapes.
-        dilation_ratio: Width of the boundary band over the image diagonal; not for YouTube-VIS.
-        backend: ``'pycocotools'`` or ``'vernier'``; not for Cityscapes.
-        box_areas: Small, medium and large masks by the area of their box; not for Cityscapes and
-            YouTube-VIS.
+        iou_types: Default: all that the results allow; what is left out is logged.
         unknown: ``'error'`` or ``'drop'``: results of unlisted images, videos or categories.
             Default: drop them for ``'coco-on-lvis'``, whose annotations cover a part of COCO; else
             an error.
         classwise: Add ``<type>_AP/<category>``.
-        show_progress: Draw a progress bar.
 
     Returns:
         Named numbers, 0-1 or -1 without ground truth, and a table of them.
@@ -100,6 +102,7 @@ def score_file(
             )
         rules = video_rules(max_dets, areas)
         videos = VideoTruth.load(gt)
+        require_objects(videos.strips)
         truth, dt, iou_types = videos.strips, load_tracks(results, videos, unknown), ['segm']
     else:
         rules = make_rules(format, max_dets, areas, dilation_ratio=dilation_ratio)

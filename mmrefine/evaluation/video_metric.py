@@ -13,7 +13,7 @@ from mmrefine.results.ground_truth import Id
 from mmrefine.results.predictions import read_instances, to_numpy
 from mmrefine.results.tracks import VideoTruth, load_tracks, write_tracks
 
-from .protocols import video_rules
+from .protocols import require_objects, video_rules
 from .scoring_metric import ScoringMetric, log_written, require_same
 
 
@@ -85,14 +85,10 @@ class VideoMaskAPMetric(ScoringMetric, BaseVideoMetric):
         if ann_file is not None:
             with get_local_path(ann_file, backend_args=backend_args) as path:
                 self.truth = VideoTruth.load(path)
+            require_objects(self.truth.strips)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Take the tracks of some frames; dense masks are encoded at once.
-
-        Args:
-            data_batch: Not used.
-            data_samples: Track samples whose ``video_data_samples`` hold ``pred_track_instances``.
-        """
+        """Take the tracks of some frames; dense masks are encoded at once."""
         self.results += [self._frame(frame) for frame in iterate_frames(data_samples)]
 
     def _frame(self, frame: dict) -> dict:
@@ -122,11 +118,7 @@ class VideoMaskAPMetric(ScoringMetric, BaseVideoMetric):
         }
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Score all videos.
-
-        Args:
-            results: What ``process`` stored, of all ranks.
-        """
+        """Score all videos."""
         videos: dict[Id, dict[int, dict]] = defaultdict(dict)
         for entry in results:
             videos[entry['video']].setdefault(entry['frame'], entry)

@@ -1,6 +1,7 @@
 """Plot a training run: losses and mask AP over iterations."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +13,7 @@ AP_KEYS = ('segm_mAP', 'segm_AP')
 class Run:
     """What a training run wrote about itself.
 
-    Args:
+    Attributes:
         losses: Name -> (step, value) pairs; 'loss' is the sum.
         aps: (step, mask AP) pairs.
     """
@@ -21,8 +22,8 @@ class Run:
     aps: list[tuple[int, float]] = field(default_factory=list)
 
 
-def find_scalars(work_dir: str | Path) -> Path:
-    """Return the newest ``scalars.json`` of a training below a work folder.
+def find_scalars(work_dir: str | Path) -> list[Path]:
+    """Return the ``scalars.json`` of all trainings below a work folder, the newest last.
 
     Raises:
         FileNotFoundError: There is none.
@@ -33,16 +34,37 @@ def find_scalars(work_dir: str | Path) -> Path:
     if not found:
         raise FileNotFoundError(f'no training log (vis_data/scalars.json) below {work_dir}')
     # RUN/vis_data/scalars.json: a run's folder is named by date and time, what lies above is not.
-    return max(found, key=lambda log: (log.parents[1].name, log))
+    return sorted(found, key=lambda log: (log.parents[1].name, log))
 
 
-def read_run(scalars: str | Path) -> Run:
-    """Collect losses and mask APs from MMEngine's ``scalars.json``.
+def read_run(logs: Sequence[Path]) -> Run:
+    """Read the newest of some logs, and what it resumed from the ones before.
 
-    Lines that were cut off by an interruption are left out.
+    Args:
+        logs: MMEngine's ``scalars.json``, the newest last.
     """
+    *earlier, newest = logs
+    run = _read_log(newest)
+    while earlier and (start := _resumed_at(run)):
+        before = _read_log(earlier.pop())
+        for name in {**before.losses, **run.losses}:
+            kept = [point for point in before.losses.get(name, ()) if point[0] < start]
+            run.losses[name] = kept + run.losses.get(name, [])
+        run.aps = [point for point in before.aps if point[0] < start] + run.aps
+    return run
+
+
+def _resumed_at(run: Run) -> int:
+    """The first step of a run that does not begin at the beginning, else 0."""
+    steps = [step for step, _ in run.losses.get('loss', ())]
+    interval = steps[1] - steps[0] if len(steps) > 1 else 1
+    return steps[0] if steps and steps[0] > interval else 0
+
+
+def _read_log(scalars: Path) -> Run:
+    """Collect losses and mask APs; lines that were cut off by an interruption are left out."""
     run, step = Run(), 0
-    for line in Path(scalars).read_text().splitlines():
+    for line in scalars.read_text().splitlines():
         try:
             record = json.loads(line)
         except json.JSONDecodeError:

@@ -2,12 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from logging import WARNING
 from pathlib import Path
 
 import cv2
 import numpy as np
 from mmdet.registry import DATASETS
 from mmengine.dataset import BaseDataset
+from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
 
 from mmrefine.apis.load_model import read_config
@@ -20,10 +22,17 @@ from .overlays import contact_sheet, truth_beside_prediction
 
 SHEET = 'sheet'
 SHEET_PANELS = 6
+SHEET_WIDTH = 1600  # of a panel on the sheet, pixels
+SMALL = 600  # pixels
 
 
 def draw_dump(
-    config: str, results: str, out: Path, num: int = 12, min_score: float = 0.5, scale: int = 2
+    config: str,
+    results: str,
+    out: Path,
+    num: int = 12,
+    min_score: float = 0.5,
+    scale: int | None = None,
 ) -> int:
     """Draw the first pictures of a test, and a sheet of the first few of them.
 
@@ -31,9 +40,9 @@ def draw_dump(
         config: The config that was tested.
         results: Pickle that the test wrote.
         out: Folder for the pictures.
-        num: How many.
+        num: How many pictures; fewer may be there.
         min_score: Lowest score drawn.
-        scale: Enlargement.
+        scale: Enlargement; default: 2 for pictures whose longer side is below ``SMALL``, else 1.
 
     Returns:
         Number of pictures, without the sheet.
@@ -52,7 +61,7 @@ def draw_dump(
         raise ValueError(f'{results} holds no picture of {dataset.ann_file}')
     out.mkdir(parents=True, exist_ok=True)
     classes = dataset.metainfo['classes']
-    sheet = []
+    sheet, drawn = [], 0
     for info, name in zip(infos, picture_names(infos)):
         image = cv2.imread(info['img_path'])
         if image is None:
@@ -62,10 +71,20 @@ def draw_dump(
         pred = samples[info['img_id']].get('pred_instances', {})
         prediction = _predictions(pred, size, classes, label, min_score)
         rgb = np.ascontiguousarray(image[..., ::-1])
-        panel = truth_beside_prediction(rgb, _truth(info, size), prediction, classes, scale)
+        factor = scale or (2 if max(size) < SMALL else 1)
+        panel = truth_beside_prediction(rgb, _truth(info, size), prediction, classes, factor)
+        drawn += len(prediction)
         _write(out / name, panel)
-        sheet = [*sheet, panel][:SHEET_PANELS]
+        if len(sheet) < SHEET_PANELS:
+            sheet.append(_shrunk(panel))
     _write(out / f'{SHEET}.png', contact_sheet(sheet))
+    if not drawn:
+        print_log(
+            f'no prediction for these {len(infos)} pictures has a score of {min_score:g} or more: '
+            'they show the ground truth alone (--score takes a lower one)',
+            logger='current',
+            level=WARNING,
+        )
     return len(infos)
 
 
@@ -131,6 +150,14 @@ def picture_names(infos: list[dict]) -> list[str]:
             taken.add(name)
         names.append(f'{name}.png')
     return names
+
+
+def _shrunk(panel: np.ndarray) -> np.ndarray:
+    """The panel, at most ``SHEET_WIDTH`` wide."""
+    share = SHEET_WIDTH / panel.shape[1]
+    if share >= 1:
+        return panel
+    return cv2.resize(panel, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
 
 
 def _write(file: Path, panel: np.ndarray) -> None:

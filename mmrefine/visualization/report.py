@@ -44,18 +44,14 @@ def write_report(
         results: Name -> result json (COCO list with masks). The first is the one compared with.
         out: The HTML file; a failed run leaves no part of it.
         images: Folder of the pictures; without it masks are drawn on grey.
-        format: ``'coco'``, ``'lvis'`` or ``'coco-on-lvis'``.
+        format: One of ``FORMATS``.
         worst: Images to show.
         score_thr: Lowest score of a prediction that is drawn.
         max_dets: As for ``make_rules``.
         backend: Engine that scores the files; single images are scored by pycocotools.
-        title: Heading of the page.
-
-    Returns:
-        ``out``.
 
     Raises:
-        ValueError: No result file, wrong files or values.
+        ValueError: No result file, wrong files or values, a folder without any of the pictures.
     """
     require_choice('format', format, FORMATS)
     if not results:

@@ -77,7 +77,7 @@ def render(
     categories: Sequence[tuple[str, Sequence[float]]],
     cards: Sequence[Card],
 ) -> str:
-    """Write the page.
+    """Write the page as a complete HTML document.
 
     Args:
         title: Heading.
@@ -85,9 +85,6 @@ def render(
         numbers: Name of every result file -> its numbers, 0-1 or -1.
         categories: Name of every category and its boundary AP in every file.
         cards: The images, worst first.
-
-    Returns:
-        A complete HTML document.
     """
     names = list(numbers)
     several = len(names) > 1

@@ -50,16 +50,13 @@ def make_panels(
     found: Mapping[str, Instances],
     names: Mapping[Any, str],
 ) -> list[list[Panel]]:
-    """Draw one image of the report.
+    """Draw one image of the report: rows of masks, of errors, and around the worst boundary.
 
     Args:
         image: uint8 array[h, w, 3], RGB.
         truth: Its objects.
         found: Name -> predictions of each result file.
         names: Category id -> name.
-
-    Returns:
-        Rows of panels: masks, errors, and the errors around the object with the worst boundary.
     """
     size = image.shape[:2]
     scale = min(WIDTH / size[1], 4.0)
@@ -89,13 +86,7 @@ def make_panels(
 def error_map(
     truth: Instances, found: Instances, partner: Sequence[int], size: tuple[int, int]
 ) -> np.ndarray:
-    """Mark wrong pixels.
-
-    Args:
-        truth: Objects.
-        found: Predictions.
-        partner: As returned by ``match``.
-        size: ``(h, w)``.
+    """Mark wrong pixels; ``partner`` is what ``match`` returned.
 
     Returns:
         uint8 array[h, w] of ``MISSED``, ``EXTRA``, ``LOST_OBJECT``, ``FALSE_OBJECT`` or 0. Of

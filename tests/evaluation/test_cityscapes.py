@@ -137,6 +137,25 @@ def test_a_class_whose_predictions_are_all_excused(tmp_path: Path) -> None:
         assert found[f'{kind}_AP/bus'] == -1
 
 
+def test_small_instances_keep_their_pixels(tmp_path: Path) -> None:
+    """A car of 81 pixels excuses a prediction by its mask, also where boundaries are scored."""
+    tree = tmp_path / 'results'
+    tree.mkdir()
+    truth = np.full((30, 40), 7, np.uint16)  # the band is one pixel wide
+    truth[2:11, 2:11], truth[15:27, 20:38] = 26001, 26002
+    truth_path = tmp_path / 'town_000000_000019_gtFine_instanceIds.png'
+    cv2.imwrite(str(truth_path), truth)
+    moved = np.zeros((30, 40), np.uint8)
+    moved[2:11, 3:12] = 255
+    cv2.imwrite(str(tree / 'small.png'), moved)
+    cv2.imwrite(str(tree / 'large.png'), (truth == 26002) * np.uint8(255))
+    text = tree / 'town_000000_000019_leftImg8bit_pred.txt'
+    text.write_text('small.png 26 0.9\nlarge.png 26 0.8\n')
+    found = score_cityscapes([(text, truth_path)])
+    # 8 of its 9 columns are excused, which is not enough for the thresholds 0.9 and 0.95.
+    assert 0.8 < found['boundary_AP/car'] == found['segm_AP/car'] < 1
+
+
 def test_files_score_as_the_metric_does(tmp_path: Path) -> None:
     data, results = make_city(tmp_path)
     metric = build(tmp_path)

@@ -180,3 +180,10 @@ def test_truth_as_prediction_scores_one_on_real_data(backend: str) -> None:
     files = sorted(folder.glob('*/annotations/instances_*.json')) if folder else []
     for file in files:
         scores_one(json.loads(file.read_text()), backend)
+
+
+@pytest.mark.parametrize(
+    ('max_dets', 'caps'), [(1, (1,)), (10, (1, 10)), (11, (1, 10, 11)), ([30, 2, 2], (2, 30))]
+)
+def test_caps_on_the_detections(max_dets: object, caps: tuple[int, ...]) -> None:
+    assert make_rules('coco', max_dets).max_dets == caps

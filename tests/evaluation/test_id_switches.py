@@ -95,3 +95,16 @@ def test_wrong_input_is_refused():
     with pytest.raises(ValueError, match='no annotations'):
         score([broken])
     assert np.isfinite(score([frame(0, {7: 0}, [])])['recall'])
+
+
+def test_as_many_objects_as_possible_are_found():
+    """One prediction fits the first object best, but then the second object would go without."""
+    frames = [frame(0, {7: 10, 8: 14}, [(0, 10), (1, 6)])]
+    assert score(frames, iou_threshold=0.2)['recall'] == 1
+    assert score(frames, iou_threshold=0.5)['recall'] == 0.5
+
+
+def test_frames_are_put_in_order():
+    frames = [frame(t, {7: 0}, [(track, 0)]) for t, track in enumerate((0, 1, 1))]
+    for order in ((0, 1, 2), (2, 0, 1), (1, 0, 2)):
+        assert score([frames[i] for i in order])['id_switches'] == 1

@@ -14,7 +14,12 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from mmrefine.evaluation.proposal_ar import ProposalARMetric, average_recall, image_ranks
+from mmrefine.evaluation.proposal_ar import (
+    ImageRanks,
+    ProposalARMetric,
+    average_recall,
+    image_ranks,
+)
 from mmrefine.evaluation.protocols import COCO_AREAS
 
 SIZE = (130, 150)
@@ -260,3 +265,38 @@ def test_missing_truth_is_explained():
 def test_bad_options_are_refused(options):
     with pytest.raises(ValueError, match='iou_types|proposal numbers|ann_file'):
         ProposalARMetric(**options)
+
+
+def test_the_area_under_the_curve_is_that_of_trapezoids():
+    """Found by the sixth proposal: no recall at 1, full recall at 10, 100 and 1000."""
+    ranks = np.full((len(COCO_AREAS), 10, 1), 5, np.int16)
+    image = ImageRanks(ranks, np.ones((len(COCO_AREAS), 1), bool))
+    found = average_recall([image], (5, 6))['all']
+    assert found[5] == 0 and found[6] == 1
+    assert found['auc'] == pytest.approx((0.5 + 1 + 1) / 3)
+
+
+@pytest.mark.parametrize('categories', [(1, 2), (2, 1)])
+def test_of_equal_overlaps_the_object_of_the_last_category_is_taken(tmp_path, categories):
+    """The first proposal covers both objects alike, the second one only the first of the file."""
+    masks = np.zeros((3, *SIZE), np.uint8)
+    masks[0, :20, :15] = masks[1, :20, 5:20] = masks[2, :20, :20] = 1
+    rles = [coco_mask.encode(np.asfortranarray(mask)) for mask in masks]
+    truth = [
+        dict(
+            id=i + 1, image_id=1, category_id=category, iscrowd=0, area=300.0,
+            bbox=coco_mask.toBbox(rle).tolist(), segmentation=rle,
+        )
+        for i, (category, rle) in enumerate(zip(categories, rles))
+    ]  # fmt: skip
+    proposals = [
+        dict(image_id=1, category_id=1, score=score, segmentation=rles[i])
+        for score, i in ((0.9, 2), (0.8, 0))
+    ]
+    metric = ProposalARMetric(proposal_nums=(2,), auc=False, iou_types='segm')
+    metric.process({}, [sample(truth, proposals, 'rle')])
+    expected = reference(truth, proposals, 'segm', (2,), images=1)['all'][2]
+    found = metric.compute_metrics(metric.results)['segm_AR@2']
+    # Both objects up to a threshold of 0.75, or at 0.5 only; one of them at the others.
+    assert found == pytest.approx(expected)
+    assert found == pytest.approx(0.8 if categories == (1, 2) else 0.55)

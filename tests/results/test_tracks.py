@@ -176,6 +176,27 @@ def test_metric_writes_a_submission(tmp_path: object) -> None:
     assert evaluate(clips.strips, written, ['segm'], RULES).numbers == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ('labels', 'category'),
+    [((2, 1, 1, 1), 2), ((1, 2, 2, 0), 3), ((2, 2, 0, 0), 1)],
+)
+def test_a_track_has_its_mean_score_and_most_frequent_category(
+    tmp_path: object, labels: tuple[int, ...], category: int
+) -> None:
+    """Of equally frequent categories the lower one."""
+    video = {'id': 1, 'height': 30, 'width': 40}
+    metric = METRICS.build(
+        {'type': 'VideoMaskAPMetric', 'format_only': True, 'outfile_prefix': f'{tmp_path}/vis'}
+    )
+    metric.dataset_meta = {'classes': NAMES}
+    mask = coco_mask.encode(np.asfortranarray(np.ones((30, 40), np.uint8)))
+    for t, (label, score) in enumerate(zip(labels, (0.9, 0.1, 0.2, 0.4))):
+        metric.process({}, [frame_sample(video, t, [(5, score, label, mask)], False, [])])
+    metric.evaluate(4)
+    (track,) = json.loads((Path(tmp_path) / 'vis.json').read_text())
+    assert track['category_id'] == category and track['score'] == pytest.approx(0.4)
+
+
 def test_a_track_id_given_twice_in_a_frame_is_refused() -> None:
     truth, results = make_clips(6)
     sample = next(s for s in samples_of(truth, results, False) if len(ids(s)) > 1)

@@ -112,3 +112,11 @@ def test_the_visualizer_draws_bands_and_numbers(count: int, rle: bool, maps: boo
         assert drawn[80, 183].tolist() == [255, 0, 0] and drawn[44, 71].tolist() == [0, 255, 0]
         assert not changed[60:90, 130:180].any()
         assert changed[116:126, 100:116].any()  # the number
+
+
+def test_pixels_take_the_cell_of_their_centre():
+    """Three pixels over two cells: the centre of the middle one lies where the second begins."""
+    values = np.array([[0.0, 1.0]], np.float32)
+    columns = np.array([9, 10, 11, 12, 13])
+    found = sample_map(values, np.array([10.0, 0, 13, 4]), columns, np.zeros(5, int))
+    assert found.tolist() == [0, 0, 1, 1, 1]

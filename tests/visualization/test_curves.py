@@ -27,7 +27,7 @@ def log(folder: Path, day: str = '20260101_000000') -> Path:
 
 
 def test_losses_and_ap_are_read_with_their_steps(tmp_path) -> None:
-    run = read_run(log(tmp_path))
+    run = read_run([log(tmp_path)])
     assert run.losses == {'loss': [(20, 3.0), (40, 2.0)], 'loss_mask': [(20, 1.0), (40, 0.5)]}
     assert run.aps == [(20, 0.1), (40, 0.3)]
 
@@ -35,24 +35,38 @@ def test_losses_and_ap_are_read_with_their_steps(tmp_path) -> None:
 def test_a_line_cut_off_by_an_interruption_is_left_out(tmp_path) -> None:
     path = log(tmp_path)
     path.write_text(path.read_text()[:-12])
-    assert read_run(path).aps == [(20, 0.1)]
+    assert read_run([path]).aps == [(20, 0.1)]
 
 
 def test_the_newest_run_is_found(tmp_path) -> None:
-    log(tmp_path, '20260101_000000')
+    older = log(tmp_path, '20260101_000000')
     newest = log(tmp_path, '20260102_000000')
     test = tmp_path / '20260103_000000/vis_data/scalars.json'
     test.parent.mkdir(parents=True)
     test.write_text(json.dumps({'coco/segm_AP': 0.4, 'step': 0}))
-    assert find_scalars(tmp_path) == newest
+    assert find_scalars(tmp_path) == [older, newest]
     with pytest.raises(FileNotFoundError, match='empty'):
         find_scalars(tmp_path / 'empty')
 
 
 def test_the_newest_run_is_found_in_folders_of_any_name(tmp_path) -> None:
     newest = log(tmp_path / 'a', '20260101_000000')
-    log(tmp_path / 'b', '20250101_000000')
-    assert find_scalars(tmp_path) == newest
+    older = log(tmp_path / 'b', '20250101_000000')
+    assert find_scalars(tmp_path) == [older, newest]
+
+
+def test_a_resumed_run_is_shown_from_the_beginning(tmp_path) -> None:
+    """Stopped at 45, resumed at 20: the steps after it are those of the second part."""
+    older = log(tmp_path, '20260101_000000')
+    newest = log(tmp_path, '20260102_000000')
+    resumed = [{'loss': 1.0, 'step': s} for s in (40, 60)] + [{'coco/segm_mAP': 0.6, 'step': 60}]
+    newest.write_text('\n'.join(map(json.dumps, resumed)))
+    run = read_run([older, newest])
+    assert run.losses == {'loss': [(20, 3.0), (40, 1.0), (60, 1.0)], 'loss_mask': [(20, 1.0)]}
+    assert run.aps == [(20, 0.1), (60, 0.6)]
+    # A training from the beginning in the same folder is another one.
+    newest.write_text(older.read_text())
+    assert read_run([older, newest]) == read_run([older])
 
 
 @pytest.mark.parametrize('aps', [[], [(40, 0.3)]])

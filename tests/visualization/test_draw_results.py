@@ -95,6 +95,40 @@ def test_every_picture_has_a_file(config, tmp_path, capsys):
         assert tuple((panel[row, column] != 90).any() for panel in (left, right)) == drawn
 
 
+def test_photos_are_not_doubled_and_their_sheet_is_small(config, tmp_path, capsys):
+    for name in FILES:
+        cv2.imwrite(str(tmp_path / 'data' / name), np.full((900, 1200, 3), 90, np.uint8))
+    mask = np.zeros((900, 1200), np.uint8)
+    mask[:450, :600] = 1
+    rle = coco_mask.encode(np.asfortranarray(mask))
+    results = dump(tmp_path / 'results.pkl', masks=[rle])
+    assert main(words(config, results, tmp_path / 'out')) == 0
+    assert cv2.imread(str(tmp_path / 'out' / '0002.png')).shape == (900 + 18, 2 * 1200 + 4, 3)
+    assert cv2.imread(str(tmp_path / 'out' / 'sheet.png')).shape[1] == 2 * (1600 + 8)
+    assert main([*words(config, results, tmp_path / 'twice'), '--scale', '2', '--num', '1']) == 0
+    assert cv2.imread(str(tmp_path / 'twice' / '0001.png')).shape[1] == 4 * 1200 + 4
+
+
+def test_pictures_without_objects_are_passed_over(config, tmp_path, capsys):
+    file = tmp_path / 'truth.json'
+    truth = json.loads(file.read_text())
+    file.write_text(json.dumps({**truth, 'annotations': truth['annotations'][2:]}))
+    results = dump(tmp_path / 'results.pkl')
+    assert main([*words(config, results, tmp_path / 'out'), '--num', '1']) == 0
+    assert {path.name for path in (tmp_path / 'out').iterdir()} == {'0002.png', 'sheet.png'}
+
+
+def test_a_threshold_that_nothing_reaches_is_said(config, tmp_path, monkeypatch):
+    said = []
+    target = 'mmrefine.visualization.dump_pictures.print_log'
+    monkeypatch.setattr(target, lambda text, **_: said.append(text))
+    results = dump(tmp_path / 'results.pkl')
+    assert main([*words(config, results, tmp_path / 'out'), '--score', '0.8']) == 0
+    assert not said
+    assert main([*words(config, results, tmp_path / 'none'), '--score', '0.95']) == 0
+    assert 'score of 0.95 or more' in said[0]
+
+
 def test_names_stay_short_where_they_are_unique():
     infos = [
         {'img_path': path, 'img_id': number}

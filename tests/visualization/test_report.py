@@ -112,6 +112,12 @@ def test_images_come_worst_first(page_path: Path) -> None:
     assert set(page.titles[:3]) == {'2.png', '3.png', '4.png'}
 
 
+def test_the_furthest_behind_of_several_files_counts(data: tuple, tmp_path: Path) -> None:
+    results = {'sharp': data[2], 'blunt': data[3], 'again': data[2]}
+    page = Page(write_report(data[0], results, tmp_path / 'three.html', worst=3))
+    assert float(page.cards[0]['data-behind']) > 0
+
+
 def test_pictures_show_masks_and_errors(page_path: Path) -> None:
     page = Page(page_path)
     decoded = [

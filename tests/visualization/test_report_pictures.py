@@ -60,6 +60,19 @@ def test_predictions_inside_a_crowd_are_no_errors() -> None:
     assert (errors == FALSE_OBJECT).sum() == 25
 
 
+def test_a_crowd_takes_any_number_of_predictions() -> None:
+    truth = objects((0, 0, 40, 30), (45, 0, 55, 10), crowd=(True, False))
+    found = objects((5, 5, 10, 10), (20, 5, 30, 10), (10, 10, 15, 20), (45, 0, 55, 10))
+    partner, _ = match(truth, found)
+    assert partner == [-2, -2, -2, 1]
+    assert not error_map(truth, found, partner, SIZE).any()
+
+
+def test_the_best_prediction_may_come_last() -> None:
+    found = objects((0, 0, 10, 9), (0, 0, 10, 10), scores=(0.3, 0.6))
+    assert match(objects((0, 0, 10, 10)), found)[0] == [-1, 0]
+
+
 def test_every_kind_of_error_has_its_pixels() -> None:
     truth = objects((0, 0, 10, 10), (30, 20, 40, 30))
     found = objects((2, 0, 11, 10), (50, 0, 55, 5))

@@ -129,7 +129,7 @@ class Proof:
         # A run that resumes forgets what it was to start from.
         resume = ['--resume'] if (folder / 'last_checkpoint').is_file() else []
         seconds = self._process(folder, config, *resume)
-        metrics = read_metrics(find_scalars(folder))
+        metrics = read_metrics(find_scalars(folder)[-1])
         result = Result(job.system.name, job.data.name, job.seed, iterations, seconds / 60, metrics)
         store(self._result_file(job), asdict(result))
 
