@@ -23,6 +23,7 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
     'mmrefine.backbones.efficientnet_lite': ('EfficientNetLite',),
     'mmrefine.datasets.checked_coco': ('CheckedCocoDataset',),
     'mmrefine.datasets.coco_by_id': ('CocoFirstImagesDataset',),
+    'mmrefine.datasets.load_masks': ('LoadMaskAnnotations',),
     'mmrefine.embedmask.box_head': ('EmbedMaskBBoxHead',),
     'mmrefine.embedmask.detector': ('EmbedMask',),
     'mmrefine.embedmask.mask_head': ('EmbedMaskHead',),

@@ -135,8 +135,8 @@ def repeats(cfg: dict) -> int:
 
 
 def polygons(cfg: dict) -> bool:
-    loader = transform(cfg, 'LoadAnnotations', 'LoadTrackAnnotations')
-    return not loader.get('poly2mask', True)
+    loader = transform(cfg, 'LoadAnnotations', 'LoadTrackAnnotations', 'LoadMaskAnnotations')
+    return loader['type'] == 'LoadMaskAnnotations' or not loader.get('poly2mask', True)
 
 
 def batch(cfg: dict) -> int:

@@ -4,7 +4,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmrefine.datasets.annotation_check import check_annotations, check_images, read_annotations
+from mmrefine.datasets.annotation_check import (
+    check_annotations,
+    check_images,
+    read_annotations,
+    summary,
+)
 
 
 def main() -> None:
@@ -21,10 +26,13 @@ def main() -> None:
     problems = check_annotations(content, args.classes)
     if args.images:
         problems += check_images(content, args.images)
-    print(*problems, sep='\n', end='\n' if problems else '')
+    faulty = any(problem.fatal for problem in problems)
+    print(*problems or ['no problems'], sep='\n')
     counts = {key: len(content[key]) for key in ('images', 'annotations', 'categories')}
     print(', '.join(f'{count} {key}' for key, count in counts.items()))
-    sys.exit(any(problem.fatal for problem in problems))
+    if not faulty:
+        print(*summary(content), sep='\n')
+    sys.exit(faulty)
 
 
 if __name__ == '__main__':

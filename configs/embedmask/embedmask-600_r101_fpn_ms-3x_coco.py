@@ -4,7 +4,7 @@ _base_ = './embedmask_r101_fpn_ms-3x_coco.py'
 test_pipeline = [
     dict(type='LoadImageFromFile', backend_args=None, imdecode_backend='pillow'),
     dict(type='TruncatedResize', scale=(800, 600)),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=False),
+    dict(type='LoadMaskAnnotations', with_bbox=True),
     dict(
         type='PackDetInputs',
         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),

@@ -2,7 +2,7 @@
 _base_ = './embedmask_r101_fpn_1x_coco.py'
 train_pipeline = [
     dict(type='LoadImageFromFile', backend_args=None, imdecode_backend='pillow'),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=False),
+    dict(type='LoadMaskAnnotations', with_bbox=True),
     dict(type='InclusiveBoxes'),
     dict(
         type='RandomChoiceResize', scales=[(1333, 640), (1333, 800)], resize_type='TruncatedResize'

@@ -5,7 +5,7 @@ model = dict(
 )
 train_pipeline = [
     dict(type='LoadImageFromFile', backend_args=None, imdecode_backend='pillow'),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=False),
+    dict(type='LoadMaskAnnotations', with_bbox=True),
     dict(type='InclusiveBoxes'),
     dict(type='RandomResize', scale=[(1333, 640), (1333, 800)], resize_type='TruncatedResize'),
     dict(type='InclusiveFlip', prob=0.5),

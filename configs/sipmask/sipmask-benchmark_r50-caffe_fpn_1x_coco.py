@@ -57,7 +57,7 @@ model = dict(
 )
 train_pipeline = [
     dict(type='LoadImageFromFile', backend_args=None, imdecode_backend='pillow'),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=False),
+    dict(type='LoadMaskAnnotations', with_bbox=True),
     dict(type='InclusiveBoxes'),
     dict(type='TruncatedResize', scale=(1333, 800)),
     dict(type='InclusiveFlip', prob=0.5),
@@ -66,7 +66,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile', backend_args=None, imdecode_backend='pillow'),
     dict(type='TruncatedResize', scale=(1333, 800)),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=False),
+    dict(type='LoadMaskAnnotations', with_bbox=True),
     dict(
         type='PackDetInputs',
         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),

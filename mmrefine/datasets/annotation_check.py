@@ -1,12 +1,13 @@
 """List what is wrong with a COCO-format annotation file before training fails on it."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 
 from mmrefine.results.annotations import KINDS, find_faults, require_lists
 from mmrefine.results.json_files import load_json
@@ -21,8 +22,8 @@ class Problem:
     Args:
         text: What is wrong and what to do.
         ids: Where: ids of annotations, images or categories, or class names.
-        fatal: Results would be wrong. Otherwise MMDetection leaves these annotations out, in
-            training but not always in evaluation.
+        fatal: Results would be wrong. Otherwise these annotations are left out of training, but
+            not always of evaluation.
     """
 
     text: str
@@ -56,13 +57,20 @@ def check_annotations(content: Mapping[str, Any], classes: Sequence[str] = ()) -
         content: What ``read_annotations`` returns.
         classes: Class names of the config, if they are known.
     """
-    names = [category.get('name') for category in content['categories']]
+    names = [c.get('name') for c in content['categories'] if isinstance(c, Mapping)]
     absent = tuple(name for name in classes if name not in names)
-    text = 'classes of the config that the file does not list: labels would shift'
-    problems = [Problem(text, absent, fatal=True)] if absent else []
+    listed = tuple(name for name in names if name in classes)
+    problems = []
+    if absent:
+        text = 'classes of the config that the file does not list: labels would shift'
+        problems.append(Problem(text, absent, fatal=True))
+    elif classes and listed != tuple(classes):
+        text = 'the file lists the classes of the config in another order, which decides the labels'
+        remedy = f'{text}: write classes={listed[:SHOWN]}'
+        problems.append(Problem(remedy, listed, fatal=True))
     # Kinds with one text are one problem; a record with two of them is named once.
     found: dict[tuple[str, bool], dict[Any, None]] = defaultdict(dict)
-    for fault in find_faults(content):
+    for fault in find_faults(content, decode=True):
         kind = KINDS[fault.kind]
         found[kind.text, kind.fatal][fault.where] = None
     problems += [Problem(text, tuple(ids), fatal) for (text, fatal), ids in found.items()]
@@ -74,19 +82,62 @@ def check_images(content: Mapping[str, Any], folder: Path) -> list[Problem]:
 
     Images without name or size, which ``check_annotations`` reports, are left out.
     """
-    unreadable, resized = [], []
+    if not folder.is_dir():
+        return [Problem('there is no such folder of pictures', (folder,), fatal=True)]
+    found: dict[str, list[Any]] = defaultdict(list)
     for image in content['images']:
-        if not all(image.get(key) for key in ('file_name', 'width', 'height')):
+        record = image if isinstance(image, Mapping) else {}
+        name, sides = record.get('file_name'), (record.get('height'), record.get('width'))
+        if not isinstance(name, str) or not name or not all(sides):
             continue
-        # As LoadImageFromFile reads: turned upright where a camera's EXIF orientation says so.
-        picture = cv2.imread(str(folder / str(image['file_name'])), cv2.IMREAD_COLOR)
-        if picture is None:
-            unreadable.append(image['file_name'])
-        elif picture.shape[:2] != (image['height'], image['width']):
-            resized.append(image['file_name'])
-    texts = (
-        'pictures that cannot be read',
-        'pictures of another size than the file says, turned upright by their EXIF orientation',
-    )
-    pairs = zip(texts, (unreadable, resized))
-    return [Problem(text, tuple(names), fatal=True) for text, names in pairs if names]
+        size = _upright_size(folder / name)
+        if size is None:
+            found['pictures that cannot be read'].append(name)
+        elif size == sides[::-1] != sides:
+            text = (
+                'pictures whose width and height the file swaps, upright by their EXIF orientation'
+            )
+            found[text].append(name)
+        elif size != sides:
+            found['pictures of another size than the file says'].append(name)
+    return [Problem(text, tuple(names), fatal=True) for text, names in found.items()]
+
+
+def summary(content: Mapping[str, Any]) -> list[str]:
+    """Lines that say what a file holds: objects of every class, and sizes of images and objects.
+
+    Args:
+        content: Without fatal problems.
+    """
+    objects = [a for a in content['annotations'] if not a.get('iscrowd')]
+    crowds = len(content['annotations']) - len(objects)
+    count = Counter(annotation['category_id'] for annotation in objects)
+    rows = [
+        (str(category['name']), f'{count[category["id"]]:,}')
+        for category in sorted(content['categories'], key=lambda c: -count[c['id']])
+    ]
+    width = max((len(name) for name, _ in rows), default=0)
+    lines = [f'{name:{width}} {number:>9} objects' for name, number in rows]
+    unused = [name for name, number in rows if number == '0']
+    if unused:
+        lines.append(f'note: categories without any object: {", ".join(unused)}')
+    for what, sides in (
+        ('images', [(image['width'], image['height']) for image in content['images']]),
+        ('objects', [a['bbox'][2:] for a in objects]),
+    ):
+        if sides:
+            (w0, h0), (w1, h1) = np.min(sides, axis=0), np.max(sides, axis=0)
+            lines.append(f'{what} of {w0:g} x {h0:g} to {w1:g} x {h1:g} pixels (width x height)')
+    return [*lines, f'{crowds} crowds'] if crowds else lines
+
+
+def _upright_size(path: Path) -> tuple[int, int] | None:
+    """Size ``(h, w)`` of a picture as LoadImageFromFile reads it, upright by its EXIF orientation;
+    None if it is missing or cannot be read."""
+    if not path.is_file():
+        return None
+    try:
+        picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    except cv2.error:  # more pixels than OpenCV allows
+        return None
+    return None if picture is None else picture.shape[:2]

@@ -1,5 +1,6 @@
 """A COCO data set that looks at its annotations first."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from mmdet.datasets import CocoDataset
@@ -14,21 +15,33 @@ from .annotation_check import check_annotations, read_annotations
 class CheckedCocoDataset(CocoDataset):
     """Refuse annotations that would give wrong results; report those that are left out.
 
-    The stock class shifts labels without a word when the file lacks one of the config's classes,
-    drops annotations of unknown categories, and ends in a bare ``KeyError`` where a field is
-    missing. Annotations with degenerate boxes or polygons are left out of training by both.
+    The stock class shifts labels without a word when the file lacks one of the config's classes or
+    lists them in another order, drops annotations of unknown categories, and ends in a bare
+    ``KeyError`` where a field is missing. Annotations with degenerate boxes or polygons are left
+    out of training by both, here also those without a mask where the pipeline loads masks. A
+    ``LoadAnnotations`` that would ignore objects in RLE (``poly2mask=False``) becomes
+    ``LoadMaskAnnotations``.
 
     Args:
+        pipeline: Transforms.
         strict: Refuse annotations that would be left out, too.
 
     Raises:
         FileNotFoundError: The annotation file is missing.
-        ValueError: It is broken; the message lists every kind of fault.
+        ValueError: It is broken, and the message lists every kind of fault; or no object is left to
+            learn from.
     """
 
-    def __init__(self, *args: Any, strict: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, pipeline: list | tuple = (), strict: bool = False, **kwargs: Any
+    ) -> None:
         self.strict = strict
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, pipeline=[_with_rle(step) for step in pipeline], **kwargs)
+
+    @property
+    def with_mask(self) -> bool:
+        """Whether the pipeline loads masks."""
+        return any(getattr(step, 'with_mask', False) for step in self.pipeline.transforms)
 
     def load_data_list(self) -> list[dict]:
         """Check, then load as the stock class does."""
@@ -44,5 +57,47 @@ class CheckedCocoDataset(CocoDataset):
             listed = '\n  '.join(map(str, problems))
             raise ValueError(f'{self.ann_file} cannot be used:\n  {listed}')
         for problem in problems:
-            print_log(f'{self.ann_file}: left out: {problem}', 'current', level=30)
+            print_log(f'{self.ann_file}: {problem}', 'current', level=30)
         return super().load_data_list()
+
+    def parse_data_info(self, raw_data_info: dict) -> dict:
+        """Parse as the stock class does; leave out what has no mask where masks are loaded."""
+        info = super().parse_data_info(raw_data_info)
+        if self.with_mask:
+            info['instances'] = [i for i in info['instances'] if 'mask' in i]
+        return info
+
+    def filter_data(self) -> list[dict]:
+        """Filter as the stock class does, and make sure that there is something to learn."""
+        kept = super().filter_data()
+        if not self.test_mode and not any(map(_is_object, _instances(kept))):
+            loaded = _instances(self.data_list)
+            crowds = sum(instance['ignore_flag'] for instance in loaded)
+            raise ValueError(
+                f'{self.ann_file}: there is no object to learn from. Its {len(self.data_list)} '
+                f'images have {len(loaded)} annotations of the classes {self.metainfo["classes"]} '
+                f'with box{" and mask" if self.with_mask else ""}, {crowds} of them crowds; '
+                f'filter_cfg={self.filter_cfg} keeps {len(kept)} images. tools/check_annotations.py '
+                'lists what is left out and why'
+            )
+        return kept
+
+
+def _with_rle(step: Any) -> Any:
+    if not isinstance(step, Mapping) or step.get('poly2mask', True) or not step.get('with_mask'):
+        return step
+    if step['type'] not in ('LoadAnnotations', 'mmdet.LoadAnnotations'):
+        return step
+    kept = {k: v for k, v in step.items() if k not in ('with_mask', 'poly2mask')}
+    return {**kept, 'type': 'LoadMaskAnnotations'}
+
+
+def _instances(data_list: list[dict]) -> list[dict]:
+    return [instance for info in data_list for instance in info['instances']]
+
+
+def _is_object(instance: Mapping) -> bool:
+    """Whether it is no crowd, and its mask, if any, is one that loaders do not ignore."""
+    mask = instance.get('mask')
+    drawable = not isinstance(mask, list) or any(len(p) >= 6 and len(p) % 2 == 0 for p in mask)
+    return not instance['ignore_flag'] and drawable

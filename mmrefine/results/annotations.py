@@ -220,7 +220,8 @@ def _name_faults(categories: Sequence) -> Iterator[Fault]:
 
 
 def _image_faults(label: str, image: Mapping) -> Iterator[Fault]:
-    sides = width, height = image.get('width'), image.get('height')
+    sides: tuple[Any, Any] = image.get('width'), image.get('height')
+    width, height = sides
     if not all(map(is_number, sides)):
         sentence = (
             f'{label} has no width and height that are numbers (it has {width!r}, {height!r})'

@@ -1,0 +1,63 @@
+"""Load instance masks, polygons as polygons and run lengths as bitmaps."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from mmdet.datasets.transforms import LoadAnnotations
+from mmdet.registry import TRANSFORMS
+
+from mmrefine.masks.run_lengths import MaskError, check_polygons, to_counts
+from mmrefine.results.fields import undecodable
+
+
+@TRANSFORMS.register_module()
+class LoadMaskAnnotations(LoadAnnotations):
+    """Load boxes, labels and masks; an image with objects in RLE gets bitmaps for all its masks.
+
+    The stock class with ``poly2mask=False``, as the published configs have it, makes every object
+    whose mask is an RLE an ignored region: nothing is learned of it. Images whose objects are all
+    polygons are loaded as there; a crowd's RLE stays an ignored region.
+
+    Args:
+        kwargs: Those of ``LoadAnnotations`` but ``with_mask`` and ``poly2mask``.
+
+    Objects without a mask are left out, with a warning; ``CheckedCocoDataset`` counts them.
+
+    Raises:
+        ValueError: A mask that cannot be drawn in its image.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(with_mask=True, poly2mask=False, **kwargs)
+        self.as_bitmaps = LoadAnnotations(with_mask=True, poly2mask=True, **kwargs)
+
+    def transform(self, results: dict) -> dict:
+        """Load; see ``LoadAnnotations``."""
+        given = results.get('instances', [])
+        results['instances'] = [instance for instance in given if instance.get('mask')]
+        if len(results['instances']) < len(given):
+            warnings.warn('objects without a mask are left out', stacklevel=2)
+        packed = False
+        for i, instance in enumerate(results['instances']):
+            try:
+                instance['mask'] = _checked(instance['mask'], results['ori_shape'])
+            except MaskError as error:
+                raise ValueError(f'{results.get("img_path")}, object {i}: {error}') from None
+            packed |= isinstance(instance['mask'], dict) and not instance['ignore_flag']
+        return self.as_bitmaps.transform(results) if packed else super().transform(results)
+
+
+def _checked(mask: Any, size: tuple[int, int]) -> Any:
+    """A mask that pycocotools can draw: polygons as they are, or an RLE with counts as text."""
+    if not isinstance(mask, Mapping):
+        try:
+            check_polygons(mask, size)
+        except MaskError as error:
+            if error.kind != 'points':  # these are no objects to learn, as in the stock class
+                raise
+        return mask
+    counts = to_counts(mask, size)
+    if undecodable([counts], [size]):
+        raise MaskError('rle', f'the RLE cannot be decoded to {size[0]} x {size[1]} pixels')
+    return {'size': list(size), 'counts': counts.decode('ascii')}
