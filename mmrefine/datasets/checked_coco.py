@@ -77,8 +77,8 @@ class CheckedCocoDataset(CocoDataset):
                 f'{self.ann_file}: there is no object to learn from. Its {len(self.data_list)} '
                 f'images have {len(loaded)} annotations of the classes {self.metainfo["classes"]} '
                 f'with box{" and mask" if self.with_mask else ""}, {crowds} of them crowds; '
-                f'filter_cfg={self.filter_cfg} keeps {len(kept)} images. tools/check_annotations.py '
-                'lists what is left out and why'
+                f'filter_cfg={self.filter_cfg} keeps {len(kept)} images. '
+                'tools/check_annotations.py lists what is left out and why'
             )
         return kept
 
