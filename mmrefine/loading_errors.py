@@ -59,8 +59,9 @@ def explained(load: Callable) -> Callable:
             if error.errno != errno.EINVAL:
                 raise
             raise _damaged(filename, error) from None
-        except RuntimeError as error:
-            if 'PytorchStreamReader' not in str(error) and 'unexpected EOF' not in str(error):
+        except Exception as error:
+            signs = ('PytorchStreamReader', 'unexpected EOF', 'weights_only')
+            if not any(sign in str(error) for sign in signs):
                 raise
             raise _damaged(filename, error) from None
 
@@ -68,7 +69,11 @@ def explained(load: Callable) -> Callable:
 
 
 def _damaged(filename: str, error: Exception) -> RuntimeError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    found = re.search(r'WeightsUnpickler error: (.+)', str(error))
+    text = found[1] if found else str(error)
+    # torch's own text advises to load with weights_only=False, which runs whatever a file holds.
+    lines = [line.strip() for line in text.splitlines() if 'weights_only' not in line]
+    reason = next(filter(None, lines), type(error).__name__)
     return RuntimeError(
         f'{filename} is truncated, damaged or no torch checkpoint ({reason}): copy or download it '
         'again; after an interrupted training resume from the checkpoint before it'

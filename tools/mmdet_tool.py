@@ -13,7 +13,8 @@ def run_mmdet_tool(name: str) -> None:
     """Run ``mmdet/.mim/tools/<name>`` with this process's arguments.
 
     Raises:
-        SystemExit: The script is not there, or the work directory cannot be written.
+        SystemExit: The script is not there, the config is YAML, or the work directory cannot be
+            written.
     """
     import mmdet
 
@@ -23,11 +24,26 @@ def run_mmdet_tool(name: str) -> None:
             f'{script} is missing: this mmdet was not installed from a wheel. '
             '`pip install --force-reinstall --no-deps mmdet==3.3.0`, or run its own tools instead'
         )
+    refuse_yaml(sys.argv[1:])
     folder = work_directory(sys.argv[1:])
     if folder is not None:
         require_writable(folder)
     sys.argv[0] = str(script)
     runpy.run_path(str(script), run_name='__main__')
+
+
+def refuse_yaml(arguments: list[str]) -> None:
+    """Stop at a YAML config: MMEngine's loader runs code that it may hold.
+
+    Raises:
+        SystemExit: One is given.
+    """
+    for argument in arguments:
+        if argument.endswith(('.yml', '.yaml')):
+            raise SystemExit(
+                f'{argument} is refused: MMEngine runs code that YAML files may hold; write the '
+                'config as Python (.py)'
+            )
 
 
 def work_directory(arguments: list[str]) -> Path | None:

@@ -35,6 +35,7 @@ def load_model(
         ValueError: No such device, or the checkpoint cannot be read or is one of another model.
     """
     place = checked_device(device)
+    config = config if isinstance(config, Config) else read_config(config)
     state = read_checkpoint(checkpoint)
     # Only our reader knows Torch7 files; the weights come with `require_weights` in any case.
     known = None if Path(checkpoint).suffix == '.t7' else str(checkpoint)
@@ -43,17 +44,25 @@ def load_model(
     return model
 
 
-def read_config(path: str | Path, entry: str) -> Config:
+def read_config(path: str | Path, entry: str = 'model') -> Config:
     """Read a config that must have an entry.
 
     Raises:
         OSError: There is no such file.
-        ValueError: It is no config, or lacks the entry.
+        ValueError: It is no Python config, or lacks the entry.
     """
+    if Path(path).suffix in ('.yml', '.yaml'):
+        raise ValueError(
+            f'{path} is refused: MMEngine runs code that YAML files may hold; write the config as '
+            'Python (.py)'
+        )
     try:
         config = Config.fromfile(path)
-    except SyntaxError as error:
-        raise ValueError(f'{path} is no config: {error}') from error
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a config is a program, and may fail in any way
+        kind = type(error).__name__
+        raise ValueError(f'{path} is no config: {kind}: {error}') from error
     if entry not in config:
         raise ValueError(f'{path} has no {entry}: give the config of a detector')
     return config

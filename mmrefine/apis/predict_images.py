@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 from mmdet.apis import inference_detector
-from mmengine.config import Config
 
 from mmrefine.results.files import file_digest, value_digest
 from mmrefine.results.ground_truth import GroundTruth
@@ -15,7 +15,7 @@ from mmrefine.results.progress import progress_bar
 from mmrefine.results.resume_log import ResumeLog
 
 from .class_names import class_names
-from .load_model import load_model
+from .load_model import load_model, read_config
 
 
 def predict_images(
@@ -49,7 +49,7 @@ def predict_images(
     """
     files = existing_files(images, image_root)
     run = {
-        'config': value_digest(Config.fromfile(config).to_dict()),
+        'config': value_digest(read_config(config).to_dict()),
         'checkpoint': file_digest(checkpoint),
         'images': value_digest([(i, str(file.resolve())) for i, file in files.items()]),
         'categories': value_digest(list(gt.categories.items())),
@@ -62,7 +62,10 @@ def predict_images(
         categories = gt.categories_named(class_names(model)) if model is not None else []
         with progress_bar('images', len(todo), show_progress) as step:
             for number, image, file in todo:
-                found = inference_detector(model, str(file))
+                try:
+                    found = inference_detector(model, str(file))
+                except cv2.error as error:  # more pixels than OpenCV allows, say
+                    raise ValueError(f'{file} cannot be read as a picture: {error}') from None
                 sample = {'img_id': image, 'pred_instances': found.pred_instances}
                 log.add(number, [(None, entry) for entry in sample_entries(sample, gt, categories)])
                 step()

@@ -20,7 +20,7 @@ from mmrefine.results.resume_log import ResumeLog
 
 from .class_names import class_names
 from .given_boxes import BoxSegmenter, empty_mask
-from .load_model import load_model
+from .load_model import load_model, read_config
 
 UNUSED = ('rpn_head.', 'roi_head.bbox_head.')  # the boxes are given
 BAD_BOXES = ('error', 'empty')
@@ -80,7 +80,7 @@ def refine_results(options: RefineOptions) -> list[str]:
     data = load_json(options.gt)
     listed = {key: data[key] for key in ('images', 'categories') if key in data}
     gt = GroundTruth.from_dict(listed, name=str(options.gt))
-    config = Config.fromfile(options.config)
+    config = read_config(options.config)
     progress = options.out.with_name(f'{options.out.name}.progress')
     log = ResumeLog(progress, _run_settings(options, config))
     try:

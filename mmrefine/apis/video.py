@@ -25,7 +25,7 @@ from mmrefine.checkpoint import read_checkpoint
 from mmrefine.sipmask.video.detector import SipMaskVIS
 from mmrefine.visualization.overlays import draw_instances, instance_colour
 
-from .load_model import checked_device, require_weights
+from .load_model import checked_device, read_config, require_weights
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 VIDEO_CODECS = {'.mp4': 'mp4v', '.m4v': 'mp4v', '.mov': 'mp4v', '.avi': 'MJPG', '.mkv': 'MJPG'}
@@ -81,7 +81,7 @@ class VideoSegmenter:
         torch_device = checked_device(device)
         state = None if checkpoint is None else read_checkpoint(checkpoint)
         if not isinstance(config, Config):
-            config = Config.fromfile(config)
+            config = read_config(config)
         init_default_scope(config.get('default_scope', 'mmdet'))
         model_config = config.model.copy()
         if checkpoint is not None:

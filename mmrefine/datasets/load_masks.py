@@ -8,7 +8,6 @@ from mmdet.datasets.transforms import LoadAnnotations
 from mmdet.registry import TRANSFORMS
 
 from mmrefine.masks.run_lengths import MaskError, check_polygons, to_counts
-from mmrefine.results.fields import undecodable
 
 
 @TRANSFORMS.register_module()
@@ -57,7 +56,4 @@ def _checked(mask: Any, size: tuple[int, int]) -> Any:
             if error.kind != 'points':  # these are no objects to learn, as in the stock class
                 raise
         return mask
-    counts = to_counts(mask, size)
-    if undecodable([counts], [size]):
-        raise MaskError('rle', f'the RLE cannot be decoded to {size[0]} x {size[1]} pixels')
-    return {'size': list(size), 'counts': counts.decode('ascii')}
+    return {'size': list(size), 'counts': to_counts(mask, size).decode('ascii')}

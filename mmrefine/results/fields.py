@@ -66,7 +66,7 @@ class MaskReader:
 
     Args:
         report: Gets one sentence a fault; by default the first one is raised as ValueError.
-        rle_only: Whether polygons are a fault.
+        rle_only: Whether polygons and uncompressed run lengths are a fault.
     """
 
     def __init__(self, report: Report = refuse, rle_only: bool = False) -> None:
@@ -86,6 +86,9 @@ class MaskReader:
             return None
         if self.rle_only and not isinstance(segmentation, Mapping):
             self.report(f'{label}: the segmentation must be an RLE object')
+            return None
+        if self.rle_only and isinstance(segmentation.get('counts'), list):
+            self.report(f'{label}: the counts are a list: servers take compressed counts, as text')
             return None
         try:
             counts = to_counts(segmentation, size, decodable=False)

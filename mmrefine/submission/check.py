@@ -65,7 +65,7 @@ def check_list(
     def read(reader: EntryReader, label: str, entry: Any) -> Entry | None:
         found = reader.read(label, entry)
         if found is not None:
-            given = [k for k in ('segmentation', 'bbox') if entry.get(k) is not None]
+            given = [k for k in ('segmentation', 'bbox') if entry.get(k) not in (None, [])]
             kinds.update(['entries', *given])
             if not given:
                 reader.report(f'{found.label} has neither segmentation nor bbox')

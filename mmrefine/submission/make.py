@@ -3,11 +3,12 @@
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmrefine.masks.run_lengths import to_counts
 from mmrefine.results.cityscapes import write_cityscapes_tree, zip_tree
 from mmrefine.results.detections import load_results
 from mmrefine.results.dumps import read_dump
@@ -16,7 +17,7 @@ from mmrefine.results.ground_truth import GroundTruth
 from mmrefine.results.image_files import image_file
 from mmrefine.results.json_files import iterate_json_list, load_json, write_json_list
 from mmrefine.results.predictions import sample_entries
-from mmrefine.results.tracks import write_tracks
+from mmrefine.results.tracks import VideoTruth, write_tracks
 
 from .check import check_submission
 from .formats import MAX_PER_IMAGE, best_per_image, coco_name, write_coco_submission
@@ -133,7 +134,8 @@ def _make_tracks(options: MakeOptions, folder: Path) -> list[Path]:
         raise ValueError(
             'YouTube-VIS: give --results; tools/track_video.py and the metric write them'
         )
-    tracks = (t for t in iterate_json_list(options.results) if _score(t) != 0)
+    videos = VideoTruth.load(options.gt).videos
+    tracks = (_as_rles(t, videos) for t in iterate_json_list(options.results) if _score(t) != 0)
     return [Path(write_tracks(tracks, folder / 'results')[-1])]
 
 
@@ -179,18 +181,38 @@ def _entries(options: MakeOptions, data: dict, gt: GroundTruth) -> Iterable[dict
             categories = gt.categories_named(options.classes)
         samples = {sample['img_id']: sample for sample in read_dump(options.results)}
         return (e for s in samples.values() for e in sample_entries(s, gt, categories))
-    return _checked_scores(iterate_json_list(options.results))
+    return _checked_scores(iterate_json_list(options.results), gt)
 
 
-def _checked_scores(entries: Iterable[dict]) -> Iterable[dict]:
+def _checked_scores(entries: Iterable[dict], gt: GroundTruth) -> Iterable[dict]:
     for i, entry in enumerate(entries):
-        if not isinstance(entry, dict) or 'image_id' not in entry or 'score' not in entry:
+        image = entry.get('image_id') if isinstance(entry, dict) else None
+        if image is None or not isinstance(image, Hashable) or 'score' not in entry:
             raise ValueError(f'entry {i} is no result: expected an object with image_id and score')
         _score(entry)
-        if 'segmentation' in entry and 'bbox' in entry:
-            # Servers would take the areas of masks from such boxes.
-            entry = {k: v for k, v in entry.items() if k != 'bbox'}
+        # Servers would take the areas of masks from boxes beside them; SAHI writes empty masks.
+        dropped = 'bbox' if entry.get('segmentation') else 'segmentation'
+        entry = {k: v for k, v in entry.items() if k != dropped}
+        if 'segmentation' in entry and image in gt.sizes:
+            entry['segmentation'] = _as_rle(entry['segmentation'], gt.sizes[image])
         yield entry
+
+
+def _as_rles(track: dict, videos: Mapping[Any, tuple[int, int, int]]) -> dict:
+    video, frames = track.get('video_id'), track.get('segmentations')
+    if not isinstance(video, Hashable) or video not in videos or not isinstance(frames, list):
+        return track
+    return {**track, 'segmentations': [_as_rle(frame, videos[video][:2]) for frame in frames]}
+
+
+def _as_rle(mask: Any, size: tuple[int, int]) -> Any:
+    """Compressed RLE of polygons or lists of run lengths; the check names what is malformed."""
+    if not mask or (isinstance(mask, dict) and not isinstance(mask.get('counts'), list)):
+        return mask or None
+    try:
+        return {'size': list(size), 'counts': to_counts(mask, size).decode('ascii')}
+    except ValueError:
+        return mask
 
 
 def _score(entry: Any) -> float:

@@ -1,0 +1,155 @@
+"""Files that hold code: refused at every door, in one sentence, and the code has not run."""
+
+import pickle
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import nn
+
+from mmrefine.apis.load_model import load_model, read_config
+from mmrefine.apis.video import VideoSegmenter
+from mmrefine.checkpoint import read_checkpoint
+from mmrefine.results.dumps import read_dump
+
+
+class Trap:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return subprocess.call, (['touch', str(self.path)],)
+
+
+@pytest.fixture(params=['torch', 'legacy', 'raw', 'hidden in a buffer'])
+def trapped(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A checkpoint that writes ``sprung`` beside it when it is unpickled."""
+    file, trap = tmp_path / 'weights.pth', Trap(tmp_path / 'sprung')
+    content = {'state_dict': {'w': torch.ones(1)}, 'meta': {'x': trap}}
+    if request.param == 'raw':
+        file.write_bytes(pickle.dumps(content))
+    elif request.param == 'hidden in a buffer':
+        torch.save({'state_dict': {'w': np.array([trap], object)}}, file)
+    else:
+        torch.save(content, file, _use_new_zipfile_serialization=request.param == 'torch')
+    return file
+
+
+def refused(call: object, folder: Path) -> None:
+    """Check that a call raises one sentence, gives no dangerous advice, and ran nothing."""
+    with pytest.raises((ValueError, RuntimeError, pickle.UnpicklingError)) as caught:
+        call()  # type: ignore[operator]
+    assert not (folder / 'sprung').exists()
+    assert 'weights_only' not in str(caught.value)
+    assert 'weights.pth' in str(caught.value)
+
+
+def test_load_from_and_resume(trapped: Path) -> None:
+    """Both go through mmengine's loader, for which ours stand."""
+    import mmrefine.loading_errors  # noqa: F401
+
+    refused(lambda: CheckpointLoader.load_checkpoint(str(trapped), 'cpu'), trapped.parent)
+    refused(lambda: read_checkpoint(trapped), trapped.parent)
+
+
+CONFIG = 'configs/embedmask/embedmask_tiny_shapes.py'
+VIDEO_CONFIG = 'configs/sipmask/sipmask-vis_tiny_shapes.py'
+
+
+def test_models_of_the_tools(trapped: Path) -> None:
+    """``submit --config``, ``refine_results`` and ``show_embedding`` call ``load_model``."""
+    root = Path(__file__).parents[1]
+    refused(lambda: load_model(root / CONFIG, trapped), trapped.parent)
+    refused(lambda: VideoSegmenter.from_files(root / VIDEO_CONFIG, trapped), trapped.parent)
+
+
+def test_yaml_configs_run_no_code(tmp_path: Path) -> None:
+    evil = tmp_path / 'config.yml'
+    evil.write_text(f'model: !!python/object/apply:os.system ["touch {tmp_path / "sprung"}"]\n')
+    with pytest.raises(ValueError, match='config.yml is refused'):
+        read_config(evil)
+    with pytest.raises(ValueError, match='config.yml is refused'):
+        load_model(evil, tmp_path / 'weights.pth')
+    assert not (tmp_path / 'sprung').exists()
+
+
+@pytest.mark.parametrize('text', ['model = ', 'model = unknown', '1 / 0', 'x = 1', '\x00'])
+def test_what_is_no_config_is_one_sentence(tmp_path: Path, text: str) -> None:
+    file = tmp_path / 'config.py'
+    file.write_text(text)
+    with pytest.raises(ValueError, match=r'config\.py (is no config|has no model)'):
+        read_config(file)
+
+
+DTYPE = (3, '<', None, None, None, -1, -1, 0)
+
+
+class Forged:
+    """An array as NumPy pickles it, with a type and a state of the sender's choice."""
+
+    def __init__(self, code: str, state: tuple, shape: tuple, data: object) -> None:
+        self.parts = code, state, shape, data
+
+    def __reduce__(self) -> tuple:
+        code, state, shape, data = self.parts
+        build = np.zeros(1).__reduce__()[0]
+        return build, (np.ndarray, (0,), b'b'), (1, shape, ForgedType(code, state), False, data)
+
+
+class ForgedType:
+    def __init__(self, code: str, state: tuple) -> None:
+        self.code, self.state = code, state
+
+    def __reduce__(self) -> tuple:
+        return np.dtype, (self.code, False, True), self.state
+
+
+def dump(path: Path, value: object) -> Path:
+    path.write_bytes(pickle.dumps([{'img_id': 1, 'pred_instances': value}], protocol=2))
+    return path
+
+
+@pytest.mark.parametrize(
+    'forged',
+    [
+        Forged('O', (3, '|', None, None, None, -1, -1, 63), (2,), b'\x41' * 16),
+        Forged('f8', DTYPE, (1 << 40,), bytes(8)),
+        Forged('f8', DTYPE, (-1,), bytes(7)),
+        Forged('f8', (3, '<', None, ('a',), {'a': (np.dtype('O'), 0)}, 8, 1, 63), (1,), bytes(8)),
+        Forged('V8', (3, '|', None, ('a',), {'a': (np.dtype('f8'), 0)}, 8, 1, 63), (1,), bytes(8)),
+        Forged('f8', DTYPE, (1,), [1.5]),
+    ],
+)
+def test_forged_arrays_of_dumps_are_refused(tmp_path: Path, forged: Forged) -> None:
+    with pytest.raises(ValueError, match='cannot be read as a dump'):
+        read_dump(dump(tmp_path / 'dump.pkl', forged))
+
+
+def test_arrays_and_numbers_of_dumps_are_read_as_they_were(tmp_path: Path) -> None:
+    for value in (
+        np.arange(6.0).reshape(2, 3),
+        np.asfortranarray(np.arange(6, dtype=np.int32).reshape(2, 3)),
+        np.array([True, False]),
+        np.array(['ant', 'bee']),
+        np.arange(3, dtype='>i2'),
+        np.zeros((0, 4), np.float32),
+        np.array([1.5], np.float16),
+        np.float64(2.5),
+    ):
+        for protocol in (2, 4, 5):
+            file = tmp_path / 'dump.pkl'
+            text = pickle.dumps([{'img_id': 1, 'value': value}], protocol)
+            file.write_bytes(text)
+            found, expected = read_dump(file)[0]['value'], pickle.loads(text)[0]['value']
+            np.testing.assert_array_equal(found, expected)
+            assert found.dtype == expected.dtype
+
+
+def test_our_checkpoints_still_load(tmp_path: Path) -> None:
+    torch.save({'state_dict': nn.Conv2d(1, 1, 1).state_dict(), 'x': np.float64(1)}, tmp_path / 'w')
+    assert set(read_checkpoint(tmp_path / 'w')) == {'weight', 'bias'}
