@@ -39,7 +39,8 @@ class _Array(np.ndarray):
     def __setstate__(self, state: tuple) -> None:
         _, shape, dtype, fortran, data = state
         _from_bytes(data, dtype, shape, 'F' if fortran else 'C')
-        super().__setstate__((1, shape, dtype.checked, bool(fortran), data))
+        checked: Any = (1, shape, dtype.checked, bool(fortran), data)
+        super().__setstate__(checked)
 
 
 def _reconstruct(kind: Any, shape: Any, code: Any) -> np.ndarray:
