@@ -32,6 +32,9 @@ def multi_size_targets(
 
     Returns:
         BoolTensor[P, 1, S, S] per size, on the device of ``boxes``.
+
+    Raises:
+        ValueError: A polygon reaches far outside of the image.
     """
     if len(boxes) == 0:
         return [boxes.new_zeros((0, 1, s, s), dtype=torch.bool) for s in sizes]

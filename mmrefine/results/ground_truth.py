@@ -168,6 +168,7 @@ class GroundTruth:
                 a['area'] = _area(a, self.name)
             if boxes and 'bbox' not in a:
                 rle = a['segmentation'] if self._masks_ready else self._rle(a, reader)
+                reader.check()  # pycocotools reads past the end of a string that breaks off
                 a['bbox'] = coco_mask.toBbox(rle).tolist()
 
     def _refuse(self, bare: list[dict], what: str) -> None:
