@@ -57,7 +57,7 @@ TEST_DEFAULTS = dict(
     classes=('object',),
 )
 # Pixels of a level that the trunk computes at once. ResNet-50 takes about 250 bytes for each.
-TILE_PIXELS = 3_500_000
+TILE_PIXELS = 2_500_000
 # Cells of a level that are scored at once: all codes of a large level are its largest tensor.
 SCORED_CELLS = 1 << 13
 
@@ -101,7 +101,7 @@ class DeepMask(BaseDetector):
     ``mask_thr`` probability, strict; ``paste`` rule (``official``, ``port``, ``grid``);
     ``size_rounding`` of levels (``half_up``, ``floor``); ``index_quirk`` of the released code;
     ``mask_format`` (``dense``, ``rle``); ``chunk`` windows refined at once; ``strip`` pixels of a
-    level that the trunk computes at once (``auto`` = 3.5 million, None = whole levels, as trunks
+    level that the trunk computes at once (``auto`` = 2.5 million, None = whole levels, as trunks
     that see the whole image always do; same masks); ``trunk_dtype`` (``bfloat16``, ``float16``);
     ``nms`` an IoU threshold on the tight boxes (None = off, as published).
 
