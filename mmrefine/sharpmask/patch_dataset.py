@@ -133,6 +133,13 @@ def segmentation_area(segmentation: list | Mapping[str, Any]) -> float:
     return area
 
 
+def _is_drawable(segmentation: Any) -> bool:
+    """Whether there is a mask, and none of its polygons lacks points."""
+    if isinstance(segmentation, Mapping) or not segmentation:
+        return bool(segmentation)
+    return all(len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in segmentation)
+
+
 @DATASETS.register_module()
 class ObjectPatchDataset(BaseDataset):
     """Endless, reproducible patches with mask or score labels.
@@ -214,24 +221,30 @@ class ObjectPatchDataset(BaseDataset):
 
     def _index_objects(self) -> None:
         """List the objects image by image: image, number in it, label, box, crowd, usable."""
-        rows = []
+        rows, bare = [], 0
         for image in range(len(self.dataset)):
             for number, instance in enumerate(self.dataset.get_data_info(image)['instances']):
-                if 'mask' not in instance:
-                    raise ValueError(
-                        f'image {image} has objects without masks; patches need instance masks'
-                    )
                 x1, y1, x2, y2 = instance['bbox']
                 width, height = x2 - x1, y2 - y1
                 if width <= 0 or height <= 0:
                     continue
                 crowd = bool(instance.get('ignore_flag', 0))
                 large = min(width, height) >= self.min_side
+                drawable = _is_drawable(instance.get('mask'))
+                bare += not drawable
                 usable = (
-                    not crowd and large and segmentation_area(instance['mask']) >= self.min_area
+                    not crowd
+                    and large
+                    and drawable
+                    and segmentation_area(instance['mask']) >= self.min_area
                 )
                 label, box = instance['bbox_label'], (x1, y1, width, height)
                 rows.append((image, number, label, *box, crowd, usable))
+        if bare == len(rows) > 0:
+            raise ValueError(f'all {bare} objects are without masks; patches need instance masks')
+        if bare:
+            text = f'{bare} of {len(rows)} objects have no mask: they teach scores, not masks'
+            warnings.warn(text, stacklevel=2)
         table = np.array(rows, float).reshape(-1, 9)
         self.images, self.numbers, self.labels = table[:, :3].T.astype(int)
         self.boxes = table[:, 3:7]

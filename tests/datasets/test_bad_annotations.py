@@ -306,3 +306,57 @@ def test_the_command_turns_pictures_as_training_does(tmp_path) -> None:
 def test_classes_without_a_comma_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"comma is missing, write classes=\('pebble',\)"):
         build(tmp_path, content(), classes='pebble')
+
+
+def test_the_command_says_what_a_sound_file_holds(tmp_path) -> None:
+    data = content()
+    data['annotations'] += [annotation(id=2, category_id=3), annotation(id=3, iscrowd=1)]
+    (tmp_path / 'truth.json').write_text(json.dumps(data))
+    result = run(tmp_path / 'truth.json', '--classes', 'dog', 'cat')
+    assert (result.returncode, result.stdout.splitlines()) == (
+        0,
+        [
+            'no problems',
+            '2 images, 3 annotations, 2 categories',
+            'dog         1 objects',
+            'cat         1 objects',
+            'images of 40 x 30 to 40 x 30 pixels (width x height)',
+            'objects of 16 x 16 to 16 x 16 pixels (width x height)',
+            '1 crowds',
+        ],
+    )
+    (tmp_path / 'truth.json').write_text(json.dumps(content()))
+    assert 'without any object: cat' in run(tmp_path / 'truth.json').stdout
+
+
+def test_the_command_names_the_fix(tmp_path) -> None:
+    data = content()
+    data['images'][0] |= {'width': 30, 'height': 40}
+    data['annotations'] += [
+        annotation(id=2, segmentation={'size': [40, 30], 'counts': "b'e7'"}),
+        annotation(id=3, bbox=[4.0, 4.0, 20.0, 20.0]),
+        annotation(id=4, iscrowd='0'),
+        annotation(id=[5]),
+        None,
+    ]
+    (tmp_path / 'truth.json').write_text(json.dumps(data))
+    cv2.imwrite(str(tmp_path / '1.png'), np.zeros((30, 40, 3), np.uint8))
+    result = run(tmp_path / 'truth.json', '--classes', 'cat', 'dog', '--images', tmp_path)
+    assert (result.returncode, 'Traceback' in result.stderr) == (1, False)
+    for part in (
+        "another order, which decides the labels: write classes=('dog', 'cat') (2: dog, cat)",
+        'cannot be decoded (1: 2)',
+        'write x, y, width, height (1: 3)',
+        'other than the numbers 0 and 1 (1: 4)',
+        'or no id (1: annotations[4])',
+        'without image_id and category_id (1: annotations[5])',
+        'width and height the file swaps, upright by their EXIF orientation (1: 1.png)',
+    ):
+        assert part in result.stdout, result.stdout
+    missing = run(tmp_path / 'truth.json', '--images', tmp_path / 'nowhere')
+    assert (missing.returncode, missing.stderr) == (1, '')
+    assert 'no such folder of pictures' in missing.stdout
+    (tmp_path / 'truth.json').write_text(json.dumps(content()), encoding='utf-16')
+    marked = run(tmp_path / 'truth.json')
+    assert marked.returncode == 1
+    assert 'save it as UTF-8' in marked.stderr

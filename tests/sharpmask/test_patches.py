@@ -170,6 +170,15 @@ def test_annotations_without_masks_are_refused():
         patches([[instance]])
 
 
+@pytest.mark.parametrize('mask', [None, [], [[1.0, 1.0, 9.0, 9.0]], [[1.0] * 7]])
+def test_objects_without_masks_teach_scores_only(mask):
+    bare = {**box_instance(0, 0, 40, 40), 'mask': mask}
+    with pytest.warns(UserWarning, match='1 of 2 objects have no mask'):
+        data = patches([[bare], [box_instance(30, 30, 50, 50)]])
+    assert {data.draw('mask', np.random.default_rng(i))[0] for i in range(20)} == {1}
+    assert data.score_images.tolist() == [0, 1]
+
+
 @pytest.mark.parametrize(
     'options',
     [dict(mode='other'), dict(mode='alternate'), dict(score_share=2.0), dict(negative_rule='x')],
