@@ -64,7 +64,7 @@ def write_config(
     diff = Config({'model': _with_classes(config.model, count, len(data.classes))})
     diff.merge_from_dict(_data(config, data, batch_size, notes))
     diff.merge_from_dict(_schedule(config, data, batch_size, notes))
-    best = {'save_best': 'coco/boundary_AP', 'rule': 'greater', 'max_keep_ckpts': 2}
+    best = {'save_best': 'coco/boundary_mAP', 'rule': 'greater', 'max_keep_ckpts': 2}
     hooks: dict[str, Any] = {'checkpoint': best}
     if early_look:
         hooks['visualization'] = {'type': 'DetVisualizationHook', 'draw': True, 'interval': 20}
