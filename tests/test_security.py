@@ -1,9 +1,12 @@
 """Files that hold code: refused at every door, in one sentence, and the code has not run."""
 
+import importlib.util
+import json
 import pickle
 import subprocess
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -153,3 +156,31 @@ def test_arrays_and_numbers_of_dumps_are_read_as_they_were(tmp_path: Path) -> No
 def test_our_checkpoints_still_load(tmp_path: Path) -> None:
     torch.save({'state_dict': nn.Conv2d(1, 1, 1).state_dict(), 'x': np.float64(1)}, tmp_path / 'w')
     assert set(read_checkpoint(tmp_path / 'w')) == {'weight', 'bias'}
+
+
+@pytest.mark.parametrize('name', ['show_embedding', 'submit', 'track_video'])
+def test_the_tools_end_in_one_sentence(name: str, tmp_path: Path, capsys) -> None:
+    root, weights = Path(__file__).parents[1], tmp_path / 'weights.pth'
+    weights.write_bytes(pickle.dumps({'state_dict': {}, 'x': Trap(tmp_path / 'sprung')}))
+    frames = tmp_path / 'frames'
+    frames.mkdir()
+    cv2.imwrite(str(frames / '1.png'), np.zeros((32, 32, 3), np.uint8))
+    image = {'id': 1, 'file_name': '1.png', 'height': 32, 'width': 32}
+    gt = {'images': [image], 'categories': [{'id': 1, 'name': 'disc'}]}
+    (tmp_path / 'gt.json').write_text(json.dumps(gt))
+    config, picture, out = root / CONFIG, frames / '1.png', tmp_path / 'out'
+    words: dict[str, list] = {
+        'show_embedding': [config, weights, picture, '--out', tmp_path / 'out.png'],
+        'track_video': [frames, tmp_path / 'tracked', root / VIDEO_CONFIG, weights],
+        'submit': ['make', '--format', 'coco', '--gt', tmp_path / 'gt.json', '--config', config]
+        + ['--checkpoint', weights, '--image-root', frames, '--out', out],
+    }
+    spec = importlib.util.spec_from_file_location(name, root / 'tools' / f'{name}.py')
+    assert spec is not None and spec.loader is not None
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    assert tool.main(list(map(str, words[name]))) == 1
+    said = capsys.readouterr().err
+    assert 'weights.pth is no checkpoint' in said
+    assert 'weights_only' not in said
+    assert not (tmp_path / 'sprung').exists()
