@@ -1,27 +1,35 @@
-"""One training step of a tiny RefineMask on one of two ranks: python distributed_step.py RANK
-FOLDER."""
+"""One training step of a tiny model on one of two ranks: python distributed_step.py RANK FOLDER
+[FAMILY]."""
 
 import sys
 
+import tiny_embedmask
+import tiny_refinemask
+import tiny_sipmask
 import torch
 from mmengine.registry import init_default_scope
-from tiny_refinemask import BOXES, images, sample, tiny_detector
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
+FAMILIES = {'refinemask': tiny_refinemask, 'sipmask': tiny_sipmask, 'embedmask': tiny_embedmask}
+BOXES = [[8.0, 8.0, 60.0, 50.0], [50.0, 40.0, 120.0, 90.0], [70.0, 5.0, 100.0, 30.0]]
 
-def gradient_norms(rank: int) -> dict[str, float]:
+
+def gradient_norms(rank: int, name: str) -> dict[str, float]:
     """The norms this rank ends with, although only rank 0 has objects."""
     torch.manual_seed(0)
-    detector = tiny_detector()
+    family = FAMILIES[name]
+    detector = family.tiny_detector()
     model = DistributedDataParallel(detector, broadcast_buffers=False)
-    losses = model(images(1), [sample(BOXES if rank == 0 else [])], mode='loss')
+    data = [family.sample(BOXES if rank == 0 else [])]
+    pixels = family.images(1 if family is tiny_refinemask else data)
+    losses = model(pixels, data, mode='loss')
     total, _ = detector.parse_losses(losses)
     total.backward()
     return {n: p.grad.norm().item() for n, p in detector.named_parameters() if p.grad is not None}
 
 
-def train(rank: int, folder: str) -> None:
+def train(rank: int, folder: str, name: str = 'refinemask') -> None:
     """Take the step and write its gradient norms."""
     init_default_scope('mmdet')
     torch.set_num_threads(1)
@@ -30,10 +38,10 @@ def train(rank: int, folder: str) -> None:
     )
     # The wrapped model is gone before the group ends: as the last owner of the group it would wait
     # for gloo's threads while it holds the interpreter lock which they want.
-    norms = gradient_norms(rank)
+    norms = gradient_norms(rank, name)
     distributed.destroy_process_group()
     torch.save(norms, f'{folder}/{rank}.pth')
 
 
 if __name__ == '__main__':
-    train(int(sys.argv[1]), sys.argv[2])
+    train(int(sys.argv[1]), *sys.argv[2:])

@@ -215,6 +215,15 @@ def assert_same(found: list[Tensor], expected: list[Tensor]) -> None:
         assert torch.equal(a, b)
 
 
+def assert_about_same(found: list[Tensor], expected: list[Tensor]) -> None:
+    assert len(found) == len(expected) > 0
+    for a, b in zip(found, expected):
+        if a.dtype == torch.bool:
+            assert (a != b).float().mean() < 1e-3  # rounding on the edge of a mask
+        else:
+            torch.testing.assert_close(a.to(b.dtype), b, rtol=5e-3, atol=1e-2)
+
+
 @pytest.mark.parametrize('way', ['deepcopy', 'pickle', 'torch.save'])
 def test_copies_predict_the_same(family: Family, way: str) -> None:
     model = family.build()
@@ -326,9 +335,19 @@ def test_memory_format_changes_nothing(family: Family) -> None:
     with torch.no_grad():
         model = model.to(memory_format=torch.channels_last)
         found = list(tensors(model.predict(pixels, samples, rescale=True)))
-    assert len(found) == len(expected) > 0
-    for a, b in zip(found, expected):
-        if a.dtype == torch.bool:
-            assert (a != b).float().mean() < 1e-3  # rounding on the edge of a mask
-        else:
-            torch.testing.assert_close(a, b, rtol=5e-3, atol=1e-3)
+    assert_about_same(found, expected)
+
+
+@pytest.mark.parametrize('dtype', [torch.float64, torch.float16])
+def test_converted_models_predict(family: Family, dtype: torch.dtype) -> None:
+    model = family.build().eval()
+    if not hasattr(model, 'bbox_head'):
+        pytest.skip("MMCV's suppression of proposals takes float32 only")
+    expected = predict(model, family)
+    pixels, samples = family.batch()
+    with torch.no_grad():
+        found = list(tensors(model.to(dtype).predict(pixels.to(dtype), samples, rescale=True)))
+    if dtype == torch.float64:
+        assert_about_same(found, expected)
+    else:
+        assert len(found[0]) > 0 and all(value.isfinite().all() for value in found)

@@ -52,8 +52,8 @@ def tiny_detector(
         # fresh heads predict empty boxes; about three strides to each side make detections
         detector.bbox_head.conv_reg.bias.fill_(3.0)
         for name, parameter in detector.named_parameters():
-            if 'conv_embed' in name:
-                parameter.mul_(4)
+            if 'conv_embed' in name:  # adet's merged branch begins wider than the towers
+                parameter.mul_(0.1 if variant == 'adet' else 4)
     return detector
 
 

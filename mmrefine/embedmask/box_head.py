@@ -32,7 +32,7 @@ from mmrefine.fcos import (
     flatten_levels,
     points_on_masks,
 )
-from mmrefine.layers import without_autocast
+from mmrefine.layers import as_weights, without_autocast
 
 from .kernel import add_coordinates
 from .postprocess import PointPredictions, detections_with_embeds
@@ -145,19 +145,15 @@ class ProposalLayers(nn.Module):
     def embed_level(
         self, feature: Tensor, ltrb_stride: Tensor, level: int
     ) -> tuple[Tensor, Tensor]:
-        """Embedding and margin maps of one level, in fp32 also under autocast.
+        """Regression feature Tensor[B, C, H, W], distances Tensor[B, 4, H, W] in units of the
+        stride -> embedding and margin maps, Tensor[B, D, H, W] and positive Tensor[B, M, H, W].
 
-        Args:
-            feature: Tensor[B, C, H, W], regression feature.
-            ltrb_stride: Tensor[B, 4, H, W], predicted distances in units of the stride.
-            level: Index of the level.
-
-        Returns:
-            Tensor[B, D, H, W] and positive Tensor[B, M, H, W].
+        Computed in the type of the weights also under autocast.
         """
         with without_autocast(feature.device):
-            feature = feature.float()
-            return self._embed(feature, level), self._margin(feature, ltrb_stride.float(), level)
+            layer = self.conv_embed_free if self.coord_embed else self.conv_embed
+            feature, ltrb_stride = (as_weights(x, layer) for x in (feature, ltrb_stride))
+            return self._embed(feature, level), self._margin(feature, ltrb_stride, level)
 
     def _embed(self, feature: Tensor, level: int) -> Tensor:
         feature = self.conv_embed_reduce(feature)
@@ -279,8 +275,7 @@ class EmbedMaskBBoxHead(ProposalLayers, FCOSHeadBase):
 
         Args:
             outputs: Result of ``forward``.
-            gt_instances: One per image: ``bboxes`` Tensor[G, 4] in pixels of the network input,
-                ``labels`` LongTensor[G], ``masks`` BoolTensor[G, H, W] on the padded input.
+            gt_instances: Result of ``objects_on_canvas``.
             metas: Not needed here; other box heads need them.
         """
         grid = self.grid(outputs.class_logits)
@@ -308,13 +303,8 @@ class EmbedMaskBBoxHead(ProposalLayers, FCOSHeadBase):
     def predict_by_feat(
         self, outputs: EmbedMaskOutputs, metas: list[dict], cfg: ConfigType | None = None
     ) -> InstanceList:
-        """Select the detections of every image, see ``detections_with_embeds``.
-
-        Args:
-            outputs: Result of ``forward``.
-            metas: Per image ``img_shape``.
-            cfg: Prediction settings; defaults to ``test_cfg``.
-        """
+        """Detections of every image, see ``detections_with_embeds``; ``cfg`` defaults to
+        ``test_cfg``."""
         cfg = (self.test_cfg or {}) if cfg is None else cfg
         grid = self.grid(outputs.class_logits)
         points = self.flatten_outputs(*outputs[:3])

@@ -122,12 +122,7 @@ class _Exponent(torch.autograd.Function):
 def box_regions(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """Mark the cells whose index lies in a box: x1 <= column < x2 and y1 <= row < y2.
 
-    Args:
-        boxes: Tensor[K, 4] in cells, any real numbers.
-        size: (H, W) of the map.
-
-    Returns:
-        BoolTensor[K, H, W].
+    Boxes Tensor[K, 4] in cells, any real numbers -> BoolTensor[K, H, W] for ``size`` (H, W).
     """
     height, width = size
     x1, y1, x2, y2 = boxes[:, :, None].unbind(1)  # (K, 1) each
@@ -139,16 +134,8 @@ def box_regions(boxes: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def padded_boxes(boxes: Tensor, size: tuple[int, int], ratio: float = 0.1) -> Tensor:
-    """Grow boxes by a share of their size and one cell, and keep them on the map.
-
-    Args:
-        boxes: Tensor[K, 4] in cells.
-        size: (H, W) of the map.
-        ratio: Share of width and height added on each side.
-
-    Returns:
-        Tensor[K, 4]: x1 >= 0, y1 >= 0, x2 <= W - 1, y2 <= H - 1.
-    """
+    """Grow boxes Tensor[K, 4] in cells by a share of their size and one cell on each side, and keep
+    them on a map of ``size`` (H, W): x1 >= 0, y1 >= 0, x2 <= W - 1, y2 <= H - 1."""
     height, width = size
     sides = boxes[:, 2:] - boxes[:, :2]
     low = (boxes[:, :2] - ratio * sides - 1).clamp(min=0)
@@ -157,12 +144,9 @@ def padded_boxes(boxes: Tensor, size: tuple[int, int], ratio: float = 0.1) -> Te
 
 
 def haloed_boxes(boxes: Tensor, halo: int, truncate: bool) -> Tensor:
-    """Grow predicted boxes Tensor[K, 4] by a halo of cells; they may leave the map.
+    """Grow boxes Tensor[K, 4] in cells by a halo on each side; they may leave the map.
 
-    Args:
-        boxes: In cells.
-        halo: Cells added on each side.
-        truncate: Parity: the v3 original cuts the corners down to integers first.
+    Parity: the v3 original cuts the corners down to integers first (``truncate``).
     """
     boxes = boxes.int().to(boxes.dtype) if truncate else boxes  # ONNX has no trunc
     return torch.cat((boxes[:, :2] - halo, boxes[:, 2:] + halo), dim=1)

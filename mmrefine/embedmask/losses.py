@@ -94,14 +94,8 @@ def lovasz_hinge(logits: Tensor, targets: Tensor, valid: Tensor | None = None) -
 
 
 def _lovasz(logits: Tensor, chosen: Tensor, targets: Tensor, valid: Tensor | None) -> Tensor:
-    """Weighted sum of the positive errors.
-
-    Args:
-        logits: Tensor[S].
-        chosen: LongTensor[S], ascending positions in the flattened K x N map.
-        targets: BoolTensor[K, N].
-        valid: As in ``lovasz_hinge``; matters for the number of foreground cells only.
-    """
+    """Weighted sum of the positive errors, from logits Tensor[S] of the cells ``chosen``
+    LongTensor[S], ascending positions in the flattened K x N map."""
     num, cells = targets.shape
     positive = targets.flatten()[chosen]
     errors = torch.where(positive, 1 - logits, 1 + logits)
@@ -156,16 +150,9 @@ def dice_from_exponent(exponent: Tensor, targets: Tensor, valid: Tensor | None =
 
 
 def smooth_loss(embeds: Tensor, margins: Tensor, groups: Tensor, num_groups: int) -> Tensor:
-    """Pull the proposals of one object together.
+    """Pull the proposals of one object together: squared distances to their mean, summed.
 
-    Args:
-        embeds: Tensor[J, D].
-        margins: Tensor[J, M].
-        groups: LongTensor[J], the object of each proposal.
-        num_groups: Number of objects G.
-
-    Returns:
-        Tensor[G], the squared distances to the object's mean, summed over its proposals.
+    Embeddings Tensor[J, D], margins Tensor[J, M], objects LongTensor[J] -> Tensor[G].
     """
     # Parity: the paper divides by the number of proposals, the code does not.
     vectors = torch.cat((embeds, margins), dim=1).float()
@@ -293,14 +280,8 @@ class EmbedMaskLoss:
         return sum(each.sum() / size for each, size in zip(losses, sizes)) / len(losses)
 
     def choose(self, proposals: Proposals, learning: Tensor, image: int, count: int) -> Chosen:
-        """The proposals of one image that learn.
-
-        Args:
-            proposals: All of the batch.
-            learning: LongTensor[B, P], object of each point, -1 for none.
-            image: Index in the batch.
-            count: Objects G of that image.
-        """
+        """The proposals of an image with ``count`` objects that learn; ``learning``
+        LongTensor[B, P] is the object of each point, -1 for none."""
         index = learning_points(
             proposals.overlap[image], learning[image], count, self.select, self.min_overlap
         )
@@ -319,15 +300,8 @@ class EmbedMaskLoss:
     def instance_losses(
         self, pixels: Tensor, chosen: Chosen, boxes: Tensor, masks: Tensor, aligned: bool = False
     ) -> Tensor:
-        """Loss of every chosen proposal of one image, without weight: Tensor[K].
-
-        Args:
-            pixels: Tensor[D, h, w].
-            chosen: Its proposals.
-            boxes: Tensor[G, 4] in pixels.
-            masks: BoolTensor[G, H, W].
-            aligned: See ``__call__``.
-        """
+        """Loss of every chosen proposal of one image, without weight: pixels Tensor[D, h, w],
+        boxes Tensor[G, 4], masks BoolTensor[G, H, W] -> Tensor[K]."""
         exponent = mask_exponent(pixels, chosen.embeds, chosen.margins)  # (K, h, w)
         if aligned:
             exponent = _doubled_exponent(exponent)  # (K, 2h, 2w)

@@ -24,7 +24,7 @@ from mmengine.model import BaseModule
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from mmrefine.layers import ConvStack, without_autocast
+from mmrefine.layers import ConvStack, as_weights, without_autocast
 from mmrefine.masks import output_size
 
 from .kernel import add_coordinates
@@ -128,7 +128,7 @@ class EmbedMaskHead(BaseModule):
         self.conv_feat = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Sequence[Tensor], position: Tensor | float = 1.0) -> Tensor:
-        """Pixel embeddings of a pyramid, in fp32 also under autocast.
+        """Pixel embeddings of a pyramid, in the type of the weights also under autocast.
 
         Args:
             x: One Tensor[B, C, H, W] per level, finest first.
@@ -139,9 +139,9 @@ class EmbedMaskHead(BaseModule):
         """
         feature = self._merged(x) if self.branch == 'merged' else self.convs(x[0])
         with without_autocast(feature.device):
-            feature = feature.float()
             if not self.coord_embed:
-                return self.conv_embed(feature)
+                return self.conv_embed(as_weights(feature, self.conv_embed))
+            feature = as_weights(feature, self.conv_embed_free)
             spatial = self.conv_embed_spatial(feature)  # (B, 2, h, w)
             spatial = add_coordinates(spatial, self.stride, position)
             return torch.cat((spatial, self.conv_embed_free(feature)), dim=1)  # (B, D, h, w)
@@ -163,8 +163,7 @@ class EmbedMaskHead(BaseModule):
         Args:
             pixels: Result of ``forward``.
             proposals: From the box head's ``loss_by_feat``.
-            gt_instances: One per image: ``bboxes`` Tensor[G, 4] in pixels, ``masks``
-                BoolTensor[G, stride * h, stride * w].
+            gt_instances: Result of ``objects_on_canvas``.
         """
         losses = self.mask_loss(
             self.training_map(pixels), proposals, gt_instances, self.enlarge == 'aligned'
@@ -176,12 +175,7 @@ class EmbedMaskHead(BaseModule):
         return losses
 
     def semantic_loss(self, x: Sequence[Tensor], gt_instances: InstanceList) -> dict[str, Tensor]:
-        """``loss_semantic`` of a batch from pyramid maps; nothing without such a loss.
-
-        Args:
-            x: Pyramid.
-            gt_instances: As in ``loss_by_feat``, with ``labels``.
-        """
+        """``loss_semantic`` of a batch from pyramid maps; nothing without such a loss."""
         if self.loss_semantic is None:
             return {}
         logits = self.conv_seg(self.seg_convs(x[0])).float()  # (B, K, h, w)

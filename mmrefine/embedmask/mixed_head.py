@@ -147,8 +147,7 @@ class EmbeddedHead(ProposalLayers, BaseModule):
 
         Args:
             outputs: Result of ``forward``.
-            gt_instances: One per image: ``bboxes`` Tensor[G, 4], ``labels`` LongTensor[G],
-                ``masks`` BoolTensor[G, H, W] on the padded input.
+            gt_instances: Result of ``objects_on_canvas``.
             metas: One per image, as the head's assigner needs them.
         """
         require_labels(gt_instances, self.head.num_classes)
@@ -168,13 +167,8 @@ class EmbeddedHead(ProposalLayers, BaseModule):
     def predict_by_feat(
         self, outputs: EmbeddedOutputs, metas: list[dict], cfg: ConfigType | None = None
     ) -> InstanceList:
-        """Select the detections of every image, see ``detections_with_embeds``.
-
-        Args:
-            outputs: Result of ``forward``.
-            metas: Per image ``img_shape``.
-            cfg: Prediction settings; defaults to ``test_cfg``.
-        """
+        """Detections of every image, see ``detections_with_embeds``; ``cfg`` defaults to
+        ``test_cfg``."""
         cfg = (self.test_cfg or {}) if cfg is None else cfg
         scores = flatten_levels(outputs.head[0]).float().sigmoid()  # (B, P, K)
         factors = torch.ones_like(scores[..., 0])  # (B, P)

@@ -182,16 +182,11 @@ class MaskOutput:
     def soft_maps(
         self, pixels: Tensor, embeds: Tensor, margins: Tensor, boxes: Tensor | None = None
     ) -> Tensor:
-        """Probabilities on the mask map, or their logarithms with ``log_space``.
+        """Probabilities on the mask map, Tensor[N, Hm, Wm], or their logarithms with ``log_space``.
 
         Args:
-            pixels: Tensor[D, h, w].
-            embeds: Tensor[N, D].
-            margins: Tensor[N, M].
+            pixels, embeds, margins: Tensor[D, h, w], Tensor[N, D] and Tensor[N, M].
             boxes: Tensor[N, 4] in pixels of the network input; None: masks may reach anywhere.
-
-        Returns:
-            Tensor[N, Hm, Wm].
         """
         soft = mask_exponent(pixels, embeds, margins).clamp_(min=0).neg_()  # (N, h, w)
         soft = soft if self.log_space else soft.exp_()
@@ -225,13 +220,7 @@ def double_aligned(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """``aligned_bilinear(maps, 2)`` with indices a graph can compute.
 
     Its rule: cell i of the result lies at (i - 1) / 2 of the map, before which nothing changes.
-
-    Args:
-        maps: Tensor[N, h, w].
-        size: ``(h, w)``.
-
-    Returns:
-        Tensor[N, 2h, 2w].
+    Tensor[N, h, w] of ``size`` (h, w) -> Tensor[N, 2h, 2w].
     """
     for axis, cells in ((1, size[0]), (2, size[1])):
         places = torch.arange(2 * cells, device=maps.device)

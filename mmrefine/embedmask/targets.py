@@ -43,10 +43,8 @@ def match_proposals(
     """Compare the predicted box of every point with the box of its object.
 
     Args:
-        embeds: Tensor[B, P, D].
-        margins: Tensor[B, P, M].
+        embeds, margins, gt_index: See ``Proposals``.
         boxes: Tensor[B, P, 4], predicted, without gradient.
-        gt_index: LongTensor[B, P], object of every point, -1 for none.
         gt_instances: One per image with ``bboxes`` Tensor[G, 4].
         pixel_offset: 1 if boxes end at their last pixel.
     """
@@ -130,14 +128,8 @@ def objects_on_canvas(
 def dilated_targets(masks: Tensor, stride: int = 4) -> Tensor:
     """Foreground of the mask map as v1-v3 define it: any of a cell's four central pixels.
 
-    Equals bilinear scaling by 1 / stride followed by ``> 0``.
-
-    Args:
-        masks: Tensor[G, H, W] 0 or 1; H and W multiples of the stride.
-        stride: Pixels per cell, even.
-
-    Returns:
-        BoolTensor[G, H / stride, W / stride].
+    Equals bilinear scaling by 1 / stride followed by ``> 0``. Tensor[G, H, W] 0 or 1, H and W
+    multiples of the even stride -> BoolTensor[G, H / stride, W / stride].
     """
     # ``masks > 0`` would widen every pixel of a boolean mask to eight bytes
     before, after = stride // 2 - 1, stride // 2
@@ -156,14 +148,8 @@ def sampled_targets(masks: Tensor, stride: int = 4) -> Tensor:
 def semantic_targets(masks: Tensor, labels: Tensor, background: int, stride: int = 8) -> Tensor:
     """Class of the smallest object on every cell, read at the cell's middle.
 
-    Args:
-        masks: Tensor[G, H, W] 0 or 1; H and W multiples of the stride.
-        labels: LongTensor[G].
-        background: Label of cells without object.
-        stride: Pixels per cell.
-
-    Returns:
-        LongTensor[H / stride, W / stride].
+    Masks Tensor[G, H, W] 0 or 1, labels LongTensor[G] -> LongTensor[H / stride, W / stride], with
+    ``background`` in cells without object.
     """
     areas = masks.flatten(1).sum(dim=1)
     order = torch.argsort(areas, stable=True)
@@ -186,16 +172,8 @@ def mask_centroids(masks: Tensor) -> Tensor:
 
 
 def best_of_group(scores: Tensor, groups: Tensor, num_groups: int) -> Tensor:
-    """Mark the highest score of every group, the first one on ties.
-
-    Args:
-        scores: Tensor[J].
-        groups: LongTensor[J].
-        num_groups: Number of groups.
-
-    Returns:
-        BoolTensor[J] with one true entry for every group that occurs.
-    """
+    """Mark the highest score of every group, the first one on ties: Tensor[J], LongTensor[J] ->
+    BoolTensor[J]."""
     top = _top(scores, groups, num_groups)  # (G)
     tied = scores == top[groups]
     index = torch.arange(len(scores), device=scores.device)

@@ -33,8 +33,7 @@ def encode_ltrb(points: Tensor, boxes: Tensor) -> Tensor:
 def clip_boxes(boxes: Tensor, size: tuple[float, float], offset: float = 0.0) -> Tensor:
     """Limit boxes Tensor[N, 4] to an image of ``size`` = (height, width) pixels.
 
-    Args:
-        offset: 0 limits to [0, width]; 1 to [0, width - 1], the last pixel index.
+    ``offset=1`` limits to the last pixel index, [0, width - 1], instead of [0, width].
     """
     height, width = size
     xs = boxes[..., 0::2].clamp(0, width - offset)

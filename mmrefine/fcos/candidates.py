@@ -81,8 +81,7 @@ def class_candidates(
     """Take the best (point, class) pairs; a point may appear under several classes.
 
     Args:
-        class_probs: Tensor[P, K].
-        factors: Tensor[P], multiplied into the score (centerness); ranks the pairs.
+        class_probs, factors: As in ``select_detections``; their products rank the pairs.
         threshold: Pairs must exceed it, strictly.
         limit: Largest number of pairs; None or a negative number keeps every one.
         filter_by_product: Compare the product with the threshold; by default the class

@@ -67,8 +67,7 @@ def require_pyramid(
 
     Args:
         maps: One Tensor[B, C, h, w] per level, finest first.
-        strides: Pixels per cell of every level.
-        channels: C of the head.
+        strides, channels: Those of the head.
         image_size: (height, width) of the network input in pixels.
 
     Raises:

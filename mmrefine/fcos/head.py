@@ -171,10 +171,6 @@ class FCOSHeadBase(BaseDenseHead):
     def assign(self, grid: PointGrid, gt_instances: InstanceList) -> PointTargets:
         """Targets of a batch, stacked: LongTensor[B, P] and Tensor[B, P, 4] in pixels.
 
-        Args:
-            grid: Points of the pyramid.
-            gt_instances: One per image with ``bboxes`` Tensor[G, 4] and ``labels``; G may be 0.
-
         Raises:
             ValueError: A label is no class of the head.
         """
@@ -197,14 +193,8 @@ class FCOSHeadBase(BaseDenseHead):
         targets: PointTargets,
         gt_instances: InstanceList,
     ) -> dict[str, Tensor]:
-        """``loss_cls``, ``loss_bbox`` and ``loss_centerness`` of a batch.
-
-        Args:
-            outputs: Predictions of all points.
-            grid: Their points.
-            targets: Result of ``assign``.
-            gt_instances: One per image, for the labels.
-        """
+        """``loss_cls``, ``loss_bbox`` and ``loss_centerness`` of a batch; ``targets`` from
+        ``assign``."""
         num_images = len(gt_instances)
         labels = torch.stack(
             [

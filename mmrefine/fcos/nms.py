@@ -73,15 +73,8 @@ def greedy_nms(
 
     Each group is suppressed on its own coordinates. One call with the groups shifted apart
     (``type='nms'``) is faster on a GPU, but rounds the boxes, which changes which of two
-    near-threshold boxes survives.
-
-    Args:
-        boxes: Tensor[N, 4].
-        scores: Tensor[N].
-        groups: LongTensor[N].
-        iou_threshold: Largest overlap that survives.
-        offset: 1 computes overlaps with legacy pixel counting.
-        score_threshold: Lower limit of the scores that take part, if above 0.
+    near-threshold boxes survives. ``offset=1`` counts pixels in overlaps; a ``score_threshold``
+    above 0 leaves out lower scores.
     """
     order = torch.sort(groups, stable=True).indices
     counts = groups.unique(return_counts=True)[1].tolist()
@@ -95,17 +88,8 @@ def fast_nms(
 ) -> Tensor:
     """Suppress in parallel inside every group (YOLACT's fast NMS, no legacy pixel counting).
 
-    A box is dropped if any better box of its group overlaps it, even one dropped itself.
-
-    Args:
-        boxes: Tensor[N, 4].
-        scores: Tensor[N].
-        groups: LongTensor[N].
-        iou_threshold: Largest overlap that survives.
-        top_k: Boxes per group that take part.
-
-    Returns:
-        LongTensor[n], group after group, best first inside a group.
+    A box is dropped if any better box of its group overlaps it, even one dropped itself; ``top_k``
+    boxes per group take part. Kept indices LongTensor[n] come group after group, best first inside.
     """
     order = scores.argsort(descending=True, stable=True)
     order = order[groups[order].argsort(stable=True)]

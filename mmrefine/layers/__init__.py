@@ -5,13 +5,14 @@ from .checks import require_finite, require_labels
 from .class_logits import ClassLogits
 from .conv_stack import ConvStack
 from .initial_weights import TorchDefaultInit
-from .precision import without_autocast
+from .precision import as_weights, without_autocast
 from .roi_align import point_roi_align, roi_align
 
 __all__ = [
     'ClassLogits',
     'ConvStack',
     'TorchDefaultInit',
+    'as_weights',
     'boundary_map',
     'point_roi_align',
     'require_finite',

@@ -141,7 +141,8 @@ class FineMaskMixin:
             rois: Tensor[N, 5] of (image index, x1, y1, x2, y2) in pixels of the network input.
 
         Returns:
-            RoI features Tensor[N, C, S_0, S_0] in fp32 and the fine map Tensor[B, C, H, W].
+            RoI features Tensor[N, C, S_0, S_0] in the type of the weights and the fine map
+            Tensor[B, C, H, W].
 
         Raises:
             ValueError: The pyramid has fewer levels or another width than the extractor expects, or
@@ -165,7 +166,7 @@ class FineMaskMixin:
                 f'{type(extractor).__name__} pools several maps per RoI, RefineMask heads take '
                 'one: use SingleRoIExtractor or GenericRoIExtractor'
             )
-        return pooled, x[self.fine_level]
+        return pooled.to(next(self.mask_head.parameters()).dtype), x[self.fine_level]
 
     def _mask_forward(self, x: tuple[Tensor, ...], rois: Tensor) -> dict:
         """Finest logits ``mask_preds`` of class 0, for tracing and counting operations."""
@@ -280,7 +281,8 @@ def poolable(x: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     Half precision resolves RoI coordinates no better than a pixel, and the CPU kernel has no
     bfloat16 and reads every map as channels first.
     """
-    return tuple(level.float().contiguous() for level in x)
+    precise = torch.promote_types(x[0].dtype, torch.float32)
+    return tuple(level.to(precise).contiguous() for level in x)
 
 
 @MODELS.register_module(name=['RefineRoIHead', 'SimpleRefineRoIHead'])

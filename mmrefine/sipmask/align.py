@@ -18,7 +18,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmrefine.fcos.head import GROUP_NORM
-from mmrefine.layers import without_autocast
+from mmrefine.layers import as_weights, without_autocast
 
 _kernels = ext_loader.load_ext(
     '_ext',
@@ -62,11 +62,14 @@ class FeatureAlign(BaseModule):
         """Tensor[B, C, H, W], distances Tensor[B, 4, H, W] in stride units -> Tensor[B, C, H, W].
 
         No gradient reaches ``ltrb``; the offset layer learns through the sampling positions. Runs
-        in float32 under autocast: half precision would round the sampling positions.
+        outside of autocast: half precision would round the sampling positions.
         """
         with without_autocast(features.device):
-            offset = self.conv_offset(ltrb.detach().float())  # (B, 72, H, W)
-            features = deform_conv(features.float(), offset, self.conv_adaption.weight)
+            offset = self.conv_offset(as_weights(ltrb.detach(), self.conv_offset))  # (B, 72, H, W)
+            weight = self.conv_adaption.weight
+            precise = torch.promote_types(weight.dtype, torch.float32)  # the kernels have no half
+            aligned = deform_conv(*(x.to(precise) for x in (features, offset, weight)))
+            features = as_weights(aligned, self.conv_adaption)
             if self.adaption_bias is not None:
                 features = features + self.adaption_bias[:, None, None]
             if self.norm is not None:
@@ -82,7 +85,7 @@ def deform_conv(features: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
     accepted.
 
     Args:
-        features: Tensor[B, C, H, W], float32.
+        features: Tensor[B, C, H, W], float32 or float64, as the other two.
         offset: Tensor[B, 72, H, W]; per group and tap (dy, dx) in cells.
         weight: Tensor[C, C, 3, 3].
 

@@ -19,7 +19,7 @@ from mmengine.model import BaseModule
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from mmrefine.layers import require_finite
+from mmrefine.layers import as_weights, require_finite
 from mmrefine.masks import output_size
 
 from .assembly import BoxPixels, pixel_logits, pixel_values, split_boxes
@@ -195,14 +195,14 @@ class SipMaskHead(BaseModule):
         Maps narrower than 127 cells are padded with zeros; six unpadded convolutions of stride 2
         need that many.
         """
-        maps = pixels.maps(probs, size)[:, None]  # (n, 1, Hb, Wb)
+        maps = as_weights(pixels.maps(probs, size)[:, None], self.conv_scoring)  # (n, 1, Hb, Wb)
         height, width = size
         pad = (0, max(SCORING_SIDE - width, 0), 0, max(SCORING_SIDE - height, 0))
         features = self.scoring_convs(F.pad(maps, pad))  # (n, 128, h, w)
         # Only the class's own row of the 1x1 convolution is needed.
         weight, bias = self.conv_scoring.weight.flatten(1)[labels], self.conv_scoring.bias[labels]
         scores = torch.einsum('nc,nchw->nhw', weight, features) + bias[:, None, None]
-        return F.relu(scores).flatten(1).amax(dim=1)
+        return F.relu(scores).flatten(1).amax(dim=1).float()
 
     def predict_by_feat(
         self,
