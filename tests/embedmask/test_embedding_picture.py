@@ -20,6 +20,15 @@ def test_components_are_uncorrelated_and_fall_in_variance():
     assert components.mean(dim=1).abs().max() < 1e-5
 
 
+def test_the_largest_weight_of_a_direction_is_positive():
+    ramp = torch.arange(12.0).view(1, 3, 4)
+    for direction in torch.randn(10, 5):
+        direction = direction / direction.norm()
+        expected = (ramp - ramp.mean()) * direction[direction.abs().argmax()].sign()
+        found = principal_components(direction[:, None, None] * ramp)[:1]
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
 def test_equal_embeddings_get_equal_colours_and_different_ones_do_not():
     pixels = torch.zeros(4, 2, 4)
     pixels[:, :, 2:] = torch.tensor([1.0, -2.0, 3.0, 0.5])[:, None, None]
