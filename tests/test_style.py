@@ -96,11 +96,12 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     'checkpoint': ('loading_errors', 'results'),
     **dict.fromkeys(PAPERS, SHARED),
     'datasets': ('masks', 'results'),
+    'backbones': ('results',),
+    'evaluation': ('masks', 'results'),
+    'visualization': ('evaluation', 'masks', 'results'),
+    # Proposals know no classes, and SipMask-VIS takes videos: what runs models has to know these.
+    'apis': ('checkpoint', 'datasets', 'masks', 'results', 'sharpmask', 'sipmask', 'visualization'),
     'submission': ('apis', 'masks', 'results'),
-    'evaluation': ('masks', 'results', 'submission'),
-    # The video segmenter runs one paper's model and draws what it finds.
-    'apis': ('checkpoint', 'masks', 'results', 'sipmask', 'submission', 'visualization'),
-    'visualization': ('apis', 'evaluation', 'masks', 'results'),
     'export': (*PAPERS, 'layers', 'masks', 'results'),
 }
 

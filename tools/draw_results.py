@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import mmrefine  # noqa: F401  (registers the components)
-from mmrefine.visualization.dump_pictures import SHEET, draw_dump
+from mmrefine.apis.dump_pictures import SHEET, draw_dump
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

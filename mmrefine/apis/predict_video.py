@@ -1,7 +1,7 @@
 """Masks on videos: tracks of SipMask-VIS, or the objects of every frame by any other model."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -76,6 +76,11 @@ def predict_video(
         writer.close()
 
 
+def _frames(clip: Clip) -> Iterator[np.ndarray]:
+    """Frames of a clip; unreadable ones raise, as the clip is asked not to skip them."""
+    return (image for image in clip if image is not None)
+
+
 def _track(
     model: SipMaskVIS,
     clip: Clip,
@@ -90,7 +95,7 @@ def _track(
     run = VideoRun(writer.path, tracked=True)
     seen: dict[int, str] = {}
     with TrackFile(writer.results_path) as tracks:
-        for image in clip:
+        for image in _frames(clip):
             objects = segmenter(image)
             tracks.add(objects)
             shown = objects[objects.scores >= score]
@@ -109,7 +114,7 @@ def _detect(
     predictor: Predictor, clip: Clip, writer: FrameWriter, step: Callable[[], None]
 ) -> VideoRun:
     run = VideoRun(writer.path)
-    for image in clip:
+    for image in _frames(clip):
         (prediction,) = predictor([image])
         writer.write(run.frames, draw_prediction(image, prediction, predictor.classes))
         run.objects.update(predictor.classes[label] for label in prediction.labels.tolist())

@@ -53,7 +53,7 @@ def draw_instances(
     enlarged = scale != 1
     canvas = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC) if enlarged else image.copy()
     line = max(1, round(min(size) / 500))
-    centres = []
+    centres: list[tuple[int, int] | None] = []
     for mask, colour in zip(masks, colours):
         crop = _crop(mask, (height, width))
         inside = np.repeat(np.repeat(crop.pixels, scale, 0), scale, 1)
@@ -158,7 +158,7 @@ def _write(canvas: np.ndarray, text: str, x: int, y: int, height: int) -> None:
         height: Of the letters in pixels.
     """
     font = _font(height)
-    left, top, right, bottom = font.getbbox(text)
+    left, top, right, bottom = (round(side) for side in font.getbbox(text))
     pad = max(1, height // 6)
     plate = Image.new('L', (right - left + 2 * pad, bottom - top + 2 * pad))
     ImageDraw.Draw(plate).text((pad - left, pad - top), text, fill=255, font=font)

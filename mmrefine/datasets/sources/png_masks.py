@@ -20,18 +20,21 @@ IMAGES = ('images', 'image', 'imgs')
 
 def find(source: Path) -> list[Path]:
     """Folders of pictures that have a folder of masks beside them."""
+    return list(_mask_folders(source))
+
+
+def _mask_folders(source: Path) -> dict[Path, Path]:
+    """Folder of pictures -> folder of their masks."""
     if not source.is_dir():
-        return []
-    folders = sorted(p for p in source.rglob('*') if p.is_dir() and p.name.lower() in IMAGES)
-    return [folder for folder in folders if _mask_folder(folder) is not None]
-
-
-def _mask_folder(images: Path) -> Path | None:
-    for name in MASKS:
-        folder = images.parent / name
-        if folder.is_dir() and next(folder.rglob('*.png'), None) is not None:
-            return folder
-    return None
+        return {}
+    found = {}
+    for folder in sorted(p for p in source.rglob('*') if p.is_dir() and p.name.lower() in IMAGES):
+        for name in MASKS:
+            masks = folder.parent / name
+            if masks.is_dir() and next(masks.rglob('*.png'), None) is not None:
+                found[folder] = masks
+                break
+    return found
 
 
 def read(source: Path, label: str = 'object') -> Source:
@@ -41,8 +44,7 @@ def read(source: Path, label: str = 'object') -> Source:
         ValueError: A picture has no mask, or one of another size.
     """
     images = []
-    for folder in find(source):
-        masks = _mask_folder(folder)
+    for folder, masks in _mask_folders(source).items():
         pictures = pictures_below(folder)
         for picture in pictures:
             width, height = picture_size(picture)

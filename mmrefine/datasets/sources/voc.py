@@ -82,7 +82,6 @@ def _values(path: Path, colours: Mapping[tuple[int, ...], int] | None = None) ->
             values = np.array(picture).astype(np.int64)
             if not colours or picture.mode != 'P':
                 return values
-            picture = picture.convert('RGB')
         rgb = np.array(picture.convert('RGB')).astype(np.int64)
     packed = (rgb[..., 0] << 16) | (rgb[..., 1] << 8) | rgb[..., 2]
     if colours is None:  # object numbers: any colour is one

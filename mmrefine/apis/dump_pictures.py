@@ -12,13 +12,13 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
 
-from mmrefine.apis.load_model import read_config
 from mmrefine.masks.run_lengths import to_counts
 from mmrefine.results.dumps import read_dump
 from mmrefine.results.predictions import read_instances
+from mmrefine.visualization.instances import Instances
+from mmrefine.visualization.overlays import contact_sheet, truth_beside_prediction
 
-from .instances import Instances
-from .overlays import contact_sheet, truth_beside_prediction
+from .load_model import read_config
 
 SHEET = 'sheet'
 SHEET_PANELS = 6

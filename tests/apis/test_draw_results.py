@@ -11,7 +11,7 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 
-from mmrefine.visualization.dump_pictures import picture_names
+from mmrefine.apis.dump_pictures import picture_names
 from tools.draw_results import main
 
 TRIANGLE = [4.0, 4.0, 20.0, 4.0, 4.0, 20.0]
@@ -120,7 +120,7 @@ def test_pictures_without_objects_are_passed_over(config, tmp_path, capsys):
 
 def test_a_threshold_that_nothing_reaches_is_said(config, tmp_path, monkeypatch):
     said = []
-    target = 'mmrefine.visualization.dump_pictures.print_log'
+    target = 'mmrefine.apis.dump_pictures.print_log'
     monkeypatch.setattr(target, lambda text, **_: said.append(text))
     results = dump(tmp_path / 'results.pkl')
     assert main([*words(config, results, tmp_path / 'out'), '--score', '0.8']) == 0
