@@ -117,6 +117,17 @@ def test_strings_equal_mmdets_for_special_boxes(name: str, window: str) -> None:
     assert ours == mmdet_rles(masks, boxes, (48, 64), 0.5, window)
 
 
+@pytest.mark.parametrize('width', [1e-6, 1e-5, 1e-4, 5e-4, 2e-3])
+def test_strings_equal_mmdets_for_ever_thinner_boxes(width: float) -> None:
+    x = torch.tensor([10.0, 10.5, 100.5, 1000.5])
+    low, high = torch.full_like(x, 3.0), torch.full_like(x, 30.0)
+    boxes = torch.stack([x - width / 2, low, x + width / 2, high], dim=1)
+    masks = torch.full((4, 14, 14), 0.7)
+    for window in ('box', 'image'):
+        ours = roi_masks_to_rle(masks, boxes, (40, 1100), 0.3, window=window)
+        assert ours == mmdet_rles(masks, boxes, (40, 1100), 0.3, window)
+
+
 def test_half_logits_equal_mmdets_sigmoid_in_half() -> None:
     logits = (smooth_masks(12, 28, 1) * 8 - 4).half()
     boxes = random_boxes(12, (90, 120), 1)
