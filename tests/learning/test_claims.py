@@ -3,11 +3,10 @@
 import math
 
 import pytest
-
-from .claims import CLAIMS, Claim, Finding, compare, findings
-from .plan import SYSTEMS
-from .runs import Result
-from .summary import markdown
+from learning.claims import CLAIMS, Claim, Finding, compare, findings
+from learning.plan import SYSTEMS
+from learning.runs import Result
+from learning.summary import markdown
 
 
 def result(system: str, seed: int, data: str = 'shapes', **metrics: float) -> Result:

@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from learning.plan import SETS, SYSTEMS, Job, make_config, parts, plan
 from mmdet.registry import MODELS, TRANSFORMS
 from mmengine.registry import init_default_scope
-
-from .plan import SETS, SYSTEMS, Job, make_config, parts, plan
 
 AP_SYSTEMS = [name for name, system in SYSTEMS.items() if not system.proposes]
 

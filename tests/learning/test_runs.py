@@ -8,12 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from learning import runs
+from learning.plan import SETS, SYSTEMS, Job, plan
+from learning.runs import Proof, leave_the_end, read_metrics
 from locations import ROOT
 from mmengine.config import Config
-
-from . import runs
-from .plan import SETS, SYSTEMS, Job, plan
-from .runs import Proof, leave_the_end, read_metrics
 
 # In place of a training: writes the log of one, and what it was asked for.
 TRAINER = """

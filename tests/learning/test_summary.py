@@ -4,9 +4,8 @@ from pathlib import Path
 
 import cv2
 import pytest
-
-from .runs import Result
-from .summary import cell, markdown, plot
+from learning.runs import Result
+from learning.summary import cell, markdown, plot
 
 RESULTS = [
     Result('sipmask', 'shapes', seed, 700, 3.2, dict(segm_AP=ap, boundary_AP=0.2, segm_AR100=0.5))
