@@ -85,3 +85,7 @@ def test_exact_masks_sample_the_map_where_the_pixel_lies(boxes, height, width, s
     sure = (expected - 0.4).abs() > 1e-5
     assert found.shape == expected.shape
     assert torch.equal(found[sure], (expected > 0.4)[sure])
+
+
+def test_sides_are_cut_down_to_whole_pixels():
+    assert [resized_side(side, 1.5) for side in (1, 2, 4)] == [1, 2, 5]
