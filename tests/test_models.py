@@ -134,10 +134,8 @@ FAMILIES: dict[str, Family] = {
     'embedmask-v2': embed('v2'),
     'embedmask-v3': embed('v3'),
     'embedmask-adet': embed('adet'),
-    'deepmask': Family(tiny_sharpmask.build, sharp_batch, (), patch_batch, SILENT),
-    'sharpmask': Family(
-        lambda: tiny_sharpmask.build(refined=True), sharp_batch, (), patch_batch, SILENT
-    ),
+    'deepmask': Family(tiny_sharpmask.build, sharp_batch, (), patch_batch),
+    'sharpmask': Family(lambda: tiny_sharpmask.build(refined=True), sharp_batch, (), patch_batch),
     'sharpmask-roi': Family(
         tiny_export.sharp_model,
         lambda: plain_batch(tiny_refinemask),

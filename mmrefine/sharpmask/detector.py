@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmrefine.checkpoint import rename_authors_weights
+from mmrefine.layers import require_finite
 from mmrefine.masks import check_format, in_format, output_size, roi_masks_to_rle
 
 from .trunk import STRIDE, StemResNet, receptive_radius, run_in_tiles
@@ -335,7 +336,9 @@ class DeepMask(BaseDetector):
             codes = head.encoder(reduced[..., top : min(top + step, rows) + grid - 1, :])
             with torch.autocast(codes.device.type, enabled=False):
                 scores.append(head.scores(codes.float())[0])
-        return torch.cat(scores)
+        found = torch.cat(scores)
+        require_finite('the scores of the windows', found)
+        return found
 
     def window_codes(self, level: Level, cells: Tensor, batch: int = 128) -> Tensor:
         """Codes Tensor[N, D] of windows of one level, as one matrix product per batch."""

@@ -227,7 +227,7 @@ def _own_class_loss(
     """Mask loss of the positive RoIs, from the logits of their own classes alone."""
     rois = bbox2roi([result.pos_priors for result in sampling_results])  # (N, 5)
     labels = torch.cat([result.pos_gt_labels for result in sampling_results])
-    logits = head(extractor(x[: extractor.num_inputs], rois), labels=labels)  # (N, 1, S, S)
+    logits = head(_pool(extractor, x, rois), labels=labels)  # (N, 1, S, S)
     loss = head.loss_and_target(logits, sampling_results, batch_gt_instances, train_cfg)
     return dict(mask_preds=logits) | loss
 
@@ -238,7 +238,12 @@ def _own_class_logits(
     """Logits Tensor[N, 1, S, S] of the detected classes, all images in one batch."""
     rois = bbox2roi([results.bboxes for results in results_list])  # (N, 5)
     labels = torch.cat([results.labels for results in results_list])
-    return head(extractor(x[: extractor.num_inputs], rois), labels=labels)
+    return head(_pool(extractor, x, rois), labels=labels)
+
+
+def _pool(extractor: nn.Module, x: Sequence[Tensor], rois: Tensor) -> Tensor | list[Tensor]:
+    # MMCV's CPU kernel reads maps in any memory format as channels first
+    return extractor([level.contiguous() for level in x[: extractor.num_inputs]], rois)
 
 
 @MODELS.register_module()
