@@ -153,7 +153,8 @@ def rle_head(head: nn.Module) -> RLEOutput:
     if kind is None:
         raise ValueError(
             f'{type(head).__name__} cannot give masks as RLE, only '
-            f'{", ".join(stock.__name__ for stock in RLE_HEADS)} and the heads of mmrefine can'
+            f'{", ".join(stock.__name__ for stock in RLE_HEADS)} and the heads of mmrefine can; '
+            'derive a head of your own from mmrefine.RLEFCNMaskHead'
         )
     twin = kind.__new__(kind)
     twin.__dict__.update(head.__dict__)
@@ -175,12 +176,12 @@ def set_mask_format(model: nn.Module, mask_format: str) -> int:
     """
     check_format(mask_format)
     heads = [m for m in model.modules() if isinstance(m, FCNMaskHead)]
-    ours = any(_is_ours(m) for m in model.modules())
+    ours = any(type(m).__module__.startswith('mmrefine.') for m in model.modules())
     if not heads and not ours:
         raise ValueError(
             f'{type(model).__name__} has no RoI mask head to set mask_format={mask_format!r} for'
         )
-    twins = {head: rle_head(head) for head in heads if not _is_ours(head)}
+    twins = {head: rle_head(head) for head in heads if not isinstance(head, RLEOutput)}
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if child in twins:
@@ -192,10 +193,6 @@ def set_mask_format(model: nn.Module, mask_format: str) -> int:
             if isinstance(config.get('rcnn'), dict):
                 config['rcnn']['mask_format'] = mask_format
     return len(twins)
-
-
-def _is_ours(module: nn.Module) -> bool:
-    return type(module).__module__.startswith('mmrefine.')
 
 
 @HOOKS.register_module()

@@ -316,7 +316,7 @@ def test_the_command_writes_repeats_and_refuses(tmp_path) -> None:
     out = tmp_path / 'deep/er/shapes'
     first = command(out, '--num', 2, '--val', 1, '--size', 40, 64, '--seed', 5)
     assert first.returncode == 0, first.stderr
-    assert '2/2' in first.stdout
+    assert 'shapes: written' in first.stdout
     readme = (out / 'README.md').read_text()
     assert '--format coco --num 2 --val 1 --size 40 64 --seed 5' in readme
     assert cv2.imread(str(out / 'train/000000000001.png')).shape == (40, 64, 3)

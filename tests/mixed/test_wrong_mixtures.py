@@ -97,7 +97,7 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
         {'bbox_head.strides': (4, 8, 16, 32, 64), 'neck.start_level': 0},
         'begins with 4',
     ),
-    'SipMask, suppression': (SIP, {'test_cfg.nms.type': 'soft_nms'}, "nms type 'soft_nms'"),
+    'SipMask, suppression': (SIP, {'test_cfg.nms.type': 'sort_nms'}, "nms type 'sort_nms'"),
     'EmbedMask, first level': (
         EMBED,
         {'neck.start_level': 0},
