@@ -22,6 +22,7 @@ def tool(root: Path) -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 def test_everything_runs_at_tiny_sizes(
     tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
