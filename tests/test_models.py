@@ -26,7 +26,6 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 # Tests that some families fail.
-COUNTS = 'test_mmengine_counts_operations'
 LABELS = 'test_labels_of_no_class_are_refused'
 NUMBERS = 'test_pixels_that_are_no_numbers_are_an_error'
 FORMAT = 'test_memory_format_changes_nothing'
@@ -141,7 +140,6 @@ FAMILIES: dict[str, Family] = {
         lambda: plain_batch(tiny_refinemask),
         ('roi_head.mask_head',),
         broken={
-            COUNTS: 'tracing takes no LazyClassLogits',
             LABELS: 'IndexError without advice',
             FORMAT: 'the stock box extractor reads every map as channels first',
             **SILENT,

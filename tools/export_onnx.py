@@ -11,6 +11,7 @@ objects and the size of the image stay open. See docs/export.md.
 
 import argparse
 import sys
+import warnings
 from pathlib import Path
 
 import mmrefine  # noqa: F401  (registers the components)
@@ -39,6 +40,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Write and check; exit status 1, and no file, if the graph is not the model."""
     args = parse_args(argv)
+    warnings.filterwarnings('ignore')  # deprecations inside other packages
     size = tuple(args.image_size)
     try:
         model = load_model(args.config, args.checkpoint)

@@ -229,13 +229,17 @@ class WindowPart(Part):
         return maps if refined else maps[-1:]
 
     def masks(self, maps: Sequence[Tensor], objects: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Tensor[N, C_i, s_i, s_i] per map."""
+        """Tensor[N, C_i, s_i, s_i] per map, N > 0."""
         head, ring = self.model.mask_head, self.model.context
         end = head.grid_size + ring
-        maps = list(map(one_more, maps))
         codes = head.encode(maps[-1][..., ring:end, ring:end])
         logits = self.model.patch_masks(maps, codes)
-        return logits[:-1].sigmoid(), head.scores(codes).flatten()[:-1].sigmoid()
+        return logits.sigmoid(), head.scores(codes).flatten().sigmoid()
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Images or maps, one row a window."""
+        masks, scores = super().forward(*map(one_more, inputs))
+        return masks[:-1], scores[:-1]
 
     def example_objects(self, count: int, image_size: tuple[int, int]) -> tuple[Tensor, ...]:
         """Nothing beside the windows."""

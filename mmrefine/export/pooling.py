@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.onnx import register_custom_op_symbolic, symbolic_helper
 
 from mmrefine.layers import roi_align
-from mmrefine.sharpmask.roi_extractor import PyramidRoIExtractor
+from mmrefine.sharpmask.roi_extractor import PyramidRoIExtractor, RoIAlignLayer
 
 OPSET = 17  # RoiAlign samples at half pixels since 16
 
@@ -58,9 +58,11 @@ def check_extractor(extractor: nn.Module) -> None:
             'PyramidRoIExtractor can'
         )
     for layer in extractor.modules():
+        if isinstance(layer, RoIAlignLayer):
+            continue
         if isinstance(layer, RoIAlign) and layer.aligned and layer.pool_mode == 'avg':
             continue
-        if type(layer).__name__.startswith(('RowRoI', 'RoI', 'DeformRoI', 'ModulatedDeformRoI')):
+        if type(layer).__name__.startswith(('RoI', 'DeformRoI', 'ModulatedDeformRoI')):
             raise ValueError(f'{layer} cannot be exported: RoIAlign with aligned=True can')
 
 

@@ -15,15 +15,17 @@ from mmrefine.layers import roi_align
 
 
 class RoIAlignLayer(nn.Module):
-    """``mmrefine.layers.roi_align`` with the arguments of mmcv's layer."""
+    """``mmrefine.layers.roi_align`` with the arguments and attributes of mmcv's layer."""
 
     def __init__(self, output_size: int, spatial_scale: float, sampling_ratio: int = 0) -> None:
         super().__init__()
-        self.geometry = (output_size, spatial_scale, sampling_ratio)
+        self.output_size = (output_size, output_size)
+        self.spatial_scale, self.sampling_ratio = spatial_scale, sampling_ratio
 
     def forward(self, features: Tensor, rois: Tensor) -> Tensor:
         """Tensor[B, C, h, w], Tensor[N, 5] -> Tensor[N, C, S, S]."""
-        return roi_align(features, rois, *self.geometry)
+        size = self.output_size[0]
+        return roi_align(features, rois, size, self.spatial_scale, self.sampling_ratio)
 
 
 @MODELS.register_module()

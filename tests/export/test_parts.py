@@ -45,7 +45,7 @@ def test_sharpmask_head(choice: str, agnostic: bool) -> None:
     images, rois, labels = torch.randn(2, 3, *SIZE), rois_of(6), torch.arange(6) % 3
     rois[3:, 0] = 1
     predicted = model.roi_head._mask_forward(model.extract_feat(images), rois)['mask_preds']
-    own = predicted if agnostic else predicted.of_class(labels)
+    own = predicted if agnostic else predicted[torch.arange(6), labels, None]
     found = part_of(model, with_backbone=True)(images, rois, labels)
     torch.testing.assert_close(found, own[:, 0].sigmoid(), atol=1e-5, rtol=0)
     assert own.std() > 0.05
