@@ -10,6 +10,7 @@ DIR gets pictures/, predictions.json (COCO results) and images.json; videos beco
 import argparse
 import sys
 import warnings
+from collections import Counter
 from pathlib import Path
 
 from mmengine.logging import MMLogger
@@ -61,7 +62,15 @@ def main() -> int:
             'checkpoint': file_digest(args.checkpoint),
         }
         result = None
-        if pictures and not (isinstance(model, SipMaskVIS) and videos):
+        if pictures and isinstance(model, SipMaskVIS):
+            raise ValueError(
+                f'SipMask-VIS follows objects through videos, but {pictures[0].path} is a picture: '
+                'give video files, or tools/track_video.py a folder of frames'
+            )
+        names = Counter(video.stem for video in videos)
+        if twice := [name for name, count in names.items() if count > 1]:
+            raise ValueError(f'{names[twice[0]]} videos are called {twice[0]}: run them one by one')
+        if pictures:
             result = predict(
                 model,
                 args.inputs,

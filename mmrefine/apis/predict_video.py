@@ -13,7 +13,7 @@ from mmrefine.results.track_file import TrackFile
 from mmrefine.sipmask.video.detector import SipMaskVIS
 
 from .class_names import class_names
-from .predictor import Predictor, draw_prediction
+from .predictor import Predictor, draw_prediction, labels_of
 from .video import Clip, FrameWriter, VideoSegmenter, draw_tracks
 
 
@@ -91,7 +91,7 @@ def _track(
 ) -> VideoRun:
     names = class_names(model)
     segmenter = VideoSegmenter(model, model.cfg.test_dataloader.dataset.pipeline, names)
-    wanted = None if classes is None else [names.index(name) for name in classes]
+    wanted = None if classes is None else labels_of(classes, names)
     run = VideoRun(writer.path, tracked=True)
     seen: dict[int, str] = {}
     with TrackFile(writer.results_path) as tracks:

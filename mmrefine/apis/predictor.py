@@ -81,12 +81,7 @@ class Predictor:
         self.batch_size = batch_size
         # proposals know no classes
         self.classes = ('object',) if isinstance(model, DeepMask) else class_names(model)
-        unknown = [name for name in classes or () if name not in self.classes]
-        if unknown:
-            raise ValueError(
-                f'the model has no class {unknown[0]!r}; it has {", ".join(self.classes)}'
-            )
-        self.kept = None if classes is None else [self.classes.index(name) for name in classes]
+        self.kept = None if classes is None else labels_of(classes, self.classes)
         # a stock head of another kind gives dense masks, which are encoded picture by picture
         with contextlib.suppress(ValueError):
             set_mask_format(model, 'rle')
@@ -154,6 +149,18 @@ class Predictor:
             values['labels'][order],
             [{'size': list(size), 'counts': values['counts'][i]} for i in order.tolist()],
         )
+
+
+def labels_of(names: Sequence[str], classes: Sequence[str]) -> list[int]:
+    """Labels of some of a model's classes.
+
+    Raises:
+        ValueError: A name is no class of the model.
+    """
+    for name in names:
+        if name not in classes:
+            raise ValueError(f'the model has no class {name!r}; it has {", ".join(classes)}')
+    return [classes.index(name) for name in names]
 
 
 def draw_prediction(

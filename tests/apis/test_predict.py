@@ -304,3 +304,40 @@ def test_a_threshold_that_removes_everything_says_so(
     options = ('--config', CONFIG, '--checkpoint', checkpoint, '--out', tmp_path / 'out')
     done = command(path, *options, '--score', 0.99)
     assert done.status == 0 and 'try a lower --score' in done.out
+
+
+def clip(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'MJPG'), 10, (128, 96))
+    for seed in range(2):
+        writer.write(cv2.imread(str(photo(path.parent / 'frames' / 'f.png', seed=seed))))
+    writer.release()
+    return path
+
+
+def test_videos_of_one_name_are_refused(
+    checkpoint: Path, tmp_path: Path, command: Callable[..., Done]
+) -> None:
+    videos = [clip(tmp_path / folder / 'v.avi') for folder in 'ab']
+    options = ('--config', CONFIG, '--checkpoint', checkpoint, '--out', tmp_path / 'out')
+    done = command(*videos, *options)
+    assert done.status == 1 and '2 videos are called v' in done.err
+
+
+def test_sipmask_vis_tracks_videos_and_refuses_pictures(
+    tmp_path: Path, command: Callable[..., Done]
+) -> None:
+    config = ROOT / 'configs' / 'sipmask' / 'sipmask-vis_tiny_shapes.py'
+    model = MODELS.build(Config.fromfile(config).model)
+    model.init_weights()
+    weights = tmp_path / 'vis.pth'
+    torch.save({'state_dict': model.state_dict()}, weights)
+    options = ('--config', config, '--checkpoint', weights, '--out', tmp_path / 'out')
+    video = clip(tmp_path / 'v.avi')
+    done = command(video, *options, '--score', 0)
+    assert done.status == 0 and 'v.mp4: 2 frames, objects:' in done.out
+    assert (tmp_path / 'out' / 'videos' / 'v.json').is_file()
+    done = command(video, photo(tmp_path / 'a.png'), *options)
+    assert done.status == 1 and 'a.png is a picture' in done.err
+    done = command(video, *options, '--classes', 'cat')
+    assert done.status == 1 and "no class 'cat'" in done.err
