@@ -13,6 +13,7 @@ from pycocotools import mask as coco_mask
 from shapely.geometry import MultiPolygon, mapping
 from torch import nn
 
+from mmrefine.masks.crops import crop_masks
 from mmrefine.masks.polygons import coco_segmentation, mask_polygons
 from mmrefine.results.files import atomic_file, value_digest
 from mmrefine.results.json_files import write_json_list
@@ -198,11 +199,12 @@ class _Writer:
     def _write_crops(self, pixels: np.ndarray, picture: Picture, prediction: Prediction) -> None:
         """Cut out every object, transparent around it."""
         for i, rle in enumerate(prediction.rles):
-            x, y, w, h = (int(value) for value in coco_mask.toBbox(rle))
-            if not w or not h:
+            (crop,) = crop_masks([rle['counts']], rle['size'][0])
+            inside = crop.pixels * np.uint8(255)  # (h, w), the box of the mask
+            h, w = inside.shape
+            if not h or not w:
                 continue
-            inside = coco_mask.decode(rle)[y : y + h, x : x + w] * np.uint8(255)
-            cut = np.dstack([pixels[y : y + h, x : x + w], inside])
+            cut = np.dstack([pixels[crop.y : crop.y + h, crop.x : crop.x + w], inside])
             name = self.classes[prediction.labels[i]].replace('/', '_')
             target = self.out / 'crops' / f'{picture.name}_{i + 1:03d}_{name}.png'
             target.parent.mkdir(parents=True, exist_ok=True)

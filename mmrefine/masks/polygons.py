@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 from contourpy import FillType, contour_generator
-from pycocotools import mask as coco_mask
 from shapely import Polygon, make_valid
 from shapely.geometry.base import BaseGeometry
+
+from .crops import crop_masks
 
 
 def mask_polygons(rle: Mapping, tolerance: float = 0.0) -> list[Polygon]:
@@ -20,19 +21,20 @@ def mask_polygons(rle: Mapping, tolerance: float = 0.0) -> list[Polygon]:
     pixels' edges and cuts their corners.
 
     Args:
-        rle: ``size`` and compressed ``counts``.
+        rle: ``size`` and compressed ``counts``; only its box is decoded.
         tolerance: Greatest distance of a left-out vertex from the outline, in pixels.
 
     Returns:
         Valid polygons with holes, one for each part of the mask; none for an empty mask.
     """
-    x, y, w, h = (int(value) for value in coco_mask.toBbox(rle))
-    if not w or not h:
+    counts = rle['counts'].encode('ascii') if isinstance(rle['counts'], str) else rle['counts']
+    (crop,) = crop_masks([counts], rle['size'][0])
+    if not crop.pixels.size:
         return []
-    crop = coco_mask.decode(rle)[y : y + h, x : x + w]
+    corner = (crop.x, crop.y)
     polygons = []
-    for shell, *holes in outlines(crop.astype(np.float32), 0.5):
-        polygon = Polygon(shell + (x, y), [hole + (x, y) for hole in holes])
+    for shell, *holes in outlines(crop.pixels.astype(np.float32), 0.5):
+        polygon = Polygon(shell + corner, [hole + corner for hole in holes])
         simple = polygon.simplify(tolerance)  # of 0 leaves out vertices on straight lines
         polygons += _parts(simple if simple.is_valid else make_valid(simple))
     return polygons
