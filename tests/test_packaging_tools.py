@@ -58,7 +58,40 @@ def test_failing_step_shows_its_end_and_the_log(tmp_path: Path) -> None:
 
 def test_progress_reads_the_build_log(tmp_path: Path) -> None:
     (tmp_path / 'log').write_text('  [1/57] c++ a\n  [12/57] c++ b\nnote\n')
-    assert shell(f'progress < {tmp_path}/log').strip() == 'compiled 12 of 57 files'
+    expected = 'compiled 12 of 57 files, about 8 min left'  # 120 s for 12 files: 450 s for 45
+    assert shell(f'progress 120 < {tmp_path}/log').strip() == expected
+    (tmp_path / 'log').write_text('Collecting six\n')
+    assert shell(f'progress 15 < {tmp_path}/log').strip() == 'Collecting six'
+
+
+def test_the_compiler_is_called_through_ccache(tmp_path: Path) -> None:
+    (tmp_path / 'bin').mkdir()
+    program(tmp_path / 'bin', 'ccache', 'echo "ccache as $(basename "$0")"')
+    path = f'{tmp_path}/bin:{os.environ["PATH"]}'
+    lines = f'CACHE={tmp_path}; CUDA= CXX_FOUND=c++; use_ccache; "$CXX_FOUND"'
+    printed = shell(lines, PATH=path)
+    assert 'compiling through ccache' in printed and 'ccache as c++' in printed
+    printed = shell(
+        f'CACHE={tmp_path}; CUDA=130 NVCC=/c/nvcc CXX_FOUND=c++; use_ccache; env', PATH=path
+    )
+    assert 'PYTORCH_NVCC=ccache /c/nvcc' in printed
+    untouched = f'CACHE={tmp_path}; CUDA=; CXX_FOUND="ccache g++"; use_ccache; echo "$CXX_FOUND"'
+    assert shell(untouched, PATH=path) == 'ccache g++\n'
+
+
+def test_prebuilt_operators_are_for_the_line_that_accepts_them(tmp_path: Path) -> None:
+    """The name has the releases of CUDA and torch; mmdet 3.3 refuses the mmcv inside."""
+    (tmp_path / 'torch.py').write_text(
+        'class version:\n    cuda = "12.8"\n__version__ = "2.8.0+cu128"\n'
+    )
+    lines = f'LOG={tmp_path}/log; pip_() {{ echo "pip $*" >&2; return 1; }}; prebuilt_mmcv 2>&1 || cat $LOG'
+    (tmp_path / 'log').touch()
+    assert 'pip' not in shell(lines, PYTHONPATH=str(tmp_path))
+    metadata = tmp_path / 'onedl_mmdetection-3.5.1.dist-info' / 'METADATA'
+    metadata.parent.mkdir()
+    metadata.write_text('Metadata-Version: 2.1\nName: onedl-mmdetection\nVersion: 3.5.1\n')
+    printed = shell(lines, PYTHONPATH=str(tmp_path))
+    assert printed.endswith('--only-binary :all: onedl-mmcv-cu128-torch2-8\n')
 
 
 def test_missing_compiler_is_told(tmp_path: Path) -> None:
@@ -163,3 +196,9 @@ def test_help_lists_the_options() -> None:
     printed = run('bash', ROOT / 'tools' / 'install.sh', '--help')
     assert all(option in printed for option in ('--python', '--no-venv', '--check'))
     assert 'unknown option' in run('bash', ROOT / 'tools' / 'install.sh', '--what', expect=1)
+
+
+def test_help_of_the_demo_does_not_install() -> None:
+    assert 'bash tools/demo.sh [OUT]' in run(
+        'bash', ROOT / 'tools' / 'demo.sh', '--help', PATH='/bin'
+    )

@@ -24,7 +24,7 @@ step() {
     while kill -0 "$pid" 2> /dev/null; do
         sleep 1
         if ((++waited % 15 == 0)); then
-            say "  ... $((SECONDS - start)) s $(tail -n "+$from" "$LOG" | progress)"
+            say "  ... $((SECONDS - start)) s $(tail -n "+$from" "$LOG" | progress $((SECONDS - start)))"
         fi
     done
     trap - INT TERM
@@ -35,13 +35,15 @@ step() {
     fi
 }
 
-# how far the step is whose log comes in: "compiled 12 of 57 files", or the last thing pip began
+# progress SECONDS: how far the step is whose log comes in, "compiled 12 of 57 files, about 4 min left", or the
+# last thing pip began
 progress() {
-    local text files
+    local text files left
     text=$(cat)
     files=$(grep -oE '^ *\[[0-9]+/[0-9]+\]' <<< "$text" | tail -n 1 | tr -dc '0-9/' || true)
     if [[ -n $files ]]; then
-        echo "compiled ${files%/*} of ${files#*/} files"
+        left=$(($1 * (${files#*/} - ${files%/*}) / ${files%/*}))
+        echo "compiled ${files%/*} of ${files#*/} files, about $(((left + 59) / 60)) min left"
     else
         grep -E '^ *(Collecting|Downloading|Building|Installing)' <<< "$text" | tail -n 1 | cut -c 1-70 || true
     fi
@@ -216,17 +218,17 @@ int main() { return std::optional<int>(0).value(); }' > "$trial/trial.cpp"
     rm -rf "$trial"
 }
 
-# sets CUDA: release of nvcc without dot where it fits torch ("130"), else empty
+# sets CUDA: release of nvcc without dot where it fits torch ("130"), else empty; and NVCC
 find_cuda() {
     local wanted nvcc release
-    CUDA=''
+    CUDA='' NVCC=''
     wanted=$(ask 'import torch; print(torch.version.cuda or "")')
     [[ -n $wanted ]] || return 0
     nvcc=${CUDA_HOME:+$CUDA_HOME/bin/nvcc}
     nvcc=$(command -v "${nvcc:-nvcc}" || command -v /usr/local/cuda/bin/nvcc || true)
     release=$([[ -z $nvcc ]] || "$nvcc" --version 2> /dev/null | sed -nE 's/.*release ([0-9]+\.[0-9]+).*/\1/p' || true)
     if [[ ${release%%.*} == "${wanted%%.*}" ]]; then
-        CUDA=${release/./}
+        CUDA=${release/./} NVCC=$nvcc
     else
         say "torch is built for CUDA $wanted but ${nvcc:-no nvcc} ${release:+is release $release }was found: building CPU operators only."
         say "  for CUDA operators install the CUDA $wanted toolkit and run: bash tools/install.sh"
@@ -243,12 +245,43 @@ jobs_() {
     echo $((cores < memory ? cores : memory))
 }
 
+# puts ccache, where there is one, before the compilers: by a link of the compiler's name, as its manual says,
+# and by the variable that torch has for nvcc
+use_ccache() {
+    local real
+    [[ $CXX_FOUND != *ccache* ]] && command -v ccache > /dev/null && real=$(command -v "$CXX_FOUND") || return 0
+    mkdir -p "$CACHE/ccache"
+    ln -sfn "$(command -v ccache)" "$CACHE/ccache/$(basename "$real")"
+    PATH=$(dirname "$real"):$PATH  # where ccache finds the compiler itself
+    CXX_FOUND=$CACHE/ccache/$(basename "$real")
+    export CCACHE_BASEDIR=${TMPDIR:-/tmp} CCACHE_NOHASHDIR=1  # pip builds in a folder of another name each time
+    [[ -z $CUDA ]] || export PYTORCH_NVCC="ccache $NVCC"
+    say "compiling through ccache"
+}
+
 build_mmcv() { # build_mmcv FOLDER
     local cuda=(FORCE_CUDA=0 CUDA_VISIBLE_DEVICES=)
     [[ -z $CUDA ]] || cuda=(FORCE_CUDA=1 "TORCH_CUDA_ARCH_LIST=${TORCH_CUDA_ARCH_LIST:-$ARCHITECTURE}")
     env MMCV_WITH_OPS=1 MAX_JOBS="${MAX_JOBS:-$(jobs_)}" CXX="$CXX_FOUND" "${cuda[@]}" \
         "$PYTHON" -m pip --disable-pip-version-check --no-input wheel -v --no-deps --no-build-isolation \
         --no-cache-dir --no-binary mmcv -w "$1" "mmcv==$MMCV"
+}
+
+# A wheel of the maintained line for this CUDA torch, such as onedl-mmcv-cu128-torch2-8. Its mmcv is newer than
+# mmdet 3.3 accepts, so it is taken beside onedl-mmdetection alone.
+prebuilt_mmcv() {
+    local name
+    ask 'from importlib.metadata import version; version("onedl-mmdetection")' || return 1
+    name=$(ask 'import torch; major, minor = torch.__version__.split(".")[:2]; print(f"onedl-mmcv-cu{torch.version.cuda.replace(chr(46), str())}-torch{major}-{minor}")') ||
+        return 1
+    pip_ install --no-deps --only-binary :all: "$name" >> "$LOG" 2>&1 || return 1
+    if ask 'import mmcv._ext'; then
+        say "prebuilt $name"
+        return
+    fi
+    say "the prebuilt $name does not load here: building mmcv"
+    pip_ uninstall -y "$name" >> "$LOG" 2>&1
+    return 1
 }
 
 install_mmcv() {
@@ -260,6 +293,7 @@ install_mmcv() {
             return
         fi
     fi
+    if prebuilt_mmcv; then return; fi
     ARCHITECTURE=$([[ -z $CUDA ]] || ask 'import torch; print("%d.%d" % torch.cuda.get_device_capability() if torch.cuda.is_available() else "8.0;9.0+PTX")')
     key=$(ask 'import sys, sysconfig, torch; print("%s-torch%s" % (sys.implementation.cache_tag, torch.__version__))')
     target=cpu
@@ -273,6 +307,7 @@ install_mmcv() {
         say 'the cached wheel does not load here: building it anew'
     fi
     require_compiler
+    use_ccache
     minutes=$([[ -z $CUDA ]] && echo 10 || echo 60)
     built=$(mktemp -d)
     step "building mmcv $MMCV with ${CUDA:+CUDA and }CPU operators (about $minutes minutes on two cores; once)" build_mmcv "$built"
