@@ -34,19 +34,10 @@ def map_masks(
     device: torch.device | None = None,
     **crops: Any,
 ) -> Tensor | RLEMasks:
-    """Resize soft masks of a whole image bilinearly and threshold them.
-
-    Args:
-        maps, resized_size, image_size, threshold: As in ``map_masks_to_rle``.
-        mask_format: ``'dense'`` or ``'rle'``.
-        device: Where dense masks go; default: the CPU.
-        crops: ``offsets``, ``map_size``, ``outside`` and the rest, see ``map_masks_to_rle``.
+    """Resize soft masks of a whole image bilinearly and threshold them; see ``map_masks_to_rle``.
 
     Returns:
-        BoolTensor[N, h, w] or N RLEs.
-
-    Raises:
-        ValueError: As ``map_masks_to_rle``, or an unknown format.
+        BoolTensor[N, h, w] on ``device`` (default: the CPU) or N RLEs, by ``mask_format``.
     """
     rles = map_masks_to_rle(maps, resized_size, image_size, threshold, **crops)
     return in_format(rles, image_size, mask_format, device)
@@ -57,13 +48,8 @@ def map_masks_to_rle(
     resized_size: tuple[float, float],
     image_size: tuple[int, int],
     threshold: float,
-    *,
-    strict: bool = True,
-    align_corners: bool = False,
     offsets: Tensor | Sequence[tuple[int, int]] | None = None,
     map_size: tuple[int, int] | None = None,
-    outside: float = 0.0,
-    boxes: Tensor | None = None,
 ) -> list[RLE]:
     """Resize soft masks bilinearly, threshold them, cut them to the image and encode them.
 
@@ -71,30 +57,20 @@ def map_masks_to_rle(
     top left ``image_size`` part is kept; where the resized map is smaller the mask is empty.
 
     Args:
-        maps: Tensor[N, Hm, Wm] of soft masks; or, to save memory, N crops Tensor[hc, wc] of it.
+        maps: Tensor[N, Hm, Wm] of soft masks; or, to save memory, N crops Tensor[hc, wc] of it,
+            which is 0 elsewhere.
         resized_size: ``(h, w)`` that the whole map is resized to, in pixels of the output image;
             fractional for an exact scale, see ``Resize``.
         image_size: ``(h, w)`` of the output image.
-        threshold: A pixel belongs to the mask where its value is above this.
-        strict: Compare with ``>``; otherwise with ``>=``.
-        align_corners: Rule of the resizing, as in ``torch.nn.functional.interpolate``.
+        threshold: A pixel belongs to the mask where its value is above this; above 0 with crops.
         offsets: N pairs ``(x, y)``, map cell of each crop's top left corner. Only with crops.
         map_size: ``(Hm, Wm)``. Only with crops.
-        outside: Value of the cells that a crop leaves out; below the threshold.
-        boxes: Tensor[N, 4] in pixels of the output image; a pixel stays where its integer index
-            satisfies ``x1 <= x < x2`` and ``y1 <= y < y2``. Default: no cutting by box.
 
     Returns:
         N RLEs, identical to those of resizing with ``interpolate`` in float32 and encoding dense
         masks on the same device.
-
-    Raises:
-        ValueError: Crops without ``offsets`` or ``map_size``, a crop that leaves the map, shapes
-            that disagree, ``outside`` not below the threshold, or NaN.
     """
     n = len(maps)
-    if boxes is not None and (boxes.shape != (n, 4) or bool(boxes.isnan().any())):
-        raise ValueError(f'boxes must have the shape ({n}, 4) and no NaN, got {boxes}')
     if n == 0:
         return []
     if isinstance(maps, Tensor):
@@ -103,35 +79,28 @@ def map_masks_to_rle(
     else:
         if offsets is None or map_size is None:
             raise ValueError('crops need offsets=[(x, y), ...] and map_size=(Hm, Wm)')
-        cells = map_size
-        _check_crops(maps, offsets, cells, outside, threshold)
+        cells, outside = map_size, 0.0
+        _check_crops(maps, offsets, cells, threshold)
         tiles = [
-            _frame(crop.detach().float(), int(x), int(y), cells, outside)
+            _frame(crop.detach().float(), int(x), int(y), cells)
             for crop, (x, y) in zip(maps, offsets)
         ]
-    resize = Resize(cells, resized_size, align_corners, maps[0].device)
-    windows = _windows(tiles, resize, image_size, boxes)
+    resize = Resize(cells, resized_size, maps[0].device)
+    windows = _windows(tiles, resize, image_size)
     parts = [windows.new_zeros((3, 0))]
     for chunk in _chunks(tiles, windows):
         members = [tiles[i] for i in chunk.tolist()]
-        for toggles in TileBatch(
-            members, windows[chunk], resize, threshold, strict, outside
-        ).toggles():
+        for toggles in TileBatch(members, windows[chunk], resize, threshold, outside).toggles():
             toggles[0] = chunk[toggles[0]]
             parts.append(toggles)
     return encode_toggles(parts, n, image_size)
 
 
 class Tile(NamedTuple):
-    """Part of one map outside of which nothing reaches the threshold.
+    """Part of one map outside of which nothing reaches the threshold."""
 
-    Attributes:
-        values: Tensor, its cells.
-        x, y: Map cell of its top left corner.
-    """
-
-    values: Tensor
-    x: int
+    values: Tensor  # its cells
+    x: int  # map cell of its top left corner
     y: int
 
 
@@ -139,13 +108,12 @@ def _check_crops(
     crops: Sequence[Tensor],
     offsets: Tensor | Sequence[tuple[int, int]],
     map_size: tuple[int, int],
-    outside: float,
     threshold: float,
 ) -> None:
     if len(offsets) != len(crops):
         raise ValueError(f'{len(crops)} crops but {len(offsets)} offsets')
-    if not outside < threshold:
-        raise ValueError(f'outside={outside} must be below threshold={threshold}')
+    if not threshold > 0:
+        raise ValueError(f'the threshold of crops must be above 0, got {threshold}')
     for i, (crop, (x, y)) in enumerate(zip(crops, offsets)):
         if crop.ndim != 2:
             raise ValueError(f'crop {i} must have two dimensions, got shape {tuple(crop.shape)}')
@@ -157,12 +125,12 @@ def _check_crops(
             )
 
 
-def _frame(crop: Tensor, x: int, y: int, map_size: tuple[int, int], outside: float) -> Tile:
-    """Put one ring of outside cells around a crop where the map goes on."""
+def _frame(crop: Tensor, x: int, y: int, map_size: tuple[int, int]) -> Tile:
+    """Put one ring of zeros around a crop where the map goes on."""
     h, w = crop.shape
     left, top = min(x, 1), min(y, 1)
     right, bottom = min(map_size[1] - x - w, 1), min(map_size[0] - y - h, 1)
-    return Tile(F.pad(crop, (left, right, top, bottom), value=outside), x - left, y - top)
+    return Tile(F.pad(crop, (left, right, top, bottom)), x - left, y - top)
 
 
 def _cut_maps(maps: Tensor, threshold: float) -> list[Tile]:
@@ -183,9 +151,7 @@ def _cut_maps(maps: Tensor, threshold: float) -> list[Tile]:
     return [Tile(m[y0:y1, x0:x1], x0, y0) for m, (x0, x1, y0, y1) in zip(maps, bounds)]
 
 
-def _windows(
-    tiles: list[Tile], resize: 'Resize', image_size: tuple[int, int], boxes: Tensor | None
-) -> Tensor:
+def _windows(tiles: list[Tile], resize: 'Resize', image_size: tuple[int, int]) -> Tensor:
     """Pixels that mix cells of the tiles only: LongTensor[N, 4], (x1, y1, x2, y2), exclusive."""
     first, last = [], []
     for axis in (1, 0):
@@ -195,11 +161,6 @@ def _windows(
         first.append(torch.searchsorted(places, starts))
         last.append(torch.searchsorted(places, starts + sizes - 1, right=True))
     low, high = torch.stack(first, dim=1), torch.stack(last, dim=1)
-    if boxes is not None:
-        limit = low.new_tensor([image_size[1], image_size[0]])
-        edges = boxes.to(low.device).ceil().clamp(min=0)
-        low = torch.maximum(low, torch.minimum(edges[:, :2], limit).long())
-        high = torch.minimum(high, torch.minimum(edges[:, 2:], limit).long())
     return torch.cat([low, torch.maximum(low, high)], dim=1)
 
 
@@ -220,41 +181,29 @@ class Resize:
         map_size: ``(Hm, Wm)``.
         resized_size: ``(h, w)`` of the whole map in pixels. A fractional size keeps the exact scale
             and drops the pixel that the map covers in part, as ``interpolate`` with
-            ``scale_factor`` does; it excludes ``align_corners``.
-        align_corners: As in ``torch.nn.functional.interpolate``.
+            ``scale_factor`` does.
     """
 
     def __init__(
-        self,
-        map_size: tuple[int, int],
-        resized_size: tuple[float, float],
-        align_corners: bool,
-        device: torch.device,
+        self, map_size: tuple[int, int], resized_size: tuple[float, float], device: torch.device
     ) -> None:
         self.map_size = map_size
         self.exact_size = resized_size
         # 76.999... pixels are 77 whose scale was rounded.
         self.resized_size = tuple(math.floor(side * (1 + 1e-12)) for side in resized_size)
-        self.align_corners = align_corners
         self.places = [self._places(axis, device) for axis in (0, 1)]
         self.evens = [self._even_weights(axis, device) for axis in (0, 1)]
 
     def steps(self, axis: int) -> tuple[float, float]:
         """Pixels per map cell, and the (fractional) pixel at the centre of cell 0."""
-        cells, pixels = self.map_size[axis], self.exact_size[axis]
-        if self.align_corners:
-            return (pixels - 1) / max(cells - 1, 1), 0.0
-        step = pixels / cells
+        step = self.exact_size[axis] / self.map_size[axis]
         return step, 0.5 * step - 0.5
 
     def _places(self, axis: int, device: torch.device) -> Tensor:
         """Map coordinate of every pixel of one axis, cell centres being integers."""
-        cells, pixels = self.map_size[axis], self.resized_size[axis]
-        index = torch.arange(pixels, device=device, dtype=torch.float64)
-        if self.align_corners:
-            place = index * ((cells - 1) / max(pixels - 1, 1))
-        else:
-            place = (index + 0.5) * (cells / self.exact_size[axis]) - 0.5
+        cells = self.map_size[axis]
+        index = torch.arange(self.resized_size[axis], device=device, dtype=torch.float64)
+        place = (index + 0.5) * (cells / self.exact_size[axis]) - 0.5
         return place.clamp(0, cells - 1).float()
 
     def _even_weights(self, axis: int, device: torch.device) -> Tensor:
@@ -273,9 +222,7 @@ class Resize:
         if self.resized_size != tuple(self.exact_size):
             scale = [side / cell * (1 + 1e-12) for side, cell in zip(size, cells.shape)]
             target = {'scale_factor': scale}
-        return F.interpolate(
-            cells[None, None], mode='bilinear', align_corners=self.align_corners, **target
-        )[0, 0]
+        return F.interpolate(cells[None, None], mode='bilinear', **target)[0, 0]
 
     def neighbours(self, axis: int, pixel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Find the two cells that a pixel mixes along one axis.
@@ -297,24 +244,16 @@ class TileBatch:
     """A chunk of tiles, padded to one size.
 
     Args:
-        threshold, strict, outside: As in ``map_masks_to_rle``.
         windows: LongTensor[n, 4], the pixels to decide, (x1, y1, x2, y2), exclusive.
-
-    Raises:
-        ValueError: A value is NaN or infinite.
+        threshold: As in ``map_masks_to_rle``.
+        outside: Value of the cells beyond the tiles, below the threshold.
     """
 
     def __init__(
-        self,
-        tiles: list[Tile],
-        windows: Tensor,
-        resize: Resize,
-        threshold: float,
-        strict: bool,
-        outside: float,
+        self, tiles: list[Tile], windows: Tensor, resize: Resize, threshold: float, outside: float
     ) -> None:
         self.tiles, self.windows, self.resize = tiles, windows, resize
-        self.threshold, self.strict, self.outside = threshold, strict, outside
+        self.threshold, self.outside = threshold, outside
         height = max(t.values.shape[0] for t in tiles)
         width = max(2, *(t.values.shape[1] for t in tiles))
         self.cells = torch.stack(  # (n, ht, wt)
@@ -358,7 +297,7 @@ class TileBatch:
         value = torch.lerp(upper, lower, low_weight)
         largest = torch.stack(corners).abs().amax(0).clamp(min=abs(self.threshold))
         margin = torch.where(sure_x & sure_y, SUM_ERROR * largest, self.margin[owner])
-        result = self._keep(value)
+        result = value > self.threshold
         unsure = ((value - self.threshold).abs() <= margin).nonzero()[:, 0]
         for i in owner[unsure].unique().tolist():
             # Rarely more than a few pixels of a few masks: ask the operator itself.
@@ -368,7 +307,7 @@ class TileBatch:
             h, w = tile.values.shape
             cells[tile.y : tile.y + h, tile.x : tile.x + w] = tile.values
             whole = self.resize.by_operator(cells, self.resize.exact_size)
-            result[mine] = self._keep(whole[y[mine], x[mine]])
+            result[mine] = whole[y[mine], x[mine]] > self.threshold
         return result
 
     def _cell(self, owner: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -376,6 +315,3 @@ class TileBatch:
         column = (x - self.origin[owner, 0]).clamp(0, self.cells.shape[2] - 1)
         row = (y - self.origin[owner, 1]).clamp(0, self.cells.shape[1] - 1)
         return self.cells[owner, row, column].double()
-
-    def _keep(self, values: Tensor) -> Tensor:
-        return values > self.threshold if self.strict else values >= self.threshold

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mmrefine.masks import encode, map_masks, map_masks_to_rle, to_dense, trace
+from mmrefine.masks import encode, map_masks, map_masks_to_rle, trace
 
 DEVICES = ['cpu', 'cuda'] if torch.cuda.is_available() else ['cpu']
 
@@ -17,16 +17,12 @@ def interpolated_rles(
     resized: tuple[int, int],
     image: tuple[int, int],
     threshold: float,
-    strict: bool = True,
-    align_corners: bool = False,
 ) -> list[dict]:
     dense = torch.zeros((len(maps), *image), dtype=torch.bool, device=maps.device)
     for one, soft in zip(dense, maps):
-        large = F.interpolate(
-            soft[None, None], size=resized, mode='bilinear', align_corners=align_corners
-        )
+        large = F.interpolate(soft[None, None], size=resized, mode='bilinear')
         cut = large[0, 0, : image[0], : image[1]]
-        one[: cut.shape[0], : cut.shape[1]] = cut > threshold if strict else cut >= threshold
+        one[: cut.shape[0], : cut.shape[1]] = cut > threshold
     return encode(dense)
 
 
@@ -58,19 +54,17 @@ SIZES = [
 
 
 @pytest.mark.parametrize('device', DEVICES)
-@pytest.mark.parametrize('align_corners', [False, True])
 @pytest.mark.parametrize(('size', 'resized', 'image'), SIZES)
 def test_strings_equal_the_dense_way(
-    size: tuple, resized: tuple, image: tuple, align_corners: bool, device: str
+    size: tuple, resized: tuple, image: tuple, device: str
 ) -> None:
     maps, crops, offsets = scene(30, size, 3)
     maps, crops = maps.to(device), [crop.to(device) for crop in crops]
-    for threshold, strict in ((0.4, True), (0.5, False)):
-        expected = interpolated_rles(maps, resized, image, threshold, strict, align_corners)
-        rule = dict(strict=strict, align_corners=align_corners)
-        assert map_masks_to_rle(maps, resized, image, threshold, **rule) == expected
-        rule.update(offsets=offsets, map_size=size)
-        assert map_masks_to_rle(crops, resized, image, threshold, **rule) == expected
+    rest = dict(offsets=offsets, map_size=size)
+    for threshold in (0.4, 0.5):
+        expected = interpolated_rles(maps, resized, image, threshold)
+        assert map_masks_to_rle(maps, resized, image, threshold) == expected
+        assert map_masks_to_rle(crops, resized, image, threshold, **rest) == expected
 
 
 value = st.one_of(st.sampled_from([0.0, 0.5, 1.0, 0.50000006]), st.floats(-2, 2, width=32))
@@ -85,9 +79,8 @@ def test_strings_equal_the_dense_way_for_any_map(data: st.DataObject) -> None:
     maps = torch.tensor(cells, dtype=torch.float32).view(1, *size)
     length = st.integers(1, 90)
     resized, image = (data.draw(length), data.draw(length)), (data.draw(length), data.draw(length))
-    rule = dict(strict=data.draw(st.booleans()), align_corners=data.draw(st.booleans()))
-    ours = map_masks_to_rle(maps, resized, image, 0.5, **rule)
-    assert ours == interpolated_rles(maps, resized, image, 0.5, **rule)
+    ours = map_masks_to_rle(maps, resized, image, 0.5)
+    assert ours == interpolated_rles(maps, resized, image, 0.5)
 
 
 @pytest.mark.parametrize('scale', [(3.3, 1.71), (0.37, 2.0), (4.0, 2.5)])
@@ -113,24 +106,10 @@ def test_rounding_decides_as_in_interpolate(spread: float) -> None:
     assert map_masks_to_rle(maps, (123, 171), (120, 170), 0.5) == expected
 
 
-def test_logarithmic_maps_with_a_low_value_outside() -> None:
-    maps, crops, offsets = scene(10, (40, 56), 8)
-    crops = [crop.log() for crop in crops]
-    full = torch.full_like(maps, -10)
-    for one, crop, (x, y) in zip(full, crops, offsets):
-        one[y : y + crop.shape[0], x : x + crop.shape[1]] = crop
+def test_logarithmic_maps_with_a_negative_threshold() -> None:
+    full = scene(10, (40, 56), 8)[0].log().clamp(min=-10)
     expected = interpolated_rles(full, (160, 224), (160, 220), -0.63488)
-    rest = dict(offsets=offsets, map_size=(40, 56), outside=-10.0)
-    assert map_masks_to_rle(crops, (160, 224), (160, 220), -0.63488, **rest) == expected
     assert map_masks_to_rle(full, (160, 224), (160, 220), -0.63488) == expected
-
-
-def test_boxes_cut_half_open_by_pixel_index() -> None:
-    boxes = torch.tensor([[2.0, 3.5, 6.0, 8.0], [-4.0, -4.0, 3.2, 99.0], [8.0, 8.0, 2.0, 2.0]])
-    dense = to_dense(map_masks_to_rle(torch.ones(3, 5, 6), (10, 12), (10, 12), 0.5, boxes=boxes))
-    x, y = torch.arange(12), torch.arange(10)[:, None]
-    for one, (x1, y1, x2, y2) in zip(dense, boxes):
-        assert torch.equal(one, (x >= x1) & (x < x2) & (y >= y1) & (y < y2))
 
 
 def test_empty_inputs() -> None:
@@ -163,11 +142,9 @@ def test_chunks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> Non
         (dict(offsets=None), 'crops need offsets'),
         (dict(offsets=[(0, 0)] * 3), '2 crops but 3 offsets'),
         (dict(offsets=[(0, 0), (4, 0)]), 'crop 1 .* leaves the map'),
-        (dict(outside=0.5), 'outside=0.5 must be below'),
+        (dict(threshold=0.0), 'threshold of crops must be above 0'),
         (dict(maps=[torch.zeros(2), torch.zeros(2)]), 'crop 0 must have two dimensions'),
         (dict(maps=[torch.full((2, 3), float('nan'))] * 2), 'NaN'),
-        (dict(boxes=torch.zeros(1, 4)), 'boxes must have the shape'),
-        (dict(boxes=torch.full((2, 4), float('nan'))), 'no NaN'),
     ],
 )
 def test_wrong_arguments_are_named(kwargs: dict, message: str) -> None:
