@@ -19,13 +19,7 @@ from mmdet.utils import InstanceList
 from torch import Tensor
 
 from .kernel import box_regions, mask_exponent, padded_boxes
-from .targets import (
-    Proposals,
-    dilated_targets,
-    learning_points,
-    limit_positives,
-    sampled_targets,
-)
+from .targets import Proposals, dilated_targets, learning_points, limit_positives, sampled_targets
 
 # logit(exp(-d)) = 1 and = -1: beyond them a foreground or background cell has no hinge error left
 _FOREGROUND_DONE = math.log1p(math.exp(-1.0))
@@ -33,24 +27,16 @@ _BACKGROUND_DONE = math.log1p(math.exp(1.0))
 
 
 def exponent_to_logit(exponent: Tensor, low: float = 1e-6, high: float | None = None) -> Tensor:
-    """Logit of exp(-d), finite with a finite gradient for every d.
+    """Logit of exp(-d), finite with a finite gradient for every d of the mask kernel.
 
     ln p - ln(1 - p) with p = exp(-d) equals -d - ln(-expm1(-d)).
 
     Args:
-        exponent: Tensor, d of the mask kernel.
         low: Smallest d, i.e. p at most exp(-low).
         high: Largest d, i.e. p at least exp(-high); cells beyond get no gradient. None: no limit.
     """
     exponent = exponent.clamp(low, high)
     return -exponent - torch.log(-torch.expm1(-exponent))
-
-
-def probability_to_logit(probability: Tensor, eps: float = 0.0) -> Tensor:
-    """ln p - ln(1 - p) with p limited to [eps, 1 - 2^-24], so that p = 1 stays finite."""
-    top = 1 - max(eps, 2**-24)
-    probability = probability.float().clamp(max(eps, torch.finfo(torch.float32).tiny), top)
-    return probability.log() - torch.log1p(-probability)
 
 
 def lovasz_from_exponent(
@@ -62,38 +48,24 @@ def lovasz_from_exponent(
 ) -> Tensor:
     """Lovász hinge of every instance, straight from the exponents of the mask kernel.
 
-    Cells whose error is not positive are dropped before anything is computed for them: with
-    p = exp(-d) the hinge error 1 - z (2y - 1) is positive for foreground beyond d = ln(1 + 1/e)
-    and for background below d = ln(1 + e).
+    Cells whose error is not positive are dropped before anything is computed for them: with p =
+    exp(-d) the hinge error 1 - z (2y - 1) is positive for foreground beyond d = ln(1 + 1/e) and for
+    background below d = ln(1 + e).
 
-    Args:
-        exponent: Tensor[K, N].
-        targets: BoolTensor[K, N].
-        valid: BoolTensor[K, N], cells that count; None for all.
-        low, high: Limits of d, see ``exponent_to_logit``.
-
-    Returns:
-        Tensor[K].
+    Exponents Tensor[K, N], targets BoolTensor[K, N] and ``valid`` ones, the cells that count (None
+    for all) -> Tensor[K]; limits of d see ``exponent_to_logit``.
     """
     with torch.no_grad():
         wrong = torch.where(targets, exponent > _FOREGROUND_DONE, exponent < _BACKGROUND_DONE)
         wrong = wrong if valid is None else wrong & valid
     chosen = wrong.flatten().nonzero().squeeze(1)
     logits = exponent_to_logit(exponent.flatten().index_select(0, chosen), low, high)
-    return _lovasz(logits, chosen, targets, valid)
+    return lovasz_of_cells(logits, chosen, targets, valid)
 
 
-def lovasz_hinge(logits: Tensor, targets: Tensor, valid: Tensor | None = None) -> Tensor:
-    """Lovász hinge of every instance: Tensor[K, N], BoolTensor[K, N] -> Tensor[K]."""
-    logits = logits.float()
-    with torch.no_grad():
-        wrong = torch.where(targets, logits < 1, logits > -1)
-        wrong = wrong if valid is None else wrong & valid
-    chosen = wrong.flatten().nonzero().squeeze(1)
-    return _lovasz(logits.flatten().index_select(0, chosen), chosen, targets, valid)
-
-
-def _lovasz(logits: Tensor, chosen: Tensor, targets: Tensor, valid: Tensor | None) -> Tensor:
+def lovasz_of_cells(
+    logits: Tensor, chosen: Tensor, targets: Tensor, valid: Tensor | None
+) -> Tensor:
     """Weighted sum of the positive errors, from logits Tensor[S] of the cells ``chosen``
     LongTensor[S], ascending positions in the flattened K x N map."""
     num, cells = targets.shape
@@ -109,20 +81,14 @@ def _lovasz(logits: Tensor, chosen: Tensor, targets: Tensor, valid: Tensor | Non
 def lovasz_weights(
     errors: Tensor, positive: Tensor, instance: Tensor, foreground: Tensor
 ) -> Tensor:
-    """Slope of the Lovász extension of the Jaccard loss at every error.
+    """Slope of the Lovász extension of the Jaccard loss at every error, Tensor[S].
 
     With the errors of one instance in descending order, n foreground cells and J_k = 1 - (n - P_k)
     / (n + B_k) after k cells, of which P_k are foreground and B_k background, cell k weighs J_k -
     J_(k-1).
 
-    Args:
-        errors: Tensor[S], positive.
-        positive: BoolTensor[S], foreground cells.
-        instance: LongTensor[S], ascending.
-        foreground: LongTensor[K], foreground cells of each instance, those without error included.
-
-    Returns:
-        Tensor[S] in the order of ``errors``.
+    Errors are positive Tensor[S]; ``instance`` LongTensor[S] is ascending; ``foreground``
+    LongTensor[K] counts the cells of each instance, those without error included.
     """
     # The bits of positive floats order like the floats: one integer key sorts by instance, then by
     # falling error.
@@ -168,19 +134,12 @@ def group_means(values: Tensor, groups: Tensor, num_groups: int) -> Tensor:
 
 
 class Chosen(NamedTuple):
-    """Proposals of one image that take part in the mask loss.
+    """Proposals of one image that take part in the mask loss."""
 
-    Attributes:
-        embeds: Tensor[K, D].
-        margins: Tensor[K, M].
-        gt_index: LongTensor[K].
-        smooth: Scalar, smooth loss summed over the objects.
-    """
-
-    embeds: Tensor
-    margins: Tensor
-    gt_index: Tensor
-    smooth: Tensor
+    embeds: Tensor  # (K, D)
+    margins: Tensor  # (K, M)
+    gt_index: Tensor  # LongTensor[K]
+    smooth: Tensor  # scalar, smooth loss summed over the objects
 
 
 class EmbedMaskLoss:
@@ -205,9 +164,6 @@ class EmbedMaskLoss:
         stride: Pixels per cell of the mask map.
         smooth_weight: Factor of ``loss_smooth``, which draws the proposals of an object together
             (v1: 0.1).
-
-    Raises:
-        ValueError: For unknown settings.
     """
 
     def __init__(
@@ -253,11 +209,10 @@ class EmbedMaskLoss:
 
         Args:
             pixels: Tensor[B, D, h, w], embeddings on the mask map, or with ``aligned`` on half its
-                size.
+                size, the probabilities then being doubled with aligned corners.
             proposals: From the box head.
             gt_instances: One per image: ``bboxes``, ``masks`` BoolTensor[G, H, W] that fills the
                 map.
-            aligned: Double the probabilities with aligned corners.
         """
         learning = limit_positives(proposals.gt_index, self.max_proposals)
         masks, smooths, counts = [], [], []

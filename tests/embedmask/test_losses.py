@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from replay.embedmask_units import lovasz_hinge, probability_to_logit
 from torch import Tensor
 
 from mmrefine.embedmask.losses import (
@@ -13,8 +14,6 @@ from mmrefine.embedmask.losses import (
     exponent_to_logit,
     group_means,
     lovasz_from_exponent,
-    lovasz_hinge,
-    probability_to_logit,
     smooth_loss,
 )
 

@@ -10,9 +10,8 @@ from mmrefine.embedmask.box_head import log_margin_prior
 from mmrefine.embedmask.kernel import box_regions, haloed_boxes, mask_exponent, padded_boxes
 from mmrefine.embedmask.losses import (
     lovasz_from_exponent,
-    lovasz_hinge,
+    lovasz_of_cells,
     lovasz_weights,
-    probability_to_logit,
     smooth_loss,
 )
 from mmrefine.embedmask.targets import dilated_targets
@@ -34,6 +33,23 @@ GRADIENT = dict(rtol=2e-3)
 MAP = dict(atol=1e-4, rtol=1e-4)
 STRIDES = (8, 16, 32, 64, 128)
 SMOOTH_WEIGHT = 0.1
+
+
+def probability_to_logit(probability: Tensor, eps: float = 0.0) -> Tensor:
+    """ln p - ln(1 - p) with p limited to [eps, 1 - 2^-24], so that p = 1 stays finite."""
+    top = 1 - max(eps, 2**-24)
+    probability = probability.float().clamp(max(eps, torch.finfo(torch.float32).tiny), top)
+    return probability.log() - torch.log1p(-probability)
+
+
+def lovasz_hinge(logits: Tensor, targets: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Lovász hinge of every instance: Tensor[K, N], BoolTensor[K, N] -> Tensor[K]."""
+    logits = logits.float()
+    with torch.no_grad():
+        wrong = torch.where(targets, logits < 1, logits > -1)
+        wrong = wrong if valid is None else wrong & valid
+    chosen = wrong.flatten().nonzero().squeeze(1)
+    return lovasz_of_cells(logits.flatten().index_select(0, chosen), chosen, targets, valid)
 
 
 def check_units(golden: Golden, report: Report, device: torch.device) -> None:
