@@ -15,118 +15,84 @@ from .fields import CHUNK, BoxError, is_number, read_box
 
 
 class Kind(NamedTuple):
-    """A kind of fault.
+    """A kind of fault."""
 
-    Attributes:
-        text: What is wrong with all of its annotations, and what to do.
-        fatal: Training would go wrong; otherwise these annotations are left out of training, but
-            not always of evaluation.
-        unscorable: Scores cannot be computed, or would be wrong.
-    """
-
-    text: str
-    fatal: bool
-    unscorable: bool
+    text: str  # what is wrong with all of its annotations, and what to do
+    unscorable: bool = False  # scores cannot be computed, or would be wrong
+    # training would go wrong; otherwise these are left out of training, but not always of scoring
+    fatal: bool = True
 
 
 MOST_PIXELS = 1 << 32  # pycocotools counts with 32 bits
 SLACK = 2.0  # pixels between a box and its mask
+_IDS = 'ids that occur twice, or are neither number nor text'
 _FILE = 'images without file_name, width and height'
 _BOX = 'annotations without a box [x, y, width, height] of finite numbers'
 _AREA = 'annotations without an area that is a finite number: add the number of mask pixels'
-_FLAT = (
-    'masks that are neither run lengths nor a list of polygons, each one flat list '
-    '[x1, y1, x2, y2, ...] of finite numbers in pixels of the image'
-)
 KINDS = {
-    'category id': Kind(
-        'category ids that occur twice, or are neither number nor text', True, unscorable=True
-    ),
-    'no name': Kind('categories without a name', fatal=True, unscorable=False),
+    'category id': Kind(f'category {_IDS}', unscorable=True),
+    'no name': Kind('categories without a name'),
     'category name': Kind(
-        'category names that occur twice: names decide, so rename one, or merge the two',
-        fatal=True,
-        unscorable=False,
+        'category names that occur twice: names decide, so rename one, or merge the two'
     ),
-    'image id': Kind(
-        'image ids that occur twice, or are neither number nor text', True, unscorable=True
-    ),
-    'id': Kind('annotation ids that occur twice, or no id', fatal=True, unscorable=False),
-    'no object': Kind('annotations without image_id and category_id', fatal=True, unscorable=True),
-    'image': Kind('annotations of images that the file does not list', True, unscorable=True),
-    'category': Kind(
-        'annotations whose category_id the file does not list', fatal=True, unscorable=True
-    ),
-    'flag': Kind('values of iscrowd or ignore other than the numbers 0 and 1', True, True),
+    'image id': Kind(f'image {_IDS}', unscorable=True),
+    'id': Kind('annotation ids that occur twice, or no id'),
+    'no object': Kind('annotations without image_id and category_id', unscorable=True),
+    'image': Kind('annotations of images that the file does not list', unscorable=True),
+    'category': Kind('annotations whose category_id the file does not list', unscorable=True),
+    'flag': Kind('values of iscrowd or ignore other than the numbers 0 and 1', unscorable=True),
     'crowds': Kind(
         'every annotation is a crowd, which is neither learned nor scored: set iscrowd to 0, or '
-        'export the objects as instances',
-        fatal=True,
-        unscorable=False,
+        'export the objects as instances'
     ),
-    'no box': Kind(_BOX, fatal=True, unscorable=False),
-    'box': Kind(_BOX, fatal=True, unscorable=True),
+    'no box': Kind(_BOX),
+    'box': Kind(_BOX, unscorable=True),
     'corners': Kind(
         'boxes that hold x1, y1, x2, y2, as their masks show: write x, y, width, height',
-        fatal=True,
         unscorable=True,
     ),
     'rle': Kind(
         'run lengths of another size than the image ([height, width]), without counts and size, or '
-        'that cannot be decoded',
-        fatal=True,
-        unscorable=False,
+        'that cannot be decoded'
     ),
-    'no area': Kind(_AREA, fatal=True, unscorable=False),
-    'area': Kind(_AREA, fatal=True, unscorable=True),
-    'flat': Kind(_FLAT, fatal=True, unscorable=False),
-    'no size': Kind(_FILE, fatal=True, unscorable=True),
+    'no area': Kind(_AREA),
+    'area': Kind(_AREA, unscorable=True),
+    'flat': Kind(
+        'masks that are neither run lengths nor a list of polygons, each one flat list '
+        '[x1, y1, x2, y2, ...] of finite numbers in pixels of the image'
+    ),
+    'no size': Kind(_FILE, unscorable=True),
     'size': Kind(
         'images whose width and height are not whole numbers above 0, or make more pixels than run '
         'lengths can count (2^32)',
-        fatal=True,
         unscorable=True,
     ),
-    'file': Kind(_FILE, fatal=True, unscorable=False),
-    'no mask': Kind(
-        'annotations without a mask: left out where masks are learned', False, unscorable=False
-    ),
-    'inverted box': Kind('boxes with a negative width or height: left out', False, unscorable=True),
+    'file': Kind(_FILE),
+    'no mask': Kind('annotations without a mask: left out where masks are learned', fatal=False),
+    'inverted box': Kind('boxes with a negative width or height: left out', True, fatal=False),
     'empty box': Kind(
-        'boxes less than a pixel wide or high, or masks without area: left out', False, False
+        'boxes less than a pixel wide or high, or masks without area: left out', fatal=False
     ),
-    'outside': Kind('boxes that lie outside their image: left out', False, unscorable=False),
+    'outside': Kind('boxes that lie outside their image: left out', fatal=False),
     'polygon': Kind(
-        'polygons of fewer than 3 points, or an odd number of coordinates: left out', False, False
+        'polygons of fewer than 3 points, or an odd number of coordinates: left out', fatal=False
     ),
-    'unseen': Kind(
-        'polygons that lie outside their image: nothing of them is drawn', False, unscorable=False
-    ),
+    'unseen': Kind('polygons that lie outside their image: nothing of them is drawn', fatal=False),
 }
 # Kind of a fault -> how ``check_polygons`` and ``to_counts`` name it.
 _MASK_KINDS = {'type': 'flat', 'far': 'flat', 'points': 'polygon', 'rle': 'rle'}
 
 
 class Fault(NamedTuple):
-    """A fault of one record.
+    """A fault of one record."""
 
-    Attributes:
-        kind: Key of ``KINDS``.
-        where: Id of the annotation, image or category, or a name; the position if it has none.
-        sentence: Position, value and remedy.
-    """
-
-    kind: str
-    where: Any
-    sentence: str
+    kind: str  # key of ``KINDS``
+    where: Any  # id of the annotation, image or category, or a name; the position if it has none
+    sentence: str  # position, value and remedy
 
 
 def require_lists(data: Any, name: str, keys: Sequence[str]) -> None:
-    """Check the outermost level of an annotation file.
-
-    Raises:
-        ValueError: It is no object, or lacks one of these lists.
-    """
+    """Check that an annotation file is an object with these lists; ValueError otherwise."""
     if not isinstance(data, Mapping):
         raise ValueError(f'{name} holds a {type(data).__name__}: expected a COCO annotation file')
     for key in keys:
@@ -137,11 +103,9 @@ def require_lists(data: Any, name: str, keys: Sequence[str]) -> None:
 
 
 def find_faults(data: Mapping, decode: bool = False) -> Iterator[Fault]:
-    """Yield the faults of a file that has its lists.
+    """Yield the faults of a file that has its lists; annotations may be missing.
 
-    Args:
-        data: ``dict(images=..., annotations=..., categories=...)``; annotations may be missing.
-        decode: Decode RLE strings too. Those who read the masks later need not.
+    ``decode`` also decodes RLE strings. Those who read the masks later need not.
     """
     yield from _id_faults('images', data['images'], 'image id')
     yield from _id_faults('categories', data['categories'], 'category id')
@@ -211,28 +175,20 @@ def _name_faults(categories: Sequence) -> Iterator[Fault]:
         if not isinstance(name, str):
             yield Fault('no name', f'categories[{i}]', f'categories[{i}] has the name {name!r}')
         elif first.setdefault(name, i) != i:
-            yield Fault(
-                'category name',
-                name,
-                f'categories[{first[name]}] and [{i}] have one name, {name!r}: names decide, so '
-                'rename one, or merge the two',
-            )
+            both = f'categories[{first[name]}] and [{i}] have one name, {name!r}'
+            remedy = 'names decide, so rename one, or merge the two'
+            yield Fault('category name', name, f'{both}: {remedy}')
 
 
 def _image_faults(label: str, image: Mapping) -> Iterator[Fault]:
     sides: tuple[Any, Any] = image.get('width'), image.get('height')
     width, height = sides
     if not all(map(is_number, sides)):
-        sentence = (
-            f'{label} has no width and height that are numbers (it has {width!r}, {height!r})'
-        )
-        yield Fault('no size', image['id'], sentence)
+        wrong = f'has no width and height that are numbers (it has {width!r}, {height!r})'
+        yield Fault('no size', image['id'], f'{label} {wrong}')
     elif min(sides) < 1 or any(side % 1 for side in sides) or width * height >= MOST_PIXELS:
-        sentence = (
-            f'{label} has {width} x {height} pixels: expected whole numbers above 0, of which run '
-            'lengths can count 2^32'
-        )
-        yield Fault('size', image['id'], sentence)
+        wrong = f'has {width} x {height} pixels: expected whole numbers above 0, of which run '
+        yield Fault('size', image['id'], f'{label} {wrong}lengths can count 2^32')
     elif not isinstance(image.get('file_name'), str) or not image['file_name']:
         yield Fault('file', image['id'], f'{label} has no file_name')
 
