@@ -31,23 +31,18 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class Converter:
-    """Turns checkpoints of one original generation into state dicts of this package.
+    """Turns checkpoints of one original generation into state dicts of this package."""
 
-    Attributes:
-        name: Generation, e.g. ``sipmask-benchmark``.
-        recognise: Tells from the keys (and shapes) whether a state dict is of this generation.
-        convert: Renames and adjusts; must not change its argument.
-        class_keys: Regular expressions (full match, converted names) of layers whose size follows
-            the number of classes.
-        suffixes: File types only this converter reads, with ``read``.
-        read: Reads such a file into a flat mapping of names to tensors.
-    """
-
-    name: str
+    name: str  # generation, e.g. ``sipmask-benchmark``
+    # tells from the keys (and shapes) whether a state dict is of this generation
     recognise: Callable[[Mapping[str, Tensor]], bool]
+    # renames and adjusts; must not change its argument
     convert: Callable[[Mapping[str, Tensor]], StateDict]
+    # regular expressions (full match, converted names) of layers whose size follows the number of
+    # classes
     class_keys: tuple[str, ...] = ()
-    suffixes: tuple[str, ...] = ()
+    suffixes: tuple[str, ...] = ()  # file types only this converter reads, with ``read``
+    # reads such a file into a flat mapping of names to tensors
     read: Callable[[Path], StateDict] | None = None
 
     def depends_on_classes(self, key: str) -> bool:
@@ -62,14 +57,12 @@ def converters() -> list[Converter]:
 
 
 def read_checkpoint(path: str | Path) -> StateDict:
-    """Read the weights of a checkpoint without executing anything it contains.
+    """Read the weights of a checkpoint, a file or an address, without executing anything it
+    contains.
 
     Accepts mmcv/mmengine files (``state_dict``), maskrcnn-benchmark and AdelaiDet files
     (``model``), plain state dicts, and the file types that a converter reads itself. A leading
     ``module.`` is removed.
-
-    Args:
-        path: A file, or an address that mmengine's ``CheckpointLoader`` knows (``https://...``).
 
     Raises:
         CheckpointError: The file is truncated, no checkpoint, or needs code to be executed.
@@ -113,12 +106,8 @@ def rename_authors_weights(module: nn.Module, state_dict: dict, prefix: str, *_:
     """Rename the entries of an author's state dict in place; leave any other one alone.
 
     Detectors register this with ``register_load_state_dict_pre_hook``, so that ``load_from`` takes
-    the authors' files as they are.
-
-    Args:
-        module: The detector.
-        state_dict: What it is about to load; benchmark files wrap their weights in ``model``.
-        prefix: Name of the detector inside a larger module; only an outermost one renames.
+    the authors' files as they are. Only an outermost detector, without prefix, renames; benchmark
+    files wrap their weights in ``model``.
     """
     weights = {} if prefix else _weights(state_dict)
     fitting = [c for c in converters() if c.recognise(weights)]
@@ -129,11 +118,8 @@ def rename_authors_weights(module: nn.Module, state_dict: dict, prefix: str, *_:
 
 
 def recognise(state_dict: Mapping[str, Tensor]) -> Converter:
-    """The converter whose generation the keys show.
-
-    Raises:
-        CheckpointError: No generation, or more than one, fits.
-    """
+    """The converter whose generation the keys show; CheckpointError if none, or more than one,
+    fits."""
     fitting = [c for c in converters() if c.recognise(state_dict)]
     if len(fitting) == 1:
         return fitting[0]
@@ -168,14 +154,8 @@ def mismatches(model: nn.Module, state_dict: Mapping[str, Tensor]) -> list[str]:
 def check_fit(
     model: nn.Module, state_dict: Mapping[str, Tensor], skipped: Iterable[str] = ()
 ) -> None:
-    """Refuse a state dict that does not load strictly.
-
-    Args:
-        skipped: Keys left out on purpose; their absence is no error.
-
-    Raises:
-        CheckpointError: Naming each entry that does not fit.
-    """
+    """Refuse a state dict that does not load strictly, but for keys left out on purpose: a
+    CheckpointError names each entry that does not fit."""
     skipped = set(skipped)
     wrong = [
         s
@@ -204,9 +184,6 @@ def convert(
 
     Returns:
         The converted state dict and the name of the converter.
-
-    Raises:
-        CheckpointError: Unknown kind, or the result does not fit.
     """
     if kind is None:
         converter = recognise(state_dict)
@@ -234,11 +211,7 @@ def convert(
 
 
 def write_checkpoint(path: str | Path, state_dict: StateDict, **meta: str) -> None:
-    """Write an mmengine checkpoint, whole or not at all.
-
-    Raises:
-        OSError: It cannot be written.
-    """
+    """Write an mmengine checkpoint, whole or not at all."""
     with atomic_file(path, 'wb') as file:
         try:
             torch.save(dict(meta=meta, state_dict=state_dict), file)

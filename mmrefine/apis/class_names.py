@@ -15,13 +15,9 @@ def class_count(owner: nn.Module) -> int | None:
 
 
 def class_names(model: nn.Module) -> tuple[str, ...]:
-    """Names of the classes, in the order of the labels.
+    """Names of the classes of a model from ``load_model``, in the order of the labels.
 
-    Args:
-        model: From ``load_model``.
-
-    Raises:
-        ValueError: No list of names fits the number of classes of the model.
+    A ValueError says that no list of names fits their number.
     """
     count = class_count(getattr(model, 'roi_head', model))
     names = tuple(model.dataset_meta.get('classes') or ())

@@ -34,22 +34,17 @@ def draw_dump(
     min_score: float = 0.5,
     scale: int | None = None,
 ) -> int:
-    """Draw the first pictures of a test, and a sheet of the first few of them.
+    """Draw the first ``num`` pictures of a test, and a sheet of the first few of them.
 
     Args:
         config: The config that was tested.
         results: Pickle that the test wrote.
         out: Folder for the pictures.
-        num: How many pictures; fewer may be there.
         min_score: Lowest score drawn.
         scale: Enlargement; default: 2 for pictures whose longer side is below ``SMALL``, else 1.
 
     Returns:
         Number of pictures, without the sheet.
-
-    Raises:
-        OSError: A file is missing or cannot be written.
-        ValueError: Files do not belong together, or cannot be used.
     """
     dataset = _open_dataset(config)
     samples = {sample['img_id']: sample for sample in read_dump(results)}

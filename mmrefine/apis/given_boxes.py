@@ -69,16 +69,8 @@ def predict_masks(
 
 
 class BoxSegmenter:
-    """``predict_masks`` for many images; the pipeline is built once.
-
-    Args:
-        model: See ``predict_masks``.
-        chunk: See ``predict_masks``.
-
-    Raises:
-        TypeError: The model has no RoI mask head that takes any box.
-        ValueError: The model is in training mode or has no config, or ``chunk`` is below 1.
-    """
+    """``predict_masks`` for many images; the pipeline is built once. Arguments and errors as
+    there."""
 
     def __init__(self, model: nn.Module, chunk: int | None = None) -> None:
         head = _mask_roi_head(model)
@@ -208,11 +200,7 @@ def empty_mask(size: tuple[int, int]) -> RLE:
 
 
 def checked_boxes(boxes: Any) -> Tensor:
-    """Take boxes of any kind as float32 Tensor[N, 4] on the CPU.
-
-    Raises:
-        ValueError: Another shape, a coordinate that is not finite, or an inverted box.
-    """
+    """Take boxes of any kind as float32 Tensor[N, 4] on the CPU."""
     coords = as_tensor(boxes, 'boxes').float()
     if coords.numel() == 0:
         coords = coords.reshape(0, 4)
@@ -228,11 +216,7 @@ def checked_boxes(boxes: Any) -> Tensor:
 
 
 def as_tensor(values: Any, name: str) -> Tensor:
-    """Take numbers of any kind as a tensor on the CPU.
-
-    Raises:
-        ValueError: They are no numbers, or not as many in every row.
-    """
+    """Take numbers of any kind as a tensor on the CPU."""
     if isinstance(values, Tensor):
         return values.detach().cpu()
     if isinstance(values, Sequence) and any(isinstance(value, Tensor) for value in values):
@@ -245,14 +229,11 @@ def as_tensor(values: Any, name: str) -> Tensor:
 
 
 def network_boxes(boxes: Tensor, scale_factor: Sequence[float]) -> Tensor:
-    """Bring boxes to the network input, such that division by the scale gives them back.
+    """Bring boxes, float32 Tensor[N, 4], to the network input, such that division by the scale (w,
+    h) gives them back.
 
     Mask heads divide by the scale before they paste. Of the three floats next to the product this
     takes the one that returns to the box itself, so masks are pasted into exactly the given boxes.
-
-    Args:
-        boxes: float32 Tensor[N, 4] in pixels of the original image.
-        scale_factor: ``(w_scale, h_scale)``.
     """
     scale = boxes.new_tensor(tuple(scale_factor)[:2]).repeat(2)
     near = boxes * scale

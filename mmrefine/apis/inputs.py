@@ -15,29 +15,18 @@ VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg')
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture to predict.
-
-    Attributes:
-        path: Its file.
-        name: Path that results are filed under, relative and without suffix; unique in a run.
-    """
+    """One picture to predict."""
 
     path: Path
-    name: Path
+    name: Path  # path that results are filed under, relative and without suffix; unique in a run
 
 
 def find_inputs(inputs: Sequence[str | Path]) -> tuple[list[Picture], list[Path]]:
-    """Resolve inputs.
+    """Resolve inputs: pictures in their order, and videos.
 
-    Args:
-        inputs: Picture and video files, folders (with their sub-folders), patterns as ``*.jpg``, or
-            ``.txt`` files with a path a line, relative to the list.
-
-    Returns:
-        Pictures in the order of the inputs, and videos.
-
-    Raises:
-        FileNotFoundError: One leads to no file; the message names it.
+    Inputs are picture and video files, folders (with their sub-folders), patterns as ``*.jpg``, or
+    ``.txt`` files with a path a line, relative to the list. A FileNotFoundError names one that
+    leads to no file.
     """
     pictures: dict[Path, Path] = {}
     videos: dict[Path, None] = {}
@@ -94,15 +83,10 @@ def _distinct(pictures: dict[Path, Path]) -> Iterator[Picture]:
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """Read a picture as OpenCV does: turned upright by its EXIF orientation, 8 bits, BGR.
+    """Read a picture, uint8[H, W, 3], as OpenCV does: upright by its EXIF orientation, 8 bits, BGR.
 
-    Grey pictures get three channels, alpha is dropped, of 16 bits the upper 8 are taken.
-
-    Returns:
-        uint8[H, W, 3].
-
-    Raises:
-        ValueError: It cannot be read; the message names it.
+    Grey pictures get three channels, alpha is dropped, of 16 bits the upper 8 are taken. A
+    ValueError names one that cannot be read.
     """
     # imread knows no paths outside the local character set on some systems
     content = np.fromfile(path, np.uint8)

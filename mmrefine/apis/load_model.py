@@ -45,12 +45,8 @@ def load_model(
 
 
 def read_config(path: str | Path, entry: str = 'model') -> Config:
-    """Read a config that must have an entry.
-
-    Raises:
-        OSError: There is no such file.
-        ValueError: It is no Python config, or lacks the entry.
-    """
+    """Read a config that must have an entry; a ValueError says that it is no Python config, or
+    lacks it."""
     if Path(path).suffix in ('.yml', '.yaml'):
         raise ValueError(
             f'{path} is refused: MMEngine runs code that YAML files may hold; write the config as '
@@ -69,11 +65,7 @@ def read_config(path: str | Path, entry: str = 'model') -> Config:
 
 
 def checked_device(name: str) -> torch.device:
-    """Find a device by its name.
-
-    Raises:
-        ValueError: There is none of this name.
-    """
+    """Find a device by its name."""
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -87,16 +79,10 @@ def checked_device(name: str) -> torch.device:
 def require_weights(
     model: nn.Module, state: dict[str, Any], name: str, unused: Sequence[str] = ()
 ) -> None:
-    """Load weights, and make sure that they fill the model.
+    """Load weights, in a layout the model recognises, and make sure that they fill it.
 
-    Args:
-        model: Where to.
-        state: The weights, in a layout the model recognises.
-        name: Of their file, for errors.
-        unused: Beginnings of the names of parts that may be missing.
-
-    Raises:
-        ValueError: Weights are missing or of another shape.
+    ``name`` is that of their file, ``unused`` are beginnings of the names of parts that may be
+    missing.
     """
     try:
         missing = model.load_state_dict(state, strict=False).missing_keys

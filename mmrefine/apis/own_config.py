@@ -151,19 +151,12 @@ def _data(config: Config, data: PreparedData, batch_size: int, notes: list[str])
     if data.largest > 100:
         evaluator['max_dets'] = (1, 10, data.largest)
         notes.append(f'up to {data.largest} objects a picture: max_dets of the metric follows')
-    return {
-        'train_dataloader': learning,
-        'val_dataloader': checking,
-        'val_evaluator': evaluator,
-    }
+    return {'train_dataloader': learning, 'val_dataloader': checking, 'val_evaluator': evaluator}
 
 
 def picture_scale(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """Longer and shorter side that pictures are resized into: theirs, within published limits.
-
-    Args:
-        sizes: Width and height of every picture.
-    """
+    """Longer and shorter side that pictures of these sizes are resized into: theirs, within
+    published limits."""
     sides = np.sort(np.array(sizes), axis=1)
     short, long = np.percentile(sides, 90, axis=0)
     return min(SCALE[0], 32 * round(long / 32) or 32), min(SCALE[1], 32 * round(short / 32) or 32)

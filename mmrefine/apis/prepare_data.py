@@ -28,31 +28,18 @@ PANEL = 480  # pixels of the longer side of a picture on it
 
 @dataclass
 class PreparedData:
-    """What ``prepare_data`` made.
+    """What ``prepare_data`` made."""
 
-    Attributes:
-        kind: Format of the source.
-        folder: Where everything lies; ``annotations`` and ``sheet.jpg`` are below it.
-        image_root: Folder that file names are relative to.
-        classes: Names, in the order of the labels.
-        counts: Split -> (pictures, objects).
-        class_counts: Class -> objects.
-        sizes: Width and height of every picture.
-        largest: Most objects on a picture.
-        notes: What was interpreted or left out.
-        problems: Split -> what the annotation check says.
-    """
-
-    kind: str
-    folder: Path
-    image_root: Path
-    classes: list[str]
-    counts: dict[str, tuple[int, int]]
-    class_counts: dict[str, int]
-    sizes: list[tuple[int, int]]
-    largest: int
-    notes: list[str]
-    problems: dict[str, list[Problem]]
+    kind: str  # format of the source
+    folder: Path  # where everything lies; ``annotations`` and ``sheet.jpg`` are below it
+    image_root: Path  # folder that file names are relative to
+    classes: list[str]  # names, in the order of the labels
+    counts: dict[str, tuple[int, int]]  # split -> (pictures, objects)
+    class_counts: dict[str, int]  # class -> objects
+    sizes: list[tuple[int, int]]  # width and height of every picture
+    largest: int  # most objects on a picture
+    notes: list[str]  # what was interpreted or left out
+    problems: dict[str, list[Problem]]  # split -> what the annotation check says
 
 
 def prepare_data(
@@ -122,13 +109,7 @@ def split_images(
     """Divide pictures into ``train`` and ``val``, and ``test`` where the source has all three.
 
     The source's own split is kept if every picture has one; its ``test`` serves as ``val`` where
-    there is no ``val``.
-
-    Returns:
-        The splits, and a sentence on how they were made.
-
-    Raises:
-        ValueError: There are fewer than two pictures or groups.
+    there is no ``val``. The second result is a sentence on how they were made.
     """
     given: dict[str | None, list[SourceImage]] = {}
     for image in images:
@@ -161,11 +142,7 @@ def split_images(
 
 
 def coco_content(images: Sequence[SourceImage], classes: Sequence[str], root: Path) -> dict:
-    """COCO-format annotations of pictures; file names are relative to ``root``.
-
-    Raises:
-        ValueError: A mask cannot be drawn on its picture; the message names both.
-    """
+    """COCO-format annotations of pictures; file names are relative to ``root``."""
     numbers = {name: i + 1 for i, name in enumerate(classes)}
     entries: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []

@@ -29,30 +29,17 @@ SHOWN = 5  # names listed in an error
 
 @dataclass
 class RefineOptions:
-    """What to refine, with what.
+    """What to refine, with what."""
 
-    Attributes:
-        config: Config of a two-stage model with masks.
-        checkpoint: Its weights.
-        gt: COCO or LVIS json with the images and categories; annotations are not used.
-        images: Folder of the images.
-        results: Result json of any detector, with ``bbox``.
-        out: Result json to write.
-        device: E.g. ``'cuda:0'``.
-        chunk: Boxes at once; None: see ``predict_masks``.
-        bad_boxes: A box that is not finite, or inverted: ``'error'``, or ``'empty'`` for an empty
-            mask.
-        show_progress: Draw a progress bar.
-    """
-
-    config: str
+    config: str  # config of a two-stage model with masks
     checkpoint: str
-    gt: Path
-    images: Path
-    results: Path
-    out: Path
-    device: str = 'cpu'
-    chunk: int | None = None
+    gt: Path  # COCO or LVIS json with the images and categories; annotations are not used
+    images: Path  # folder of the images
+    results: Path  # result json of any detector, with ``bbox``
+    out: Path  # result json to write
+    device: str = 'cpu'  # E.g. ``'cuda:0'``
+    chunk: int | None = None  # boxes at once; None: see ``predict_masks``
+    # A box that is not finite, or inverted: ``'error'``, or ``'empty'`` for an empty mask
     bad_boxes: str = 'error'
     show_progress: bool = True
 
@@ -129,15 +116,8 @@ def _boxes(
 ) -> Iterator[tuple[int, tuple[int, Any]]]:
     """Yield position of the image, class and box (None if it is bad) of every entry.
 
-    Args:
-        options: For the file, and what to do with bad boxes.
-        gt: What the entries must refer to.
-        classes: Of the model; categories are matched by name.
-        unusual: Counts boxes that get empty masks.
-
-    Raises:
-        ValueError: A damaged file, the first entry that is wrong, or the categories whose name the
-            model does not know, after the last entry.
+    ``classes`` are the model's; categories are matched by name, and those it does not know are
+    named in a ValueError after the last entry. ``unusual`` counts boxes that get empty masks.
     """
     reader = EntryReader(gt)
     position = {image: i for i, image in enumerate(gt.sizes)}

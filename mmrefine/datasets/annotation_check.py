@@ -17,13 +17,10 @@ SHOWN = 5  # ids listed with a problem
 
 @dataclass(frozen=True)
 class Problem:
-    """One kind of fault.
+    """One kind of fault: what is wrong and what to do, and the annotations, images, categories or
+    classes.
 
-    Args:
-        text: What is wrong and what to do.
-        ids: Where: ids of annotations, images or categories, or class names.
-        fatal: Results would be wrong. Otherwise these annotations are left out of training, but
-            not always of evaluation.
+    If not ``fatal`` these are left out of training, but not always of evaluation.
     """
 
     text: str
@@ -37,12 +34,8 @@ class Problem:
 
 
 def read_annotations(path: str | Path) -> dict[str, Any]:
-    """Read a COCO-format file.
-
-    Raises:
-        FileNotFoundError: It is not there.
-        ValueError: It is no json, or lacks images, annotations or categories.
-    """
+    """Read a COCO-format file; errors say that it is missing, no json, or lacks one of the three
+    lists."""
     if not Path(path).is_file():
         raise FileNotFoundError(f'no annotation file {path}: check data_root and ann_file')
     content = load_json(path)
@@ -51,11 +44,9 @@ def read_annotations(path: str | Path) -> dict[str, Any]:
 
 
 def check_annotations(content: Mapping[str, Any], classes: Sequence[str] = ()) -> list[Problem]:
-    """List the problems of a file, fatal ones first.
+    """List the problems of what ``read_annotations`` returns, fatal ones first.
 
-    Args:
-        content: What ``read_annotations`` returns.
-        classes: Class names of the config, if they are known.
+    ``classes`` are the class names of the config, if they are known.
     """
     names = [c.get('name') for c in content['categories'] if isinstance(c, Mapping)]
     absent = tuple(name for name in classes if name not in names)

@@ -23,13 +23,11 @@ class CheckedCocoDataset(CocoDataset):
     ``LoadMaskAnnotations``.
 
     Args:
-        pipeline: Transforms.
         strict: Refuse annotations that would be left out, too.
 
     Raises:
-        FileNotFoundError: The annotation file is missing.
-        ValueError: It is broken, and the message lists every kind of fault; or no object is left to
-            learn from.
+        ValueError: The file is broken, and the message lists every kind of fault; or no object is
+            left to learn from.
     """
 
     def __init__(

@@ -12,12 +12,6 @@ class CocoFirstImagesDataset(CocoDataset):
 
     ``indices=5000`` of any data set takes the first 5000 of the file, which need not be sorted:
     instances_val2014.json is not.
-
-    Args:
-        num_images: How many images.
-
-    Raises:
-        ValueError: The file has fewer.
     """
 
     def __init__(self, *args: Any, num_images: int, **kwargs: Any) -> None:

@@ -16,15 +16,11 @@ class LoadMaskAnnotations(LoadAnnotations):
 
     The stock class with ``poly2mask=False``, as the published configs have it, makes every object
     whose mask is an RLE an ignored region: nothing is learned of it. Images whose objects are all
-    polygons are loaded as there; a crowd's RLE stays an ignored region.
+    polygons are loaded as there; a crowd's RLE stays an ignored region. Objects without a mask are
+    left out, with a warning; ``CheckedCocoDataset`` counts them.
 
     Args:
         kwargs: Those of ``LoadAnnotations`` but ``with_mask`` and ``poly2mask``.
-
-    Objects without a mask are left out, with a warning; ``CheckedCocoDataset`` counts them.
-
-    Raises:
-        ValueError: A mask that cannot be drawn in its image.
     """
 
     def __init__(self, **kwargs: Any) -> None:

@@ -87,9 +87,6 @@ class ProposalLayers(nn.Module):
             box_unit: Pixels that make 1 when margins come from the box.
             fixed_margin: Embedding distance of probability 1/2, for margins that are not learned;
                 None: learned.
-
-        Raises:
-            ValueError: For unknown or contradictory settings.
         """
         if margin_source not in ('feature', 'box') or margin_dims not in ('each', 'one'):
             raise ValueError(
@@ -182,21 +179,13 @@ class ProposalLayers(nn.Module):
 
 
 class EmbedMaskOutputs(NamedTuple):
-    """What the head predicts, as one list entry per pyramid level, finest first.
+    """What the head predicts, as one list entry per pyramid level, finest first."""
 
-    Attributes:
-        class_logits: Tensor[B, K, H, W].
-        ltrb_stride: Tensor[B, 4, H, W], distances in units of the stride.
-        center_logits: Tensor[B, 1, H, W].
-        embeds: Tensor[B, D, H, W].
-        margins: Tensor[B, M, H, W], positive.
-    """
-
-    class_logits: list[Tensor]
-    ltrb_stride: list[Tensor]
-    center_logits: list[Tensor]
-    embeds: list[Tensor]
-    margins: list[Tensor]
+    class_logits: list[Tensor]  # Tensor[B, K, H, W]
+    ltrb_stride: list[Tensor]  # Tensor[B, 4, H, W], distances in units of the stride
+    center_logits: list[Tensor]  # Tensor[B, 1, H, W]
+    embeds: list[Tensor]  # Tensor[B, D, H, W]
+    margins: list[Tensor]  # Tensor[B, M, H, W], positive
 
 
 @MODELS.register_module()
@@ -217,9 +206,6 @@ class EmbedMaskBBoxHead(ProposalLayers, FCOSHeadBase):
             way, from the transform ``InclusiveBoxes``.
         init_cfg: Defaults to N(0, 0.01), class prior 0.01, margin prior by ``prior_distance``.
         kwargs: See ``FCOSHeadBase``; ``test_cfg`` see ``detections_with_embeds``.
-
-    Raises:
-        ValueError: For an unknown ``center``.
     """
 
     def __init__(
@@ -266,17 +252,11 @@ class EmbedMaskBBoxHead(ProposalLayers, FCOSHeadBase):
         return self.loss_by_feat(self(x), gt_instances)[0]
 
     def loss_by_feat(
-        self,
-        outputs: EmbedMaskOutputs,
-        gt_instances: InstanceList,
-        metas: list[dict] | None = None,
+        self, outputs: EmbedMaskOutputs, gt_instances: InstanceList, metas: list[dict] | None = None
     ) -> tuple[dict[str, Tensor], Proposals]:
         """Detection losses, and the proposals that the mask loss chooses from.
 
-        Args:
-            outputs: Result of ``forward``.
-            gt_instances: Result of ``objects_on_canvas``.
-            metas: Not needed here; other box heads need them.
+        Result of ``forward`` and of ``objects_on_canvas``; other box heads need ``metas``.
         """
         grid = self.grid(outputs.class_logits)
         points = self.flatten_outputs(*outputs[:3])

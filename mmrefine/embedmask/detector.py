@@ -28,9 +28,6 @@ class EmbedMask(SingleStageInstanceSegmentor):
 
     Arguments are those of ``SingleStageInstanceSegmentor``; both heads get ``test_cfg`` and
     document its keys.
-
-    Raises:
-        ValueError: The semantic loss has other classes than the box head.
     """
 
     def __init__(
@@ -56,11 +53,7 @@ class EmbedMask(SingleStageInstanceSegmentor):
             )
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
-        """Images Tensor[B, 3, H, W] -> pyramid maps Tensor[B, C, h, w], finest first.
-
-        Raises:
-            ValueError: The pyramid does not fit the heads.
-        """
+        """Images Tensor[B, 3, H, W] -> pyramid maps Tensor[B, C, h, w], finest first."""
         x = super().extract_feat(batch_inputs)
         height, width = batch_inputs.shape[-2:]
         require_pyramid(x, self.bbox_head.strides, self.bbox_head.in_channels, (height, width))

@@ -55,9 +55,9 @@ def full_precision(device: torch.device) -> Iterator[None]:
 def mask_exponent(pixels: Tensor, embeds: Tensor, margins: Tensor) -> Tensor:
     """Weighted squared distance of every pixel embedding to every proposal embedding.
 
-    The square is expanded, so that one matrix product replaces a K x D x H x W broadcast:
-    ``d = s . e^2 - 2 (s q) . e + s . q^2``, after the mean embedding has been subtracted from both
-    (it cancels in the difference, and smaller squares round less).
+    The square is expanded, so that one matrix product replaces a K x D x H x W broadcast: ``d = s .
+    e^2 - 2 (s q) . e + s . q^2``, after the mean embedding has been subtracted from both (it
+    cancels in the difference, and smaller squares round less).
 
     Args:
         pixels: Tensor[D, H, W].
@@ -66,9 +66,6 @@ def mask_exponent(pixels: Tensor, embeds: Tensor, margins: Tensor) -> Tensor:
 
     Returns:
         Tensor[K, H, W] in fp32. Rounding can leave values slightly below 0: clamp before use.
-
-    Raises:
-        ValueError: If the dimensions do not fit.
     """
     dims = pixels.shape[0]
     if embeds.shape[1] != dims or margins.shape[1] not in (1, dims):

@@ -57,9 +57,6 @@ class EmbedMaskHead(BaseModule):
         test_cfg: ``mask_thr`` (probability, 0.5), ``mask_format`` (``'dense'`` or ``'rle'``), and
             ``keep_embeds`` (False), which leaves ``embeds`` and ``margins`` in the results.
         init_cfg: Defaults to N(0, 0.01).
-
-    Raises:
-        ValueError: For unknown settings.
     """
 
     def __init__(
@@ -128,14 +125,11 @@ class EmbedMaskHead(BaseModule):
         self.conv_feat = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Sequence[Tensor], position: Tensor | float = 1.0) -> Tensor:
-        """Pixel embeddings of a pyramid, in the type of the weights also under autocast.
+        """Pixel embeddings Tensor[B, D, h, w] of a pyramid, in the type of the weights also under
+        autocast.
 
-        Args:
-            x: One Tensor[B, C, H, W] per level, finest first.
-            position: Factor of the coordinates, the one the proposals use.
-
-        Returns:
-            Tensor[B, D, h, w].
+        One Tensor[B, C, H, W] per level, finest first; ``position`` is the factor of the
+        coordinates that the proposals use.
         """
         feature = self._merged(x) if self.branch == 'merged' else self.convs(x[0])
         with without_autocast(feature.device):
@@ -158,13 +152,8 @@ class EmbedMaskHead(BaseModule):
     def loss_by_feat(
         self, pixels: Tensor, proposals: Proposals, gt_instances: InstanceList
     ) -> dict[str, Tensor]:
-        """``loss_mask`` and, if it has a weight, ``loss_smooth`` of a batch.
-
-        Args:
-            pixels: Result of ``forward``.
-            proposals: From the box head's ``loss_by_feat``.
-            gt_instances: Result of ``objects_on_canvas``.
-        """
+        """``loss_mask`` and, if it has a weight, ``loss_smooth`` of a batch; ``gt_instances`` come
+        from ``objects_on_canvas``."""
         losses = self.mask_loss(
             self.training_map(pixels), proposals, gt_instances, self.enlarge == 'aligned'
         )
@@ -208,11 +197,10 @@ class EmbedMaskHead(BaseModule):
             metas: Per image ``img_shape``, ``ori_shape``, ``scale_factor``.
             rescale: Results in pixels of the original image instead of the network input.
             pixel_offset: 1 if the boxes end at their last pixel.
-            cfg: Defaults to ``test_cfg``.
 
         Returns:
             Per image ``bboxes``, ``scores``, ``labels``, ``masks`` (BoolTensor[N, H, W] or N RLEs)
-            and, with ``keep_embeds``, ``embeds`` and ``margins``.
+                and, with ``keep_embeds``, ``embeds`` and ``margins``.
         """
         cfg = self.test_cfg if cfg is None else cfg
         output = []

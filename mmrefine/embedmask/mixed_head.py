@@ -26,17 +26,12 @@ from .targets import Proposals, match_proposals
 
 
 class EmbeddedOutputs(NamedTuple):
-    """What the head predicts, with one list entry per pyramid level, finest first.
+    """What the head predicts, with one list entry per pyramid level, finest first."""
 
-    Attributes:
-        head: Outputs of the wrapped head: lists of class, box and perhaps centerness maps.
-        embeds: Tensor[B, D, H, W].
-        margins: Tensor[B, M, H, W], positive.
-    """
-
+    # outputs of the wrapped head: lists of class, box and perhaps centerness maps
     head: tuple[list[Tensor], ...]
-    embeds: list[Tensor]
-    margins: list[Tensor]
+    embeds: list[Tensor]  # Tensor[B, D, H, W]
+    margins: list[Tensor]  # Tensor[B, M, H, W], positive
 
 
 @MODELS.register_module()
@@ -60,9 +55,6 @@ class EmbeddedHead(ProposalLayers, BaseModule):
         train_cfg: For the head.
         test_cfg: For the head, see ``detections_with_embeds``.
         init_cfg: Defaults to N(0, 0.01) for the branch, margin prior by ``prior_distance``.
-
-    Raises:
-        ValueError: If the head lacks a shared tower or has several priors per cell.
     """
 
     pixel_offset = 0
@@ -145,10 +137,7 @@ class EmbeddedHead(ProposalLayers, BaseModule):
     ) -> tuple[dict[str, Tensor], Proposals]:
         """Losses of the head, and the proposals that the mask loss chooses from.
 
-        Args:
-            outputs: Result of ``forward``.
-            gt_instances: Result of ``objects_on_canvas``.
-            metas: One per image, as the head's assigner needs them.
+        Result of ``forward`` and of ``objects_on_canvas``; the head's assigner needs ``metas``.
         """
         require_labels(gt_instances, self.head.num_classes)
         gts = [InstanceData(bboxes=gt.bboxes, labels=gt.labels) for gt in gt_instances]

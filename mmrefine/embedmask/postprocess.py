@@ -29,21 +29,14 @@ CHUNK = 2**24
 
 
 class PointPredictions(NamedTuple):
-    """Everything predicted for a batch, in grid order.
+    """Everything predicted for a batch, in grid order."""
 
-    Attributes:
-        class_probs: Tensor[B, P, K].
-        factors: Tensor[B, P], multiplied into the scores (centerness), ones if the head has none.
-        boxes: Tensor[B, P, 4], pixels of the network input, not clipped.
-        embeds: Tensor[B, P, D].
-        margins: Tensor[B, P, M].
-    """
-
-    class_probs: Tensor
+    class_probs: Tensor  # (B, P, K)
+    # Tensor[B, P], multiplied into the scores (centerness), ones if the head has none
     factors: Tensor
-    boxes: Tensor
-    embeds: Tensor
-    margins: Tensor
+    boxes: Tensor  # (B, P, 4), pixels of the network input, not clipped
+    embeds: Tensor  # (B, P, D)
+    margins: Tensor  # (B, P, M)
 
 
 def detections_with_embeds(
@@ -65,8 +58,8 @@ def detections_with_embeds(
 
     Returns:
         Per image, best score first: ``bboxes`` Tensor[N, 4] in pixels of the network input, cut to
-        the image and not empty; ``scores``, ``labels``, ``embeds`` Tensor[N, D], ``margins``
-        Tensor[N, M].
+            the image and not empty; ``scores``, ``labels``, ``embeds`` Tensor[N, D], ``margins``
+            Tensor[N, M].
     """
     nms = cfg.get('nms', DEFAULT_NMS)
     if nms is not None:
@@ -91,13 +84,10 @@ def detections_with_embeds(
 
 
 def export_boxes(boxes: Tensor, meta: dict, rescale: bool, pixel_offset: int = 0) -> Tensor:
-    """Boxes Tensor[N, 4] of a head as exclusive ones, of the network input or the original image.
+    """Boxes Tensor[N, 4] in pixels of the network input -> exclusive ones, of the original image if
+    ``rescale``.
 
-    Args:
-        boxes: In pixels of the network input.
-        meta: ``scale_factor``.
-        rescale: Pixels of the original image.
-        pixel_offset: Parity: 1 if the head's boxes end at their last pixel, which is added here.
+    Parity: ``pixel_offset=1`` if the head's boxes end at their last pixel, which is added here.
     """
     if rescale:
         boxes = boxes / boxes.new_tensor(scale_factors(meta)).repeat(2)
@@ -138,7 +128,7 @@ class MaskOutput:
         image_size: tuple[int, int],
         cfg: ConfigType,
     ) -> Tensor | RLEMasks:
-        """Masks of one image.
+        """Masks of one image, BoolTensor[N, height, width] or N RLEs.
 
         Args:
             pixels: Tensor[D, h, w], embeddings on the mask map, or with ``aligned`` on half its
@@ -149,13 +139,6 @@ class MaskOutput:
             image_size: (height, width) of the masks.
             cfg: ``mask_thr`` (0.5), the probability that a pixel must exceed; ``mask_format``,
                 ``'dense'`` or ``'rle'``.
-
-        Returns:
-            BoolTensor[N, height, width] or N RLEs.
-
-        Raises:
-            ValueError: For an unknown format or a threshold outside (0, 1).
-            FloatingPointError: An embedding is not finite.
         """
         mask_format = cfg.get('mask_format', 'dense')
         threshold = cfg.get('mask_thr', 0.5)
@@ -184,9 +167,8 @@ class MaskOutput:
     ) -> Tensor:
         """Probabilities on the mask map, Tensor[N, Hm, Wm], or their logarithms with ``log_space``.
 
-        Args:
-            pixels, embeds, margins: Tensor[D, h, w], Tensor[N, D] and Tensor[N, M].
-            boxes: Tensor[N, 4] in pixels of the network input; None: masks may reach anywhere.
+        Pixels Tensor[D, h, w], proposals Tensor[N, D] and Tensor[N, M]; boxes Tensor[N, 4] in
+        pixels of the network input, None where masks may reach anywhere.
         """
         soft = mask_exponent(pixels, embeds, margins).clamp_(min=0).neg_()  # (N, h, w)
         soft = soft if self.log_space else soft.exp_()

@@ -17,18 +17,12 @@ from mmrefine.fcos import paired_iou
 
 
 class Proposals(NamedTuple):
-    """All proposals of a batch and the objects they may represent, in grid order.
+    """All proposals of a batch and the objects they may represent, in grid order."""
 
-    Attributes:
-        embeds: Tensor[B, P, D].
-        margins: Tensor[B, P, M].
-        gt_index: LongTensor[B, P], object of the image, -1 for none.
-        overlap: Tensor[B, P], IoU of the predicted box with that object's box; meaningless for -1.
-    """
-
-    embeds: Tensor
-    margins: Tensor
-    gt_index: Tensor
+    embeds: Tensor  # (B, P, D)
+    margins: Tensor  # (B, P, M)
+    gt_index: Tensor  # LongTensor[B, P], object of the image, -1 for none
+    # Tensor[B, P], IoU of the predicted box with that object's box; meaningless for -1
     overlap: Tensor
 
 
@@ -40,14 +34,8 @@ def match_proposals(
     gt_instances: InstanceList,
     pixel_offset: int = 0,
 ) -> Proposals:
-    """Compare the predicted box of every point with the box of its object.
-
-    Args:
-        embeds, margins, gt_index: See ``Proposals``.
-        boxes: Tensor[B, P, 4], predicted, without gradient.
-        gt_instances: One per image with ``bboxes`` Tensor[G, 4].
-        pixel_offset: 1 if boxes end at their last pixel.
-    """
+    """Compare the predicted box Tensor[B, P, 4] of every point, without gradient, with the box of
+    its object; ``pixel_offset=1`` if boxes end at their last pixel."""
     learned = [
         # An index of -1 takes the appended row.
         torch.cat((gt.bboxes, gt.bboxes.new_zeros(1, 4)))[index]
@@ -78,10 +66,8 @@ def learning_points(
     Args:
         overlap: Tensor[P], IoU of every point's box with its object.
         gt_index: LongTensor[P], object of every point, -1 for none.
-        num_objects: G.
         select: ``'best'``: the best overlapping point of every object; ``'mean'``: those above
             ``min_overlap``, or the best one of an object that has none; ``'all'``.
-        min_overlap: For ``'mean'``.
     """
     index = (gt_index >= 0).nonzero().squeeze(1)  # (J)
     groups, overlap = gt_index[index], overlap[index]
@@ -95,18 +81,12 @@ def learning_points(
 def objects_on_canvas(
     gt_instances: InstanceList, metas: list[dict], canvas: tuple[int, int]
 ) -> InstanceList:
-    """Rasterise the masks of every image, cut or padded to the padded input.
+    """Rasterise the masks of every image, cut or padded to the padded input, (H, W) in pixels.
 
-    Args:
-        gt_instances: One per image with ``bboxes``, ``labels`` and ``masks`` of any mmdet kind.
-        metas: Name the image in errors.
-        canvas: (H, W) in pixels.
+    ``metas`` name an image without masks in a ValueError.
 
     Returns:
         Per image ``bboxes`` Tensor[G, 4], ``labels`` LongTensor[G], ``masks`` BoolTensor[G, H, W].
-
-    Raises:
-        ValueError: An image has no masks.
     """
     objects = []
     for gt, meta in zip(gt_instances, metas):

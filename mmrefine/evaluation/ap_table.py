@@ -17,24 +17,16 @@ NOTHING = -1.0  # COCO's value where there is no ground truth to find
 
 @dataclass
 class APTable:
-    """What a matching engine returns.
+    """What a matching engine returns."""
 
-    Attributes:
-        precision: float64 array[T, R, K, A, M], -1 where a category has no ground truth.
-        recall: float64 array[T, K, A, M], likewise.
-        category_ids: The K categories.
-    """
-
-    precision: np.ndarray
-    recall: np.ndarray
+    precision: np.ndarray  # float64 array[T, R, K, A, M], -1 where a category has no ground truth
+    recall: np.ndarray  # float64 array[T, K, A, M], likewise
     category_ids: list[Id]
 
     def numbers(self, rules: Rules, frequency: Mapping[Id, str]) -> dict[str, float]:
         """AP, AP50, AP75, AP_<area>, AR<cap>, AR_<area> and for LVIS APr, APc, APf; 0-1, or -1.
 
-        Args:
-            rules: The protocol.
-            frequency: LVIS: category id -> ``'r'``, ``'c'`` or ``'f'``.
+        ``frequency`` of LVIS: category id -> ``'r'``, ``'c'`` or ``'f'``.
         """
         areas = {name: a for a, name in enumerate(rules.areas)}
         everything = areas.pop('all')

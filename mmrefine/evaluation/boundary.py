@@ -17,24 +17,14 @@ from mmrefine.masks.crops import Crop, crop_masks
 
 
 def band_width(size: tuple[int, int], ratio: float = 0.02) -> int:
-    """Width d of the band in pixels: ``ratio`` of the image diagonal, at least 1.
-
-    Args:
-        size: ``(h, w)`` of the image.
-        ratio: The paper's value is 0.02.
-    """
+    """Width d of the band in pixels: ``ratio`` (the paper's is 0.02) of the diagonal of an image
+    (h, w), at least 1."""
     return max(1, int(round(ratio * float(np.hypot(*size)))))
 
 
 def inner_band(crop: Crop, width: int) -> Crop:
-    """Keep the pixels within ``width`` of the outline.
-
-    Distances are Chebyshev's; the image edge counts as outline.
-
-    Args:
-        crop: A mask.
-        width: Band width d, pixels.
-    """
+    """Keep the pixels within ``width`` pixels of the outline; the image edge counts as outline,
+    distances are Chebyshev's."""
     if min(crop.columns.shape) <= 2 * width:  # no pixel is further inside
         return crop
     # One (2d + 1)-square erosion equals d erosions with 3 x 3 squares.
@@ -70,20 +60,14 @@ def boundary_iou(
     ratio: float = 0.02,
     threshold: float = 0.0,
 ) -> np.ndarray:
-    """Lower mask IoUs to ``min(mask IoU, IoU of the inner bands)``.
+    """Lower the mask IoUs array[D, G] to ``min(mask IoU, IoU of the inner bands)``.
 
     Args:
-        mask_iou: float array[D, G].
-        detected: D compressed counts.
-        real: G compressed counts.
+        detected, real: D and G compressed counts of an image of ``size`` (h, w).
         crowd: BoolArray[G]; the columns of crowds keep their mask IoU.
-        size: ``(h, w)`` of the image.
         ratio: Band width over image diagonal.
-        threshold: Pairs below it keep their mask IoU, which is an upper bound: a matching with
-            this threshold stays the same, and most bands need not be computed.
-
-    Returns:
-        float array[D, G].
+        threshold: Pairs below it keep their mask IoU, which is an upper bound: a matching with this
+            threshold stays the same, and most bands need not be computed.
     """
     candidates = (mask_iou >= threshold) & (mask_iou > 0) & ~crowd
     pairs = np.argwhere(candidates)

@@ -29,11 +29,7 @@ SMALLEST = 100  # pixels; smaller instances count neither way (official value)
 
 
 def import_engine() -> ModuleType:
-    """The official evaluation module.
-
-    Raises:
-        ModuleNotFoundError: cityscapesScripts is not installed.
-    """
+    """The official evaluation module; ModuleNotFoundError says how to install it."""
     try:
         # mmrefine.compat supplies np.in1d, which NumPy 2.4 no longer has.
         from cityscapesscripts.evaluation import evalInstanceLevelSemanticLabeling as engine
@@ -59,13 +55,9 @@ def score_cityscapes(
             code; how many is logged.
         iou_types: ``'segm'`` and / or ``'boundary'``.
         dilation_ratio: Width of the boundary band over the image diagonal.
-        show_progress: Draw a progress bar.
 
     Returns:
         ``<type>_AP``, ``<type>_AP50`` and ``<type>_AP/<class>``; 0-1, or -1 without ground truth.
-
-    Raises:
-        ValueError: Other IoU types, there are no pairs, or a file that cannot be read.
     """
     iou_types = list(iou_types)
     if not iou_types or set(iou_types) - {'segm', 'boundary'}:

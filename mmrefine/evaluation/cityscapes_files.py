@@ -40,9 +40,6 @@ def paired_files(gt: Path, results: Path, unknown: str) -> Iterator[list[tuple[P
 
     Yields:
         Text file of the predictions and instance map of every image.
-
-    Raises:
-        ValueError: Files that cannot be used, or do not belong together.
     """
     if gt.is_dir() and not results.is_dir():
         raise ValueError(
@@ -114,13 +111,8 @@ def truth_file(image: Mapping, annotation_file: Path) -> Path | None:
 def paint_truth(gt: GroundTruth, file_names: Mapping[Id, str], folder: Path) -> dict[Id, Path]:
     """Write ``*_gtFine_instanceIds.png``: 1000 x label id + number, the bare label id for crowds.
 
-    Args:
-        gt: Annotations; later ones cover earlier ones.
-        file_names: Image id -> path of the image, for the images to draw.
-        folder: Where the maps go.
-
-    Returns:
-        Image id -> path.
+    Of the images in ``file_names`` (id -> path of the image); later annotations cover earlier ones.
+    Returns image id -> path.
     """
     gt.require(masks=True)
     labels = cityscapes_labels(gt)

@@ -21,14 +21,11 @@ BACKENDS = {'pycocotools': match_with_pycocotools, 'vernier': match_with_vernier
 
 @dataclass
 class Evaluation:
-    """Numbers between 0 and 1, or -1 where there is no ground truth to find.
+    """Numbers between 0 and 1, or -1 where there is no ground truth to find."""
 
-    Attributes:
-        numbers: ``<iou type>_<name>`` -> value, e.g. ``segm_AP``, ``boundary_AP_s``, ``segm_APr``.
-        per_category: IoU type -> category id -> AP.
-    """
-
+    # ``<iou type>_<name>`` -> value, e.g. ``segm_AP``, ``boundary_AP_s``, ``segm_APr``
     numbers: dict[str, float] = field(default_factory=dict)
+    # ioU type -> category id -> AP
     per_category: dict[str, dict[Id, float]] = field(default_factory=dict)
 
     def named_categories(self, gt: GroundTruth) -> dict[str, float]:
@@ -70,10 +67,6 @@ def evaluate(
             as pycocotools and lvis do when results carry both; default: from the masks, as
             CocoMetric does.
         show_progress: Draw a progress bar on stderr.
-
-    Raises:
-        ValueError: An unknown IoU type or back end; detections or annotations that lack what it
-            needs.
     """
     rules = rules or Rules()
     unknown = [t for t in iou_types if t not in IOU_TYPES]
@@ -112,11 +105,7 @@ def evaluate(
 
 
 def admitted(gt: GroundTruth, dt: Detections, scores: np.ndarray, rules: Rules) -> np.ndarray:
-    """Find the detections that count under a protocol.
-
-    Returns:
-        int64 array, ascending indices.
-    """
+    """Find the detections that count under a protocol: int64 array, ascending indices."""
     kept = np.arange(len(dt))
     if rules.per_image is not None:
         kept = _best(kept, dt.image_ids, scores, rules.per_image)

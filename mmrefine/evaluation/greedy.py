@@ -17,15 +17,9 @@ UNMATCHED = -1
 def pairwise_ious(
     found: Sequence[Any], truth: Sequence[Any], crowd: np.ndarray | None = None
 ) -> np.ndarray:
-    """Intersection over union of every mask with every mask, or of boxes.
+    """Intersection over union of D with G RLEs, or boxes x, y, w, h: float64 array[D, G].
 
-    Args:
-        found: D RLEs, or boxes x, y, w, h.
-        truth: G RLEs or boxes.
-        crowd: bool array[G]; with a crowd, the intersection is divided by the detection alone.
-
-    Returns:
-        float64 array[D, G].
+    With a crowd (bool array[G]), the intersection is divided by the detection alone.
     """
     if not found or not truth:
         return np.zeros((len(found), len(truth)))
@@ -41,14 +35,8 @@ def match_greedily(
     Of equal IoUs the later object is taken, and objects that do not count only if none that counts
     reaches the threshold. Crowds can be taken again and again.
 
-    Args:
-        ious: array[D, G], best detection first.
-        crowd: bool array[G].
-        counted: bool array[A, G].
-        thresholds: array[T].
-
-    Returns:
-        int64 array[A, T, D], index of the object, -1 where there is none.
+    IoUs array[D, G], crowd bool array[G], counted bool array[A, G] and thresholds array[T] -> int64
+    array[A, T, D], index of the object, -1 where there is none.
     """
     limits = np.minimum(thresholds, 1 - 1e-10)
     objects = ious.shape[1]

@@ -35,9 +35,6 @@ class IdSwitchMetric(BaseVideoMetric):
     Needs ``instances`` with ``instance_id`` in the meta keys of the frames, as ``PackTrackInputs``
     keeps them. Results: ``id_switches``; ``switch_rate``, switches per frame in which an object was
     found again; ``recall``, the share of objects and frames that were found. Crowds do not count.
-
-    Raises:
-        ValueError: A threshold outside [0, 1].
     """
 
     default_prefix = 'tracks'

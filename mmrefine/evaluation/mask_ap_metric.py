@@ -215,9 +215,6 @@ def _distinct_images(results: Sequence[tuple]) -> tuple[dict[Id, dict], dict[Id,
     """Predictions and annotations by image id, every image once, whatever samplers repeat.
 
     Images of several files may have equal ids; then all are numbered anew.
-
-    Raises:
-        ValueError: Two images have the same id, and no path tells them apart.
     """
     first: dict[tuple, tuple] = {}
     for image, path, result, truth in results:

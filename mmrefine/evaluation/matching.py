@@ -47,16 +47,11 @@ class CategoryEval(COCOeval):
         self.params.iouThrs = np.array(rules.iou_thresholds)
 
     def run(self, category: Id, gts: dict, dts: dict) -> tuple[np.ndarray, np.ndarray]:
-        """Match and accumulate.
-
-        Args:
-            category: Its id.
-            gts: Image id -> annotations.
-            dts: Image id -> detections, best first.
+        """Match and accumulate one category, from image id -> annotations and -> detections, best
+        first.
 
         Returns:
-            precision: float64 array[T, R, A, M].
-            recall: float64 array[T, A, M].
+            precision float64 array[T, R, A, M] and recall float64 array[T, A, M].
         """
         # Everything that COCOeval.evaluate would look up in COCO objects.
         images = sorted({*gts, *dts})
@@ -116,10 +111,8 @@ def match_with_pycocotools(
     """Score detections with the reference engine.
 
     Args:
-        gt: With the boxes or masks that ``iou_type`` needs.
-        dt: Likewise; only detections that count.
-        scores: float64 array[N].
-        areas: float64 array[N], square pixels.
+        gt, dt: With the boxes or masks that ``iou_type`` needs; only detections that count.
+        scores, areas: float64 array[N]; areas in square pixels.
         iou_type: ``'bbox'``, ``'segm'`` or ``'boundary'``.
         rules: The protocol.
         progress: Called after every category.

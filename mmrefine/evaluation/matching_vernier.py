@@ -24,11 +24,7 @@ def match_with_vernier(
     rules: Rules,
     progress: Progress,
 ) -> APTable:
-    """Score detections with vernier; arguments and result as ``match_with_pycocotools``.
-
-    Raises:
-        ModuleNotFoundError: vernier is not installed.
-    """
+    """Score detections with vernier; arguments and result as ``match_with_pycocotools``."""
     try:
         from vernier import instance as engine
     except ModuleNotFoundError as error:

@@ -36,16 +36,11 @@ AUC_NUMBERS = (1, 10, 100, 1000)
 
 
 class ImageRanks(NamedTuple):
-    """What is kept of an image.
+    """What is kept of an image."""
 
-    Attributes:
-        ranks: int16 array[A, T, G], 0-based rank of the proposal that found the object, -1 if none
-            did.
-        counted: bool array[A, G], whether the object counts in the range (size, no crowd).
-    """
-
+    # int16 array[A, T, G], 0-based rank of the proposal that found the object, -1 if none did
     ranks: np.ndarray
-    counted: np.ndarray
+    counted: np.ndarray  # bool array[A, G], whether the object counts in the range (size, no crowd)
 
 
 def image_ranks(
@@ -54,15 +49,14 @@ def image_ranks(
     iou_type: str,
     thresholds: np.ndarray = IOU_THRESHOLDS,
 ) -> ImageRanks:
-    """Match the proposals of one image.
+    """Match the proposals of one image at T IoU thresholds.
 
     Args:
         annotations: COCO annotations with ``bbox`` (x, y, w, h), ``area``, ``iscrowd`` and, for
             segments, ``segmentation`` as RLE.
-        proposals: Dicts with ``score`` and ``segmentation`` (RLE) or ``bbox``; without ``bbox``
-            the mask's tight box counts. The best 1000 are considered.
+        proposals: Dicts with ``score`` and ``segmentation`` (RLE) or ``bbox``; without ``bbox`` the
+            mask's tight box counts. The best 1000 are considered.
         iou_type: ``segm`` or ``bbox``.
-        thresholds: T IoU thresholds.
     """
     crowd = np.array([bool(a.get('iscrowd', 0)) for a in annotations], bool)
     ignored = crowd | np.array([bool(a.get('ignore', 0)) for a in annotations], bool)
@@ -89,16 +83,11 @@ def _shape(item: Mapping[str, Any], iou_type: str) -> Any:
 def average_recall(
     images: Sequence[ImageRanks], numbers: Sequence[int]
 ) -> dict[str, dict[int | str, float]]:
-    """Average recall by area range and number of proposals.
+    """Average recall by area range and number of proposals, over the IoU thresholds; -1 without
+    objects.
 
-    Args:
-        images: Ranks of all images.
-        numbers: Numbers of proposals.
-
-    Returns:
-        Range name -> number -> recall averaged over the IoU thresholds, and ``'auc'``: the
-        normalised area under recall against log10 of the number of proposals, by the trapezoids
-        between 1, 10, 100 and 1000. -1 for a range without objects.
+    Range name -> number -> recall, and ``'auc'``: the normalised area under recall against log10 of
+    the number of proposals, by the trapezoids between 1, 10, 100 and 1000.
     """
     result: dict[str, dict[int | str, float]] = {}
     for a, name in enumerate(COCO_AREAS):

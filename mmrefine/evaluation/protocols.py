@@ -22,27 +22,21 @@ PROTOCOLS = ('coco', 'lvis', 'lvis-fixed', 'coco-on-lvis')
 
 @dataclass(frozen=True)
 class Rules:
-    """One protocol.
+    """One protocol."""
 
-    Attributes:
-        max_dets: Best detections of an image and category that count, ascending; AP uses the last.
-        areas: Name -> ``(least, most)`` in square pixels, both included; ``'all'`` is the first.
-        iou_thresholds: Ascending.
-        dilation_ratio: Width of the boundary band over the image diagonal.
-        per_image: Best detections an image that count, over all categories (LVIS: 300).
-        per_category: Best detections of a category over all images (fixed AP: 10,000).
-        crowd_overlap: Compare with a crowd by the share of the detection it covers (COCO), not by
-            IoU.
-        federated: Score only categories that were looked for in an image, and report r / c / f.
-    """
-
+    # best detections of an image and category that count, ascending; AP uses the last
     max_dets: tuple[int, ...] = (1, 10, 100)
+    # name -> ``(least, most)`` in square pixels, both included; ``'all'`` is the first
     areas: Mapping[str, tuple[float, float]] = field(default_factory=lambda: dict(COCO_AREAS))
     iou_thresholds: tuple[float, ...] = tuple(np.linspace(0.5, 0.95, 10).tolist())
-    dilation_ratio: float = 0.02
+    dilation_ratio: float = 0.02  # width of the boundary band over the image diagonal
+    # best detections an image that count, over all categories (LVIS: 300)
     per_image: int | None = None
+    # best detections of a category over all images (fixed AP: 10,000)
     per_category: int | None = None
+    # score only categories that were looked for in an image, and report r / c / f
     federated: bool = False
+    # compare with a crowd by the share of the detection it covers (COCO), not by IoU
     crowd_overlap: bool = True
 
     def __post_init__(self) -> None:
@@ -86,9 +80,6 @@ def make_rules(
         areas: Name -> ``(least, most)`` in square pixels; an entry ``'all'`` is added if missing.
         iou_thresholds: Default .5, .55, ..., .95.
         dilation_ratio: Width of the boundary band over the image diagonal.
-
-    Raises:
-        ValueError: An unknown protocol or a value out of range.
     """
     require_choice('protocol', protocol, PROTOCOLS)
     if isinstance(max_dets, Sequence):
@@ -115,26 +106,19 @@ def make_rules(
 
 
 def video_rules(
-    max_dets: int | Sequence[int] | None = None,
-    areas: Mapping[str, Sequence[float]] | None = None,
+    max_dets: int | Sequence[int] | None = None, areas: Mapping[str, Sequence[float]] | None = None
 ) -> Rules:
     """Rules of YouTube-VIS, whose crowds are compared by IoU as any object.
 
-    Args:
-        max_dets: Tracks of a video and category, as for ``make_rules``.
-        areas: As for ``make_rules``; default: below 128^2, up to 256^2 and larger.
+    ``max_dets`` caps the tracks of a video and category; areas default to below 128^2, up to 256^2
+    and larger.
     """
     rules = make_rules('coco', max_dets, VIDEO_AREAS if areas is None else areas)
     return replace(rules, crowd_overlap=False)
 
 
 def read_truth(data: Any, protocol: str, name: str) -> GroundTruth:
-    """Check a parsed annotation file and take what a protocol needs.
-
-    Args:
-        data: COCO or LVIS annotations.
-        protocol: As for ``make_rules``.
-        name: Used in messages.
+    """Check a parsed annotation file and take what a protocol needs; ``name`` is used in messages.
 
     Raises:
         ValueError: Something is missing, doubled or does not refer to anything; no object counts.
@@ -197,17 +181,11 @@ COCO_CATEGORIES = {
 
 
 def cocofy(lvis: Mapping[str, Any], name: str = 'the ground truth') -> dict[str, Any]:
-    """Keep the LVIS annotations of COCO's 80 classes, under COCO's category ids.
+    """Keep the LVIS annotations of COCO's 80 classes, under COCO's category ids, in a new file.
 
-    The categories verified as absent and those not annotated to the end are translated likewise,
-    so the result is an LVIS file again and is scored by LVIS's federated rules. All images stay.
-
-    Args:
-        lvis: Parsed LVIS annotation file, v0.5 or v1.
-        name: Used in messages.
-
-    Returns:
-        A new annotation file; ``lvis`` is not changed.
+    The categories verified as absent and those not annotated to the end are translated likewise, so
+    the result is an LVIS file (v0.5 or v1, as the given one) again and is scored by LVIS's
+    federated rules. All images stay.
 
     Raises:
         ValueError: This is no LVIS file: a list, as results are, no images, categories without

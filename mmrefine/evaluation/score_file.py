@@ -65,10 +65,6 @@ def score_file(
 
     Returns:
         Named numbers, 0-1 or -1 without ground truth, and a table of them.
-
-    Raises:
-        ValueError: Files or values that cannot be used, options that have no meaning for the
-            format.
     """
     require_choice('format', format, FORMATS)
     given = {
@@ -117,11 +113,8 @@ def score_file(
 
 
 def scorable_types(dt: Detections, gt: GroundTruth) -> list[str]:
-    """IoU types for which the files have boxes or masks; what is left out is logged.
-
-    Raises:
-        ValueError: Only a part of the results or annotations have masks.
-    """
+    """IoU types for which the files have boxes or masks; what is left out is logged. ValueError if
+    only a part of the results or annotations have masks."""
     masks = _all_have_masks('results', list(enumerate(dt.counts)))
     # Also checked if the results have none, as a part without masks is a fault of the file.
     masks &= _all_have_masks(

@@ -20,9 +20,6 @@ class ScoringMetric(BaseMetric):
     """A metric that scores detections by a protocol, and writes them if asked to.
 
     The arguments are those of the metrics that users name.
-
-    Raises:
-        ValueError: An unknown back end or number, or ``format_only`` without ``outfile_prefix``.
     """
 
     def __init__(
@@ -93,16 +90,9 @@ def require_outfile(format_only: bool, outfile_prefix: str | None) -> None:
 def require_same(
     predicted: Collection[Hashable], scored: Collection[Hashable], name: str, what: str = 'images'
 ) -> None:
-    """Compare what was predicted with what is scored; a part of either gives wrong numbers.
+    """Compare ids that were predicted with those of ``name`` that are scored.
 
-    Args:
-        predicted: Ids that the model saw.
-        scored: Ids that count.
-        name: Where the scored ones come from.
-        what: What the ids are of.
-
-    Raises:
-        ValueError: They differ; the message says in how many.
+    A part of either gives wrong numbers: a ValueError says in how many they differ.
     """
     missing = set(scored) - set(predicted)
     foreign = set(predicted) - set(scored)

@@ -26,19 +26,12 @@ class UnusableGraph(ValueError):
 
 
 class Difference(NamedTuple):
-    """Comparison for one number of objects.
-
-    Attributes:
-        objects: Their number.
-        image_size: ``(h, w)`` of the image behind the features.
-        largest: Largest difference of any output; NaN if a value is none.
-        share: Share of values further apart than 1e-4, or no numbers.
-    """
+    """Comparison for one number of objects."""
 
     objects: int
-    image_size: tuple[int, int]
-    largest: float
-    share: float
+    image_size: tuple[int, int]  # ``(h, w)`` of the image behind the features
+    largest: float  # largest difference of any output; NaN if a value is none
+    share: float  # share of values further apart than 1e-4, or no numbers
 
 
 def export_onnx(
@@ -47,7 +40,7 @@ def export_onnx(
     image_size: tuple[int, int] = (320, 320),
     with_backbone: bool = False,
 ) -> Part:
-    """Write the mask part of a model.
+    """Write the mask part of a model; return it, for ``check_onnx``.
 
     Number of objects, of images and the sizes of the maps stay open in the file.
 
@@ -57,13 +50,9 @@ def export_onnx(
         image_size: ``(h, w)`` of the input used for tracing, in pixels, multiples of 32.
         with_backbone: Take images instead of feature maps.
 
-    Returns:
-        The part written, for ``check_onnx``.
-
     Raises:
         TypeError: The model has no such head.
         ValueError: A RoI extractor without ONNX form, or a bad ``image_size``.
-        ModuleNotFoundError: onnx is not installed.
     """
     _needed('onnx')
     if any(side < 64 or side % 32 for side in image_size):
@@ -107,16 +96,13 @@ def check_onnx(
     counts: Sequence[int] = CHECKED,
     image_sizes: Sequence[tuple[int, int]] = ((320, 320), (256, 352)),
 ) -> list[Difference]:
-    """Run a file with onnxruntime on random inputs and compare it with the model.
+    """Run a file with onnxruntime on random inputs and compare it with the part of ``export_onnx``.
 
     Args:
-        part: From ``export_onnx``.
-        path: The file.
         counts: Numbers of objects.
         image_sizes: Sizes of the images behind the features.
 
     Raises:
-        ModuleNotFoundError: onnxruntime is not installed.
         UnusableGraph: onnxruntime cannot run the file, or gets other shapes than the model.
     """
     onnxruntime = _needed('onnxruntime')

@@ -253,11 +253,7 @@ def one_more(rows: Tensor) -> Tensor:
 
 
 def part_of(model: nn.Module, with_backbone: bool = False) -> Part:
-    """Choose what of a model is exported.
-
-    Raises:
-        TypeError: The model has no mask head of this package.
-    """
+    """Choose what of a model is exported."""
     head = getattr(getattr(model, 'roi_head', None), 'mask_head', None)
     if isinstance(head, (MultiStageMaskHead, SharpMaskHead)):
         return RoIPart(model, with_backbone)

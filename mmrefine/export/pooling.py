@@ -47,11 +47,7 @@ register_custom_op_symbolic('mmrefine::roi_align', _roi_align_node, OPSET)
 
 
 def check_extractor(extractor: nn.Module) -> None:
-    """Refuse extractors and RoI layers that have no ONNX form here.
-
-    Raises:
-        ValueError: Naming what is not supported.
-    """
+    """Refuse extractors and RoI layers that have no ONNX form here; a ValueError names them."""
     if not isinstance(extractor, (SingleRoIExtractor, PyramidRoIExtractor)):
         raise ValueError(
             f'{type(extractor).__name__} cannot be exported: SingleRoIExtractor and '
@@ -67,18 +63,12 @@ def check_extractor(extractor: nn.Module) -> None:
 
 
 def pool(extractor: nn.Module, levels: Sequence[Tensor], rois: Tensor) -> Tensor | list[Tensor]:
-    """What the extractor gives, without indices that depend on the data.
+    """What the extractor (see ``check_extractor``) gives, without indices that depend on the data.
 
     Every level pools all RoIs; those of other levels shrink to nothing, which costs nothing, and
-    count zero.
-
-    Args:
-        extractor: See ``check_extractor``.
-        levels: Tensor[B, C, h_i, w_i], finest first, as many as the extractor takes or more.
-        rois: Tensor[N, 5] (image, x1, y1, x2, y2) in pixels of the network input.
-
-    Returns:
-        Tensor[N, C, S, S]; of a ``PyramidRoIExtractor`` its list of them.
+    count zero. Maps Tensor[B, C, h_i, w_i], finest first, as many as the extractor takes or more,
+    and RoIs Tensor[N, 5] (image, x1, y1, x2, y2) in pixels of the network input -> Tensor[N, C, S,
+    S]; of a ``PyramidRoIExtractor`` its list of them.
     """
     levels = levels[: extractor.num_inputs]
     count = len(levels)

@@ -11,19 +11,12 @@ from torch import Tensor
 
 
 class PointGrid(NamedTuple):
-    """Points of all levels of one pyramid.
+    """Points of all levels of one pyramid."""
 
-    Attributes:
-        points: Tensor[P, 2], (x, y) in pixels of the network input.
-        strides: Tensor[P], pixels between neighbours on the point's level.
-        levels: LongTensor[P], index of the point's level.
-        counts: Points per level, as Python integers; their sum is P.
-    """
-
-    points: Tensor
-    strides: Tensor
-    levels: Tensor
-    counts: tuple[int, ...]
+    points: Tensor  # (P, 2), (x, y) in pixels of the network input
+    strides: Tensor  # (P,), pixels between neighbours on the point's level
+    levels: Tensor  # LongTensor[P], index of the point's level
+    counts: tuple[int, ...]  # points per level, as Python integers; their sum is P
 
 
 def make_grid(
@@ -32,15 +25,8 @@ def make_grid(
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> PointGrid:
-    """Place one point per cell of every level at ``stride * index + stride // 2``.
-
-    Args:
-        sizes: (height, width) in cells of every level.
-        strides: Pixels per cell of every level.
-
-    Raises:
-        ValueError: If the two lists differ in length.
-    """
+    """Place one point per cell of every level at ``stride * index + stride // 2``; ``sizes`` are
+    (height, width) in cells."""
     if len(sizes) != len(strides):
         raise ValueError(f'{len(sizes)} feature levels but {len(strides)} strides: give one each')
     points, per_point, levels = [], [], []
@@ -69,10 +55,6 @@ def require_pyramid(
         maps: One Tensor[B, C, h, w] per level, finest first.
         strides, channels: Those of the head.
         image_size: (height, width) of the network input in pixels.
-
-    Raises:
-        ValueError: Another number of levels, another width, or a level whose stride is at most half
-            or at least twice the one named.
     """
     if len(maps) != len(strides):
         raise ValueError(

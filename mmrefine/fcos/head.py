@@ -32,17 +32,11 @@ RANGES = ((-1, 64), (64, 128), (128, 256), (256, 512), (512, 1e8))
 
 
 class PointOutputs(NamedTuple):
-    """Detection outputs of all points, in grid order.
+    """Detection outputs of all points, in grid order."""
 
-    Attributes:
-        class_logits: Tensor[B, P, K].
-        ltrb_stride: Tensor[B, P, 4], float32 distances in units of the point's stride.
-        center_logits: Tensor[B, P].
-    """
-
-    class_logits: Tensor
-    ltrb_stride: Tensor
-    center_logits: Tensor
+    class_logits: Tensor  # (B, P, K)
+    ltrb_stride: Tensor  # (B, P, 4), float32 distances in units of the point's stride
+    center_logits: Tensor  # (B, P)
 
     def ltrb(self, grid: PointGrid) -> Tensor:
         """Tensor[B, P, 4], distances in pixels."""
@@ -77,9 +71,6 @@ class FCOSHeadBase(BaseDenseHead):
         train_cfg: Unused by this class; mmdet passes it.
         test_cfg: Settings of the prediction, used by subclasses.
         init_cfg: Defaults to N(0, 0.01) and a prior class probability of 0.01.
-
-    Raises:
-        ValueError: If strides and ranges differ in length or ``num_classes`` is not positive.
     """
 
     def __init__(
@@ -169,11 +160,7 @@ class FCOSHeadBase(BaseDenseHead):
         )
 
     def assign(self, grid: PointGrid, gt_instances: InstanceList) -> PointTargets:
-        """Targets of a batch, stacked: LongTensor[B, P] and Tensor[B, P, 4] in pixels.
-
-        Raises:
-            ValueError: A label is no class of the head.
-        """
+        """Targets of a batch, stacked: LongTensor[B, P] and Tensor[B, P, 4] in pixels."""
         require_labels(gt_instances, self.num_classes)
         ranges = grid.points.new_tensor(self.regress_ranges)
         each = [self.assign_single(grid, gt, ranges) for gt in gt_instances]

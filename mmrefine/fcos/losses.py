@@ -25,9 +25,6 @@ class LtrbIoULoss(nn.Module):
         eps: Lower limit of the IoU inside the logarithm.
         hull_eps: Added to the area of the enclosing box.
         loss_weight: Factor of the result.
-
-    Raises:
-        ValueError: If ``kind`` is unknown.
     """
 
     def __init__(
@@ -54,13 +51,13 @@ class LtrbIoULoss(nn.Module):
         weight: Tensor | None = None,
         avg_factor: Tensor | float | None = None,
     ) -> Tensor:
-        """Weighted sum over the points, divided by ``avg_factor``.
+        """Weighted sum over the points, divided by ``avg_factor`` (default: the number of points,
+        at least 1).
 
         Args:
             pred: Tensor[..., 4], predicted ltrb; may be negative.
             target: Tensor[..., 4], ltrb in the same unit.
             weight: Tensor[...], defaults to ones. Points of weight 0 are ignored, NaN included.
-            avg_factor: Defaults to the number of points, at least 1.
         """
         pred, target = pred.float(), target.float()
         if weight is not None:

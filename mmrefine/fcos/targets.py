@@ -15,14 +15,10 @@ from .grid import PointGrid
 
 
 class PointTargets(NamedTuple):
-    """Result of the assignment for one image, or stacked for a batch.
+    """Result of the assignment for one image, or stacked for a batch."""
 
-    Attributes:
-        gt_index: LongTensor[P], index of the assigned object, -1 for background.
-        ltrb: Tensor[P, 4], distances to the object's sides in pixels; meaningless for background.
-    """
-
-    gt_index: Tensor
+    gt_index: Tensor  # LongTensor[P], index of the assigned object, -1 for background
+    # Tensor[P, 4], distances to the object's sides in pixels; meaningless for background
     ltrb: Tensor
 
     def labels(self, gt_labels: Tensor, background: int) -> Tensor:
@@ -99,14 +95,11 @@ def _ratio(pair: Tensor) -> Tensor:
 
 
 def points_on_masks(points: Tensor, masks: Tensor) -> Tensor:
-    """Mark the points that lie on an object's mask.
+    """Mark the points, Tensor[P, 2] (x, y) in pixels, that lie on an object's mask: BoolTensor[P,
+    G].
 
-    Args:
-        points: Tensor[P, 2], (x, y) in pixels; truncated to the pixel index.
-        masks: Tensor[G, H, W], 0 or 1, at network input resolution.
-
-    Returns:
-        BoolTensor[P, G]; points outside the H x W canvas are on no mask.
+    Masks are Tensor[G, H, W], 0 or 1, at network input resolution; points are truncated to the
+    pixel index, and those outside the canvas are on no mask.
     """
     height, width = masks.shape[-2:]
     x, y = points.long().unbind(-1)

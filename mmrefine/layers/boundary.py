@@ -6,19 +6,12 @@ from torch import Tensor
 
 
 def boundary_map(masks: Tensor, width: int) -> Tensor:
-    """Mark the pixels on both sides of a mask edge.
+    """Mark the pixels on both sides of a mask edge: BoolTensor[..., H, W] -> BoolTensor[..., H, W].
 
     A pixel belongs to the boundary if more than 10 % of the ``(2 width + 1)²`` window around it has
     the other label. Outside the grid is background, hence foreground touching the border is
     boundary. RefineMask (CVPR 2021, section 3.3) states this as a thresholded Laplacian; counting
     is equivalent.
-
-    Args:
-        masks: BoolTensor[..., H, W].
-        width: Half size of the window in pixels, at least 1.
-
-    Returns:
-        BoolTensor[..., H, W].
     """
     if width < 1:
         raise ValueError(f'boundary width must be at least 1 pixel, got {width}')
@@ -38,16 +31,10 @@ def boundary_map(masks: Tensor, width: int) -> Tensor:
 
 
 def resize_band(band: Tensor, size: int) -> Tensor:
-    """Carry a boundary map to a finer square grid.
+    """Carry a boundary map to a finer square grid: BoolTensor[N, 1, S, S] -> [N, 1, size, size].
 
-    Args:
-        band: BoolTensor[N, 1, S, S].
-        size: Side of the finer grid.
-
-    Returns:
-        BoolTensor[N, 1, size, size], true where the bilinearly resized map (align_corners=True)
-        reaches one half. Values come as close as 4e-5 to one half on a 112 grid, so half precision
-        cannot decide them: this is fp32.
+    True where the bilinearly resized map (align_corners=True) reaches one half. Values come as
+    close as 4e-5 to one half on a 112 grid, so half precision cannot decide them: this is fp32.
     """
     resized = F.interpolate(band.float(), size=(size, size), mode='bilinear', align_corners=True)
     return resized >= 0.5

@@ -6,14 +6,8 @@ from torch import Tensor
 
 
 def require_labels(gt_instances: InstanceList, num_classes: int) -> None:
-    """Check the labels of a batch where they enter training; one transfer to the host.
-
-    Args:
-        gt_instances: One per image with ``labels`` LongTensor[G].
-        num_classes: Classes of the head.
-
-    Raises:
-        ValueError: A label is negative or no class of the head.
+    """Check ``labels`` LongTensor[G] of every image where they enter training; one transfer to the
+    host.
     """
     labels = torch.cat([gt.labels for gt in gt_instances])
     if len(labels) == 0:
@@ -32,12 +26,8 @@ def require_labels(gt_instances: InstanceList, num_classes: int) -> None:
 def require_finite(source: str, *values: Tensor) -> None:
     """Check the outputs of a network before they become detections; one transfer to the host.
 
-    Args:
-        source: What gives the values, for the message.
-        values: Of any shape, all on one device.
-
-    Raises:
-        FloatingPointError: A value is NaN or infinite.
+    ``source`` says in the FloatingPointError what gives the values, which are of any shape, all on
+    one device.
     """
     # A sum takes no memory, and no value that is not finite cancels out of it.
     sums = [v.sum(dtype=torch.promote_types(v.dtype, torch.float32)) for v in values]

@@ -26,14 +26,9 @@ class ClassLogits(nn.Conv2d):
         return self.out_channels
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Compute the logits of class ``labels[n]`` for RoI n.
+        """Logits of class ``labels[n]``, LongTensor[N], for RoI n; without labels of all classes.
 
-        Args:
-            x: Tensor[N, C, H, W].
-            labels: LongTensor[N], values in [0, num_classes). Omit it to get all classes.
-
-        Returns:
-            Tensor[N, 1, H, W], or Tensor[N, num_classes, H, W] without labels.
+        Tensor[N, C, H, W] -> Tensor[N, 1, H, W], or Tensor[N, num_classes, H, W].
         """
         if labels is None or self.num_classes == 1:
             return super().forward(x)

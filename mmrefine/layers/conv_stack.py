@@ -9,16 +9,11 @@ class ConvStack(nn.Sequential):
     """``depth`` times convolution, norm, ReLU: Tensor[B, C_in, H, W] -> Tensor[B, C, H, W].
 
     Args:
-        in_channels: C_in.
-        channels: C.
-        depth: How many; none leaves the map as it is.
-        kernel_size: Side of the kernels, odd.
-        conv_cfg: Convolution layer; None is ``nn.Conv2d``.
-        norm_cfg: Norm layer; None has none.
+        in_channels, channels: C_in and C.
+        depth: None leaves the map as it is.
+        kernel_size: Odd.
+        conv_cfg, norm_cfg: As in mmcv; without a norm layer there is none.
         bias: Of the convolutions; ``'auto'`` has one where there is no norm.
-
-    Raises:
-        ValueError: ``kernel_size`` is even.
     """
 
     def __init__(

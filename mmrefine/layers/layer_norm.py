@@ -10,10 +10,6 @@ class LayerNorm2d(nn.LayerNorm):
     """Normalise every position of a map over its channels, as in ViTDet and the Co-DETR models.
 
     For ``norm_cfg=dict(type='LayerNorm2d')``; mmcv has the layer for channels-last maps only.
-
-    Args:
-        num_channels: C.
-        eps: Added to the variance.
     """
 
     def __init__(self, num_channels: int, eps: float = 1e-6) -> None:

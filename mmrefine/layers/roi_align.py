@@ -128,14 +128,7 @@ def point_roi_align(features: Tensor, rois: Tensor, size: int, stride: int) -> T
     RoIAlign repeats border cells half a cell outwards; a ring of zeros around the map removes that
     difference. RoIs may come in any order.
 
-    Args:
-        features: Tensor[B, C, H, W].
-        rois: Tensor[N, 5] of (image index, x1, y1, x2, y2) in pixels of the network input.
-        size: Side of the output grid.
-        stride: Pixels per feature cell.
-
-    Returns:
-        Tensor[N, C, size, size] in fp32.
+    Arguments and result as in ``roi_align``, with ``stride`` pixels per feature cell.
     """
     shift = rois.new_tensor([0, stride, stride, stride, stride], dtype=torch.float32)
     # the ring of zeros moves the map by one cell, ``stride`` pixels

@@ -22,16 +22,7 @@ def pool_rows(
 ) -> Tensor:
     """Average-pool every RoI to a square grid; arguments and values as in ``roi_align``.
 
-    Args:
-        features: Tensor[B, C, H, W] in fp32.
-        rois: Tensor[N, 5]; those without area, inverted or not finite give zeros when
-            ``sampling_ratio`` is 0.
-        size: S.
-        spatial_scale: Feature cells per pixel.
-        sampling_ratio: Samples per bin and axis; 0 adapts to the size of the RoI.
-
-    Returns:
-        Tensor[N, C, S, S].
+    RoIs without area, inverted or not finite give zeros when ``sampling_ratio`` is 0.
     """
     channels, height, width = features.shape[1:]
     rows = features.permute(0, 2, 3, 1).reshape(-1, channels)  # (B * H * W, C)

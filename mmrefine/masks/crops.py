@@ -13,17 +13,11 @@ from .run_lengths import read_runs
 
 
 class Crop(NamedTuple):
-    """Part of an image-sized mask that holds all its pixels.
+    """Part of an image-sized mask that holds all its pixels."""
 
-    Attributes:
-        x: Left column, pixels.
-        y: Top row, pixels.
-        columns: uint8 array[W, H], the transposed pixels, 0 or 1.
-    """
-
-    x: int
-    y: int
-    columns: np.ndarray
+    x: int  # left column, pixels
+    y: int  # top row, pixels
+    columns: np.ndarray  # uint8 array[W, H], the transposed pixels, 0 or 1
 
     @property
     def pixels(self) -> np.ndarray:
@@ -32,12 +26,7 @@ class Crop(NamedTuple):
 
 
 def crop_masks(strings: Sequence[bytes], height: int) -> list[Crop]:
-    """Decode masks inside their bounding boxes only.
-
-    Args:
-        strings: Compressed COCO counts of images of the same height.
-        height: That height h.
-    """
+    """Decode compressed counts of images of one height inside their bounding boxes only."""
     runs, starts, _ = read_runs(strings)
     return [_crop(runs[a:b], height) for a, b in zip(starts[:-1].tolist(), starts[1:].tolist())]
 
@@ -75,11 +64,7 @@ def _crop(runs: np.ndarray, h: int) -> Crop:
 
 
 def crop_of(mask: np.ndarray) -> Crop:
-    """Cut a dense mask to its bounding box.
-
-    Args:
-        mask: array[h, w], nonzero inside.
-    """
+    """Cut a dense mask, array[h, w], nonzero inside, to its bounding box."""
     binary = (mask != 0).astype(np.uint8)
     x, y, w, h = cv2.boundingRect(binary)
     return Crop(x, y, np.ascontiguousarray(binary[y : y + h, x : x + w].T))

@@ -32,19 +32,10 @@ def in_format(
     mask_format: str,
     device: torch.device | str | None = None,
 ) -> 'Tensor | RLEMasks':
-    """Bring the masks of an image to the format in which they leave the model.
+    """Bring the masks of an image of ``image_size`` (h, w) to the format in which they leave the
+    model.
 
-    Args:
-        rles: N COCO RLEs.
-        image_size: ``(h, w)``.
-        mask_format: ``'dense'`` or ``'rle'``.
-        device: Where dense masks go; default: the CPU.
-
-    Returns:
-        BoolTensor[N, h, w] or ``RLEMasks``.
-
-    Raises:
-        ValueError: Unknown format.
+    N COCO RLEs -> ``RLEMasks``, or BoolTensor[N, h, w] on ``device`` (default: the CPU).
     """
     if check_format(mask_format) == 'rle':
         return RLEMasks(rles, image_size)
@@ -62,14 +53,11 @@ class RLEMask(dict):
 
 
 class RLEMasks(Sequence):
-    """N masks of one image: a sequence of ``RLEMask`` that decodes itself where pixels are wanted.
+    """N masks of one image (h, w): a sequence of ``RLEMask`` that decodes itself where pixels are
+    wanted.
 
     An integer index gives one mask; slices, and lists, arrays or tensors of integers or booleans
     give ``RLEMasks``. Equal to any sequence of equal RLEs.
-
-    Args:
-        rles: COCO RLEs, ``dict(size=[h, w], counts=bytes)``.
-        image_size: ``(h, w)``.
     """
 
     def __init__(self, rles: Iterable[Mapping], image_size: tuple[int, int]) -> None:

@@ -5,31 +5,21 @@ from typing import Any
 
 
 def output_size(meta: Mapping[str, Any], rescale: bool) -> tuple[int, int]:
-    """Read the size ``(h, w)`` of the image in which results are wanted.
+    """Size ``(h, w)`` of the image in which results are wanted: the original if ``rescale``, or the
+    input.
 
-    Args:
-        meta: ``ori_shape`` or ``img_shape`` as (h, w) or (h, w, channels) in pixels.
-        rescale: Take the original image instead of the network input.
-
-    Raises:
-        ValueError: The shape is missing.
+    ``ori_shape`` or ``img_shape`` may hold channels too; a ValueError says that it is missing.
     """
     height, width = _entry(meta, 'ori_shape' if rescale else 'img_shape')[:2]
     return int(height), int(width)
 
 
 def scale_factors(meta: Mapping[str, Any]) -> tuple[float, float]:
-    """Read how many pixels of the network input one pixel of the original image became.
+    """How many pixels of the network input one pixel of the original image became: width, height.
 
-    Args:
-        meta: ``scale_factor`` as a tuple, list, array or tensor of two entries, or of four as
-            MMDetection 2 writes them: (w, h, w, h).
-
-    Returns:
-        Factors of the width and of the height.
-
-    Raises:
-        ValueError: The factor is missing, or has another number of entries.
+    ``scale_factor`` is a tuple, list, array or tensor of two entries, or of four as MMDetection 2
+    writes them, (w, h, w, h). A ValueError says that it is missing or has another number of
+    entries.
     """
     factor = _entry(meta, 'scale_factor')
     values = factor.tolist() if hasattr(factor, 'tolist') else factor

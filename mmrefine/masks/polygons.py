@@ -15,17 +15,11 @@ from .crops import crop_masks
 
 
 def mask_polygons(rle: Mapping, tolerance: float = 0.0) -> list[Polygon]:
-    """Trace a mask.
+    """Trace a mask: valid polygons with holes, one for each part of it; none for an empty mask.
 
     The outline lies halfway between the centres of pixels inside and outside, so it follows the
-    pixels' edges and cuts their corners.
-
-    Args:
-        rle: ``size`` and compressed ``counts``; only its box is decoded.
-        tolerance: Greatest distance of a left-out vertex from the outline, in pixels.
-
-    Returns:
-        Valid polygons with holes, one for each part of the mask; none for an empty mask.
+    pixels' edges and cuts their corners. ``tolerance`` is the greatest distance of a left-out
+    vertex from the outline, in pixels.
     """
     counts = rle['counts'].encode('ascii') if isinstance(rle['counts'], str) else rle['counts']
     (crop,) = crop_masks([counts], rle['size'][0])
@@ -41,14 +35,10 @@ def mask_polygons(rle: Mapping, tolerance: float = 0.0) -> list[Polygon]:
 
 
 def outlines(values: np.ndarray, threshold: float) -> Iterator[list[np.ndarray]]:
-    """Trace where a map crosses a threshold.
+    """Trace where a float array[h, w] of values at pixel centres, 0 beyond, crosses a threshold
+    above 0.
 
-    Args:
-        values: float array[h, w] at pixel centres; beyond the map is 0.
-        threshold: Above 0.
-
-    Yields:
-        For each part the outer ring and its holes, float64 arrays[n, 2] of x, y.
+    Yields for each part the outer ring and its holes, float64 arrays[n, 2] of x, y.
     """
     generator = contour_generator(z=np.pad(values, 1), fill_type=FillType.OuterOffset)
     filled: Any = generator.filled(threshold, np.inf)  # points and offsets of each part

@@ -18,17 +18,8 @@ RLE = dict
 
 
 def encode(masks: Tensor | np.ndarray) -> list[RLE]:
-    """Encode dense masks.
-
-    Args:
-        masks: Bool or 0/1 Tensor[N, h, w] (or array) on any device.
-
-    Returns:
-        One ``dict(size=[h, w], counts=bytes)`` a mask.
-
-    Raises:
-        ValueError: ``masks`` has not three dimensions.
-    """
+    """Encode dense masks: bool or 0/1 Tensor[N, h, w] (or array) -> N ``dict(size=[h, w],
+    counts=bytes)``."""
     if isinstance(masks, Tensor):
         masks = masks.detach().cpu().numpy()
     if masks.ndim != 3:
@@ -44,16 +35,11 @@ def boxed_masks_to_rle(
     offsets: Sequence[tuple[int, int]] | Tensor,
     image_size: tuple[int, int],
 ) -> list[RLE]:
-    """Encode binary crops as masks of the image they were cut from.
+    """Encode binary crops as masks of the image they were cut from, whatever lies outside it cut
+    off.
 
-    Args:
-        crops: N bool Tensor[hc, wc] of any sizes, or one Tensor[N, hc, wc].
-        offsets: N pairs ``(x, y)`` of integers: image pixel of each crop's top left corner. Parts
-            of a crop outside the image are cut off.
-        image_size: ``(h, w)`` of the image in pixels.
-
-    Raises:
-        ValueError: The numbers of crops and offsets differ, or a crop is not two-dimensional.
+    N bool Tensor[hc, wc] of any sizes, or one Tensor[N, hc, wc]; ``offsets`` are N pairs ``(x, y)``
+    of integers, image pixel of each crop's top left corner; ``image_size`` is ``(h, w)`` in pixels.
     """
     if len(crops) != len(offsets):
         raise ValueError(f'{len(crops)} crops but {len(offsets)} offsets')
@@ -100,9 +86,6 @@ def toggles_to_rle(
         owners: int64 array[T], index of the mask that each boundary belongs to.
         count: Number of masks; masks without boundaries are empty.
         image_size: ``(h, w)``.
-
-    Returns:
-        ``count`` RLEs, equal to ``pycocotools.mask.encode`` of the dense masks.
     """
     if count == 0:
         return []
@@ -123,12 +106,8 @@ def toggles_to_rle(
 
 
 def _pack(counts: np.ndarray, starts: np.ndarray) -> list[bytes]:
-    """Write run lengths as COCO strings.
-
-    Args:
-        counts: int64 array[R], run lengths of all masks, R > 0.
-        starts: int64 array[N], where each mask's runs begin.
-    """
+    """Write run lengths, int64 array[R], R > 0, as COCO strings; array[N] says where each mask's
+    begin."""
     order = np.arange(len(counts)) - np.repeat(starts, np.diff(starts, append=len(counts)))
     # From the fourth run on the format stores the difference to the run two places before.
     value = counts.copy()

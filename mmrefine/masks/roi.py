@@ -33,15 +33,10 @@ THINNEST = 1e-3
 
 
 class GridGroup(NamedTuple):
-    """Instances whose masks share one grid size.
+    """Instances whose masks share one grid size."""
 
-    Attributes:
-        places: LongTensor[n], positions in the list, ascending.
-        masks: Tensor[n, S, S].
-    """
-
-    places: Tensor
-    masks: Tensor
+    places: Tensor  # LongTensor[n], positions in the list, ascending
+    masks: Tensor  # (n, S, S)
 
 
 class MaskGrids:
@@ -101,16 +96,11 @@ def roi_masks(
 
     Args:
         masks: Tensor[N, S, S], probabilities; or ``MaskGrids`` of N, for grids of several sizes.
-        boxes: Tensor[N, 4], pixels of the output image.
-        image_size: ``(h, w)`` of the output image.
-        threshold: A pixel belongs to the mask where its probability is at least this.
+        boxes, image_size, threshold: As in ``roi_masks_to_rle``.
         mask_format: ``'dense'`` or ``'rle'``.
 
     Returns:
         BoolTensor[N, h, w] or N RLEs, in the order of the boxes.
-
-    Raises:
-        ValueError: Unknown format, or the numbers of masks and boxes differ.
     """
     if len(masks) != len(boxes):
         raise ValueError(f'{len(masks)} masks but {len(boxes)} boxes')

@@ -30,16 +30,13 @@ LONGEST = 5e6  # pixels
 
 
 def read_runs(strings: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Unpack many strings at once.
-
-    Args:
-        strings: N compressed counts.
+    """Unpack N compressed counts at once.
 
     Returns:
-        runs: int64 array[R], run lengths of all strings one after the other.
-        starts: int64 array[N + 1], where each string's runs begin; the last entry is R.
-        readable: BoolArray[N], false for a string that is empty, breaks off inside a number, has
-            characters outside the code or runs that do not fit 32 bits. Its runs mean nothing.
+        Run lengths of all strings one after the other, int64 array[R]; where each string's runs
+            begin, int64 array[N + 1], the last entry is R; and BoolArray[N], false for a string
+            that is empty, breaks off inside a number, has characters outside the code or runs that
+            do not fit 32 bits. Its runs mean nothing.
     """
     lengths = np.fromiter(map(len, strings), np.int64, len(strings))
     characters = np.frombuffer(b''.join(strings), np.uint8).astype(np.int64) - 48
@@ -186,11 +183,7 @@ def check_polygons(segmentation: Any, size: tuple[int, int]) -> None:
 
 
 def check_points(points: np.ndarray, size: tuple[int, int], label: str) -> None:
-    """Refuse NaN and coordinates far outside of the image, array of any shape.
-
-    Raises:
-        MaskError: Naming the value.
-    """
+    """Refuse NaN and coordinates far outside of the image, array of any shape."""
     farthest = points.flat[np.abs(points).argmax()] if points.size else 0.0  # NaN comes first
     if not abs(farthest) <= max(FARTHEST, 2 * max(size)):
         raise _far(label, float(farthest), size)
@@ -286,19 +279,12 @@ def to_dense(
     image_size: tuple[int, int] | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """Decode masks of either format; what is dense already passes through.
+    """Decode masks of either format, BoolTensor[N, h, w]; what is dense already passes through.
 
     Args:
         masks: RLEs (counts as bytes, string or uncompressed list), or a Tensor[N, h, w].
         image_size: ``(h, w)`` that every mask must have. Needed only when there are no masks.
         device: Where to put the result; default: where the tensor is, or the CPU.
-
-    Returns:
-        BoolTensor[N, h, w].
-
-    Raises:
-        ValueError: Sizes differ, there is no mask and ``image_size`` is missing, or an RLE cannot
-            be decoded.
     """
     if isinstance(masks, (Tensor, np.ndarray)):
         dense = torch.as_tensor(masks, device=device).bool()

@@ -53,9 +53,6 @@ class RLEOutput(FCNMaskHead):
 
         Returns:
             Detections with ``masks``: ``RLEMasks`` of n, or BoolTensor[n, h, w] if dense.
-
-        Raises:
-            ValueError: Unknown ``mask_format``, or RLE with a ``mask_thr_binary`` not above 0.
         """
         mask_format = check_format(rcnn_test_cfg.get('mask_format', self.default_format))
         results_list = super().predict_by_feat(
@@ -145,9 +142,6 @@ def rle_head(head: nn.Module) -> RLEOutput:
     """Return a head with the weights and settings of a stock one, whose masks can be RLE.
 
     The two heads share parameters, buffers and hooks.
-
-    Raises:
-        ValueError: A class that is not in ``RLE_HEADS``; it names those that are.
     """
     kind = RLE_HEADS.get(type(head))
     if kind is None:
@@ -162,17 +156,10 @@ def rle_head(head: nn.Module) -> RLEOutput:
 
 
 def set_mask_format(model: nn.Module, mask_format: str) -> int:
-    """Make a built model return masks in the given format.
+    """Make a built model, any detector, return masks as ``'dense'`` or ``'rle'``.
 
-    Args:
-        model: Any detector; weights and state dict stay as they are.
-        mask_format: ``'dense'`` or ``'rle'``.
-
-    Returns:
-        Number of stock mask heads that were replaced by their ``rle_head``.
-
-    Raises:
-        ValueError: Unknown format, no mask head that knows both, or one that does not.
+    Weights and state dict stay as they are. Returns the number of stock mask heads that were
+    replaced by their ``rle_head``.
     """
     check_format(mask_format)
     heads = [m for m in model.modules() if isinstance(m, FCNMaskHead)]

@@ -28,25 +28,17 @@ Inside = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 @dataclass
 class Axis:
-    """Pixels of one axis for all masks, one mask after the other.
+    """Pixels of one axis for all masks, one mask after the other."""
 
-    Attributes:
-        owner: LongTensor[R], mask of each pixel.
-        pixel: LongTensor[R], image coordinate of each pixel.
-        place: Tensor[R], where the pixel's centre lies on the mask's grid, in grid steps. Grows
-            with the pixel.
-        first: LongTensor[N], image coordinate of each mask's first pixel.
-        base: LongTensor[N], index of that pixel in the arrays above.
-        scale: Tensor[N], pixels per grid step.
-        shift: Tensor[N], image coordinate at grid place 0; pixel coordinate of a pixel's centre.
-    """
-
-    owner: Tensor
-    pixel: Tensor
+    owner: Tensor  # LongTensor[R], mask of each pixel
+    pixel: Tensor  # LongTensor[R], image coordinate of each pixel
+    # Tensor[R], where the pixel's centre lies on the mask's grid, in grid steps. Grows with the
+    # pixel
     place: Tensor
-    first: Tensor
-    base: Tensor
-    scale: Tensor
+    first: Tensor  # LongTensor[N], image coordinate of each mask's first pixel
+    base: Tensor  # LongTensor[N], index of that pixel in the arrays above
+    scale: Tensor  # (N,), pixels per grid step
+    # Tensor[N], image coordinate at grid place 0; pixel coordinate of a pixel's centre
     shift: Tensor
 
     @classmethod
@@ -69,12 +61,9 @@ class Axis:
 def rounding_error(size: int, largest: Tensor) -> Tensor:
     """Bound the difference between our value of a pixel and that of the operator to agree with.
 
-    Both compute coordinates of the size of the grid with a few roundings each, which the slope of
-    the mask turns into value errors on two axes; about 30 more roundings happen to the values.
-
-    Args:
-        size: Longer side of the grid.
-        largest: Tensor[N], largest absolute value of each mask.
+    Both compute coordinates of the ``size`` of the grid (its longer side) with a few roundings
+    each, which the slope of the mask turns into value errors on two axes; about 30 more roundings
+    happen to the values, Tensor[N] being the largest of each mask.
     """
     return (24 * size + 32) * 2.0**-24 * largest
 
@@ -108,13 +97,12 @@ def trace_columns(
         knots: Tensor[N, X, Y], grid values minus the threshold, columns first. The first and last
             grid row must be negative: columns start and end outside the mask.
         tolerance: Tensor[N], largest rounding error of a value, in the unit of the knots.
-        columns: The pixel columns.
-        rows: The pixel rows. Pixels before the first or after the last knot are outside.
+        columns, rows: Of pixels; those before the first or after the last knot are outside.
         inside: Decides pixels near the threshold.
 
     Returns:
         LongTensors[3, T], (mask, column, row), in any order; the row is one past the last where a
-        run ends with its column.
+            run ends with its column.
     """
     n, width, height = knots.shape
     cell = columns.place.floor().clamp(0, width - 2)
@@ -182,15 +170,11 @@ def _cross(
 
 
 def evaluate(spans: Tensor, inside: Inside) -> list[Tensor]:
-    """Evaluate every pixel of vertical spans, some at a time.
+    """Evaluate every pixel of vertical spans, some at a time; result and ``inside`` as in
+    ``trace_columns``.
 
-    Args:
-        spans: LongTensor[6, P], ordered by mask: mask, column, first row, number of rows (may be
-            0), and the states before and after the span that the changes outside it count on.
-        inside: See ``trace_columns``.
-
-    Returns:
-        LongTensors[3, T] of the changes inside the spans, as from ``trace_columns``.
+    Spans are LongTensor[6, P], ordered by mask: mask, column, first row, number of rows (may be 0),
+    and the states before and after the span that the changes outside it count on.
     """
     found = []
     for part in spans.split(chunk_sizes(spans[3] + 1, POINTS), dim=1):

@@ -67,14 +67,10 @@ def stage_agreement(stage_logits: Sequence[Tensor]) -> Tensor:
     model sees clearly the finer stage is sharp where the coarser is still blurred, so they differ
     more than on objects about which neither stage is sure.
 
-    Args:
-        stage_logits: Tensor[N, 1, S_i, S_i] per stage before fusion, coarse to fine; at least two.
-
-    Returns:
-        Tensor[N, 1, S, S] on the last grid, in [0, 1]: ``p q + (1 - p) (1 - q)``, with the last
-        stage's probability p and that of the stage before, q, resized with aligned corners. 1: both
-        are sure and agree; 0: both are sure and contradict each other; one half where either is
-        undecided.
+    Logits Tensor[N, 1, S_i, S_i] per stage before fusion -> Tensor[N, 1, S, S] on the last grid:
+    ``p q + (1 - p) (1 - q)``, with the last stage's probability p and that of the stage before, q,
+    resized with aligned corners. 1: both are sure and agree; 0: both are sure and contradict each
+    other; one half where either is undecided.
     """
     if len(stage_logits) < 2:
         raise ValueError(f'agreement needs two stages, got {len(stage_logits)}')
@@ -84,18 +80,13 @@ def stage_agreement(stage_logits: Sequence[Tensor]) -> Tensor:
 
 
 def boundary_confidence(fused: Tensor, agreement: Tensor) -> Tensor:
-    """Average the agreement over the boundary band of the masks.
+    """Average the agreement over the boundary band of the masks: Tensor[N, 1, S, S] each ->
+    Tensor[N].
 
     The band is ``boundary_map`` of the final mask, of half width ``S / 14`` on its own grid: one
     cell of the published first stage, as far as stages can differ about the place of an edge. It is
-    the same part of the box on every grid.
-
-    Args:
-        fused: Tensor[N, 1, S, S], final logits.
-        agreement: Tensor[N, 1, S, S], from ``stage_agreement``.
-
-    Returns:
-        Tensor[N] in [0, 1]; 0 for a mask without any pixel, hence without boundary.
+    the same part of the box on every grid. A mask without any pixel, hence without boundary, gets
+    0.
     """
     width = max(1, round(fused.shape[-1] * BAND_SHARE))
     band = boundary_map(binarise(fused), width)
@@ -104,18 +95,13 @@ def boundary_confidence(fused: Tensor, agreement: Tensor) -> Tensor:
 
 
 class FusedMasks(NamedTuple):
-    """Masks of the RoIs that share a grid.
+    """Masks of the RoIs that share a grid."""
 
-    Attributes:
-        indices: LongTensor[n], which RoIs, ascending.
-        logits: Tensor[n, 1, S, S] in fp32.
-        agreement: Tensor[n, 1, S, S], see ``stage_agreement``; None unless asked for.
-        confidences: Tensor[n], see ``boundary_confidence``; None unless asked for.
-    """
-
-    indices: Tensor
-    logits: Tensor
+    indices: Tensor  # LongTensor[n], which RoIs, ascending
+    logits: Tensor  # (n, 1, S, S) in fp32
+    # Tensor[n, 1, S, S], see ``stage_agreement``; None unless asked for
     agreement: Tensor | None = None
+    # Tensor[n], see ``boundary_confidence``; None unless asked for
     confidences: Tensor | None = None
 
     @classmethod
@@ -144,28 +130,17 @@ class GridPlan:
     the last stage is applied again, to its own input on a doubled grid. A stage is convolutional
     and pools its semantic features at the grid it is given, so it then sees a large object as it
     saw, in training, one of half the size.
-
-    Attributes:
-        sizes: Sides of the grids, ascending: the stages from the second on, and perhaps one more.
-        cells_per_pixel: Cells wanted for a pixel of the network input.
     """
 
+    # sides of the grids, ascending: the stages from the second on, and perhaps one more
     sizes: tuple[int, ...]
-    cells_per_pixel: float
+    cells_per_pixel: float  # cells wanted for a pixel of the network input
 
     @classmethod
     def of_config(cls, config: Mapping, stage_sizes: Sequence[int]) -> 'GridPlan':
-        """Read ``test_cfg.mask_grids``.
-
-        Args:
-            config: ``cells_per_pixel`` (default 1.0) and ``finest`` (default: the last stage's
-                side): the largest grid to use, one of the stages from the second on or twice the
-                last.
-            stage_sizes: Sides of the head's grids.
-
-        Raises:
-            ValueError: Unknown key or impossible value.
-        """
+        """Read ``test_cfg.mask_grids``: ``cells_per_pixel`` (default 1.0) and ``finest`` (default:
+        the last stage's side), the largest grid to use, one of the stages from the second on or
+        twice the last."""
         if not isinstance(config, Mapping):
             raise ValueError(
                 f'mask_grids must be a dict of cells_per_pixel and finest, got {config!r}'
@@ -195,29 +170,20 @@ class GridPlan:
 
 @dataclass(frozen=True)
 class InferenceSettings:
-    """How to run a mask head at test time.
+    """How to run a mask head at test time."""
 
-    Attributes:
-        chunk: RoIs processed at once, which bounds the memory; by default 16 on a CPU, 100
-            elsewhere.
-        dtype: 'float32', or 'bfloat16' or 'float16' to run the convolutions in that precision.
-            Poolings, thresholds and the fusion stay in fp32.
-        plan: Grids by size of the box; None gives every RoI all stages.
-        confidence: Also compute agreement and confidences.
-    """
-
+    # RoIs processed at once, which bounds the memory; by default 16 on a CPU, 100 elsewhere
     chunk: int | None = None
+    # 'float32', or 'bfloat16' or 'float16' to run the convolutions in that precision. Poolings,
+    # thresholds and the fusion stay in fp32
     dtype: str = 'float32'
-    plan: GridPlan | None = None
-    confidence: bool = False
+    plan: GridPlan | None = None  # grids by size of the box; None gives every RoI all stages
+    confidence: bool = False  # also compute agreement and confidences
 
     @classmethod
     def of_config(cls, test_cfg: Mapping, stage_sizes: Sequence[int]) -> 'InferenceSettings':
         """Read ``mask_chunk``, ``mask_dtype``, ``mask_grids``, ``boundary_confidence`` and
         ``boundary_maps`` of ``test_cfg.rcnn``.
-
-        Raises:
-            ValueError: Unknown precision, or an impossible value.
         """
         chunk, dtype = test_cfg.get('mask_chunk'), test_cfg.get('mask_dtype', 'float32')
         if dtype not in PRECISIONS:

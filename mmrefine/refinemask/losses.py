@@ -26,21 +26,14 @@ def training_regions(
     start_stage: int = 1,
     upsample_raw: bool = False,
 ) -> list[Tensor | None]:
-    """Pixels that enter the loss of each stage.
+    """Pixels that enter the loss of each stage: BoolTensor[N, 1, S_i, S_i], or None for all.
 
-    Up to ``start_stage`` every pixel counts (None). Later, a pixel counts if it lies in the
-    boundary band of the mask refined so far or of its target. The union is taken on the grid of the
-    stage before, then resized.
+    Up to ``start_stage`` every pixel counts. Later, a pixel counts if it lies in the boundary band
+    of the mask refined so far or of its target. The union is taken on the grid of the stage before,
+    then resized.
 
-    Args:
-        stage_logits: Tensor[N, 1, S_i, S_i] per stage.
-        stage_targets: BoolTensor[N, 1, S_i, S_i] per stage.
-        boundary_width: Half size of the band's window, in pixels of the stage before.
-        start_stage: Last stage supervised everywhere.
-        upsample_raw: See ``BARCrossEntropyLoss``.
-
-    Returns:
-        BoolTensor[N, 1, S_i, S_i] or None per stage; no gradients.
+    Logits and bool targets are Tensor[N, 1, S_i, S_i] per stage; the rest see
+    ``BARCrossEntropyLoss``.
     """
     regions: list[Tensor | None] = []
     refined = stage_logits[0].detach()
@@ -64,10 +57,7 @@ def region_loss(logits: Tensor, target: Tensor, region: Tensor | None) -> Tensor
     """Mean binary cross entropy over a region of the whole batch; 0, with gradients, where it is
     empty.
 
-    Args:
-        logits: Tensor[N, 1, S, S].
-        target: BoolTensor[N, 1, S, S].
-        region: BoolTensor[N, 1, S, S], or None for every pixel.
+    Logits, targets and region (None for every pixel) are Tensor[N, 1, S, S].
     """
     error = F.binary_cross_entropy_with_logits(logits.float(), target.float(), reduction='none')
     # sums, not means and boolean indices: defined, differentiable and of one shape without pixels
@@ -126,12 +116,8 @@ class BARCrossEntropyLoss(nn.Module):
         return [region_loss(*terms) for terms in zip(stage_logits, stage_targets, regions)]
 
     def forward(self, stage_logits: Sequence[Tensor], stage_targets: Sequence[Tensor]) -> Tensor:
-        """Weighted sum over the stages.
-
-        Args:
-            stage_logits: Tensor[N, 1, S_i, S_i] per stage.
-            stage_targets: BoolTensor[N, 1, S_i, S_i] per stage.
-        """
+        """Weighted sum over the stages, of logits and bool targets Tensor[N, 1, S_i, S_i], coarse
+        to fine."""
         terms = self.stage_losses(stage_logits, stage_targets)
         return self.loss_weight * sum(w * term for w, term in zip(self.stage_weights, terms))
 
@@ -149,10 +135,6 @@ class RefineCrossEntropyLoss(BARCrossEntropyLoss):
         self.semantic_loss_weight = semantic_loss_weight
 
     def semantic_loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Weighted binary cross entropy of the foreground map, padding included.
-
-        Args:
-            logits: Tensor[B, 1, H, W].
-            target: BoolTensor[B, 1, H, W].
-        """
+        """Weighted binary cross entropy of the foreground map Tensor[B, 1, H, W], padding
+        included."""
         return self.semantic_loss_weight * region_loss(logits, target, None)

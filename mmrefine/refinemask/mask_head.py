@@ -40,16 +40,10 @@ class MultiStageMaskHead(BaseModule):
     """Base of the RefineMask heads.
 
     Args:
-        num_convs_instance: 3x3 convolutions on the RoI features.
-        num_convs_semantic: 3x3 convolutions on the fine feature map.
-        conv_in_channels_instance: Width of the RoI features.
-        conv_in_channels_semantic: Width of the fine feature map.
-        conv_kernel_size_instance: Kernel on the RoI features (odd).
-        conv_kernel_size_semantic: Kernel on the fine feature map (odd).
-        conv_out_channels_instance: Width at the first stage; halved by each stage.
-        conv_out_channels_semantic: Width of the semantic path.
-        conv_cfg: Convolution layer of the 3x3 convolutions.
-        norm_cfg: Normalisation after them; None as published.
+        num_convs_instance, num_convs_semantic: 3x3 convolutions on the RoI features and on the fine
+            map; so for ``conv_in_channels``, ``conv_kernel_size`` (odd) and ``conv_out_channels``.
+            That of instances is halved by each stage.
+        conv_cfg, norm_cfg: Of the 3x3 convolutions; no normalisation as published.
         fusion_type: Registered fusion block.
         dilations: Branches of the fusion block.
         semantic_out_stride: Pixels per cell of the fine feature map.
@@ -172,9 +166,6 @@ class MultiStageMaskHead(BaseModule):
         Returns:
             Logits Tensor[N, 1, S_i, S_i] per stage (before fusion), and the foreground logits
             Tensor[B, 1, H, W] or None.
-
-        Raises:
-            ValueError: Only RoI features are given, which is what stock RoI heads do.
         """
         if fine_feat is None or rois is None or labels is None:
             raise ValueError(
@@ -196,7 +187,7 @@ class MultiStageMaskHead(BaseModule):
 
         Returns:
             Features Tensor[B, C_i, H, W] for each stage, and foreground logits Tensor[B, 1, H, W];
-            None in heads without this prediction.
+                None in heads without this prediction.
         """
         semantic = self.semantic_convs(fine_feat)  # (B, D, H, W)
         maps = [stage.semantic_map(semantic) for stage in list(self.stages)[:stages]]
@@ -222,9 +213,6 @@ class MultiStageMaskHead(BaseModule):
 
         Returns:
             Logits Tensor[N, 1, S_i, S_i] per prediction.
-
-        Raises:
-            ValueError: The RoI grid is not that of the first stage.
         """
         side = roi_feats.shape[-1]
         if side != self.stage_sizes[0]:
@@ -308,12 +296,11 @@ class MultiStageMaskHead(BaseModule):
             stage_logits: Tensor[N, 1, S_i, S_i] per stage, RoIs in the order of
                 ``sampling_results``.
             semantic_logits: Tensor[B, 1, H, W] or None.
-            sampling_results: Per image.
-            batch_gt_instances: Per image, with ``masks``.
+            sampling_results, batch_gt_instances: Per image, the latter with ``masks``.
 
         Returns:
             ``loss_mask`` (dict of ``loss_instance`` and, with foreground logits, ``loss_semantic``)
-            and ``mask_targets`` (BoolTensor[N, 1, S_i, S_i] per stage).
+                and ``mask_targets`` (BoolTensor[N, 1, S_i, S_i] per stage).
         """
         per_image = [
             multi_size_targets(r.pos_priors, r.pos_assigned_gt_inds, gt.masks, self.stage_sizes)

@@ -19,14 +19,7 @@ from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
 from mmrefine.layers import require_finite, require_labels
-from mmrefine.masks import (
-    GridGroup,
-    MaskGrids,
-    check_format,
-    output_size,
-    roi_masks,
-    scale_factors,
-)
+from mmrefine.masks import GridGroup, MaskGrids, check_format, output_size, roi_masks, scale_factors
 
 from .inference import FusedMasks, InferenceSettings
 from .mask_head import MultiStageMaskHead
@@ -55,12 +48,7 @@ class FineMaskMixin:
         super().__init__(*args, **kwargs)
 
     def init_mask_head(self, mask_roi_extractor: ConfigType, mask_head: ConfigType) -> None:
-        """Build the mask head with the box head's classes and the width and stride of its maps.
-
-        Raises:
-            ValueError: The mask head is configured for other ones or is none of RefineMask's, there
-                are several, there is no extractor of its own, or a bad value in ``test_cfg``.
-        """
+        """Build the mask head with the box head's classes and the width and stride of its maps."""
         owner = type(self).__name__
         if mask_roi_extractor is None:
             raise ValueError(
@@ -89,11 +77,7 @@ class FineMaskMixin:
             InferenceSettings.of_config(self.test_cfg, self.mask_head.stage_sizes)
 
     def _complete(self, mask_head: ConfigType) -> dict[str, Any]:
-        """Add what box head and extractor say to the mask head's config.
-
-        Raises:
-            ValueError: The config contradicts them.
-        """
+        """Add what box head and extractor say to the mask head's config."""
         extractor = self.mask_roi_extractor
         width, strides = extractor.out_channels, list(extractor.featmap_strides)
         known: dict[str, int] = dict(conv_in_channels_instance=width)
@@ -123,11 +107,8 @@ class FineMaskMixin:
     def loss(
         self, x: tuple[Tensor, ...], rpn_results_list: InstanceList, batch_data_samples: SampleList
     ) -> dict:
-        """Losses of boxes and masks, as the RoI head that this is mixed into.
-
-        Raises:
-            ValueError: A label is no class of the heads.
-        """
+        """Losses of boxes and masks, as the RoI head that this is mixed into; labels must be
+        classes of the heads."""
         if self.with_bbox or max(self.mask_head.stage_classes) > 1:
             gt_instances = [sample.gt_instances for sample in batch_data_samples]
             require_labels(gt_instances, self.mask_head.num_classes)
@@ -136,17 +117,9 @@ class FineMaskMixin:
     def mask_inputs(self, x: tuple[Tensor, ...], rois: Tensor) -> tuple[Tensor, Tensor]:
         """Pool the RoIs and pick the fine map.
 
-        Args:
-            x: Feature pyramid, Tensor[B, C, h_i, w_i], finest first.
-            rois: Tensor[N, 5] of (image index, x1, y1, x2, y2) in pixels of the network input.
-
-        Returns:
-            RoI features Tensor[N, C, S_0, S_0] in the type of the weights and the fine map
-            Tensor[B, C, H, W].
-
-        Raises:
-            ValueError: The pyramid has fewer levels or another width than the extractor expects, or
-                the extractor pools several maps per RoI.
+        Pyramid Tensor[B, C, h_i, w_i], finest first, and RoIs Tensor[N, 5] of (image index, x1, y1,
+        x2, y2) in pixels of the network input -> RoI features Tensor[N, C, S_0, S_0] in the type of
+        the weights and the fine map Tensor[B, C, H, W].
         """
         extractor = self.mask_roi_extractor
         if len(x) < max(extractor.num_inputs, self.fine_level + 1):
@@ -184,18 +157,9 @@ class FineMaskMixin:
         """Losses of the positive RoIs, predicted with their ground-truth classes; no positives give
         zero losses.
 
-        Args:
-            x: Feature pyramid.
-            sampling_results: Per image.
-            bbox_feats: Not used.
-            batch_gt_instances: Per image, with ``masks``.
-
         Returns:
             ``loss_mask`` and ``mask_targets`` (see ``loss_and_target`` of the mask head) and the
-            finest logits ``mask_preds``.
-
-        Raises:
-            ValueError: The ground truth has no masks.
+                finest logits ``mask_preds``.
         """
         if any('masks' not in gt for gt in batch_gt_instances):
             raise ValueError(
@@ -215,20 +179,14 @@ class FineMaskMixin:
         results_list: InstanceList,
         rescale: bool = False,
     ) -> InstanceList:
-        """Add masks to the detections.
-
-        Args:
-            x: Feature pyramid.
-            batch_img_metas: Per image.
-            results_list: Per image, boxes in pixels of the network input.
-            rescale: Return boxes and masks at the original image size.
+        """Add masks to the detections, whose boxes are in pixels of the network input.
 
         Returns:
             Detections with ``masks``: BoolTensor[n, h, w], or a list of n RLEs with
-            ``mask_format='rle'``. With ``boundary_confidence``: ``boundary_confidences`` Tensor[n]
-            in [0, 1], see ``inference.boundary_confidence``. With ``boundary_maps``: also
-            ``boundary_maps``, a list of n Tensor[S, S] over the boxes, ``stage_agreement`` pixel by
-            pixel.
+                ``mask_format='rle'``, of the original image if ``rescale``. With
+                ``boundary_confidence``: ``boundary_confidences`` Tensor[n] in [0, 1], see
+                ``inference.boundary_confidence``. With ``boundary_maps``: also ``boundary_maps``, a
+                list of n Tensor[S, S] over the boxes, ``stage_agreement`` pixel by pixel.
 
         Raises:
             FloatingPointError: Features or logits are not finite.

@@ -26,14 +26,8 @@ def plan_classes(
 ) -> tuple[list[int], int]:
     """Number of classes of each stage, and of the detector.
 
-    Args:
-        stage_num_classes: One number for all stages or one per stage; 1 is class-agnostic, None
-            follows ``num_classes``.
-        num_classes: Classes of the detector; by default the largest entry of ``stage_num_classes``.
-        stages: Number of predictions.
-
-    Raises:
-        ValueError: A stage has neither 1 nor ``num_classes`` classes.
+    ``stage_num_classes`` is one number for all stages or one per stage; 1 is class-agnostic, None
+    follows ``num_classes``, by default its largest entry.
     """
     if stage_num_classes is None or isinstance(stage_num_classes, int):
         stage_num_classes = [stage_num_classes] * stages
@@ -111,13 +105,8 @@ class MultiBranchFusionAvg(MultiBranchFusion):
 def build_upsampler(cfg: dict, channels: int) -> nn.Module:
     """Build a module that doubles the grid at constant width.
 
-    Args:
-        cfg: ``type`` is any upsampler mmcv builds: bilinear, nearest, deconv, pixel_shuffle,
-            carafe. ``scale_factor`` is 2.
-        channels: Width of input and output.
-
-    Raises:
-        ValueError: ``scale_factor`` is not 2.
+    ``cfg['type']`` is any upsampler mmcv builds: bilinear, nearest, deconv, pixel_shuffle, carafe;
+    its ``scale_factor`` must be 2.
     """
     cfg = dict(cfg)
     factor = cfg.pop('scale_factor', 2)
@@ -219,12 +208,7 @@ class SFMStage(FusionStage):
     """
 
     def __init__(
-        self,
-        channels: int,
-        num_classes: int,
-        next_channels: int,
-        upsample_cfg: dict,
-        **shared: Any,
+        self, channels: int, num_classes: int, next_channels: int, upsample_cfg: dict, **shared: Any
     ) -> None:
         super().__init__(channels, mask_channels=2, out_channels=next_channels - 2, **shared)
         self.semantic_transform_out = nn.Conv2d(channels, channels, 1)
@@ -239,7 +223,7 @@ class SFMStage(FusionStage):
         semantic_mask: Tensor | None,
         rois: Tensor,
     ) -> Tensor:
-        """Fuse at S and hand on at 2S.
+        """Fuse at S and hand on at 2S, Tensor[N, next_channels, 2S, 2S].
 
         Args:
             x: Tensor[N, C, S, S].
@@ -247,9 +231,6 @@ class SFMStage(FusionStage):
             semantic_map: Tensor[B, C, H, W], from ``semantic_map``.
             semantic_mask: Tensor[B, 1, H, W], foreground of the images (probabilities or logits).
             rois: Tensor[N, 5], pixels of the network input.
-
-        Returns:
-            Tensor[N, next_channels, 2S, 2S].
         """
         size, scale = x.shape[-1], 1 / self.stride
         pooled = roi_align(semantic_map, rois, size, scale).to(x.dtype)  # (N, C, S, S)

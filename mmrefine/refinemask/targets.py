@@ -27,14 +27,11 @@ def multi_size_targets(
     Args:
         boxes: Tensor[P, 4], pixels of the network input; clipped to the canvas of the masks.
         gt_inds: LongTensor[P], index into ``masks``.
-        masks: Ground truth of the image.
+        masks: Ground truth of the image; a ValueError names a polygon far outside of it.
         sizes: Sides of the square targets.
 
     Returns:
         BoolTensor[P, 1, S, S] per size, on the device of ``boxes``.
-
-    Raises:
-        ValueError: A polygon reaches far outside of the image.
     """
     if len(boxes) == 0:
         return [boxes.new_zeros((0, 1, s, s), dtype=torch.bool) for s in sizes]
@@ -111,13 +108,11 @@ def semantic_targets(
     device: torch.device,
     stride: int = 1,
 ) -> Tensor:
-    """Foreground map of each image: the union of its masks, resized to the semantic logits.
+    """Foreground map of each image: the union of its masks, resized to logits of ``size`` (H, W).
 
     Args:
         batch_masks: Ground truth per image (no crowds, no ignored regions); canvases may differ,
             the smaller are padded.
-        size: Height and width of the logits.
-        device: Where the result lives.
         stride: Pixels per logit. Canvases are padded to cover all logits, since not every stock
             config pads masks with their image (HTC does not), which would stretch the target.
 

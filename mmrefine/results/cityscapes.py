@@ -35,11 +35,8 @@ CITYSCAPES_IDS = {
 
 
 def cityscapes_stem(file_name: str) -> str:
-    """``<city>_<sequence>_<frame>_leftImg8bit`` of an image path.
-
-    Raises:
-        ValueError: Another kind of name.
-    """
+    """``<city>_<sequence>_<frame>_leftImg8bit`` of an image path; ValueError for another kind of
+    name."""
     match = re.match(r'(.+_\d+_\d+)(_leftImg8bit|_gtFine_\w+)?$', Path(file_name).stem)
     if match is None:
         raise ValueError(
@@ -50,11 +47,8 @@ def cityscapes_stem(file_name: str) -> str:
 
 
 def cityscapes_labels(gt: GroundTruth) -> dict[Id, int]:
-    """Cityscapes label id of every category, by name.
-
-    Raises:
-        ValueError: A category is none of the eight with instances.
-    """
+    """Cityscapes label id of every category, by name; ValueError for one that is none of the eight
+    with instances."""
     for name in gt.categories.values():
         if name not in CITYSCAPES_IDS:
             raise ValueError(
@@ -67,12 +61,8 @@ def cityscapes_labels(gt: GroundTruth) -> dict[Id, int]:
 def cityscapes_images(gt: str | Path) -> dict[str, tuple[int, int]]:
     """Images that need a text file: ``<city>_<sequence>_<frame>_leftImg8bit`` -> ``(h, w)``.
 
-    Args:
-        gt: Json with ``images``, or a folder with ``*_leftImg8bit.png`` or
-            ``*_gtFine_instanceIds.png``.
-
-    Raises:
-        ValueError: There are none.
+    ``gt`` is a json with ``images``, or a folder with ``*_leftImg8bit.png`` or
+    ``*_gtFine_instanceIds.png``.
     """
     gt = Path(gt)
     if gt.is_dir():
@@ -90,14 +80,8 @@ def cityscapes_images(gt: str | Path) -> dict[str, tuple[int, int]]:
 def write_cityscapes_image(
     folder: Path, file_name: str, masks: list[dict], labels: list[int], scores: list[float]
 ) -> Path:
-    """Write one image's instances: a PNG each and the text file that lists them.
-
-    Args:
-        folder: Root of the tree.
-        file_name: Of the image.
-        masks: N RLEs, decoded one at a time.
-        labels: N Cityscapes label ids.
-        scores: N scores.
+    """Write one image's instances: a PNG each, decoded one at a time, and the text file that lists
+    them.
 
     Returns:
         The text file ``<image>_pred.txt``; it is written last, so it never names a missing PNG.
@@ -121,16 +105,9 @@ def write_cityscapes_image(
 def write_cityscapes_tree(
     dt: Detections, gt: GroundTruth, file_names: Mapping[Id, str], folder: str | Path
 ) -> dict[Id, Path]:
-    """Write the txt + png tree for all images, also those without detections.
+    """Write the txt + png tree of detections with masks for all images, also those without any.
 
-    Args:
-        dt: With masks.
-        gt: For sizes and categories.
-        file_names: Image id -> path of the image.
-        folder: Root of the tree.
-
-    Returns:
-        Image id -> text file.
+    Image id -> path of the image -> text file below ``folder``.
     """
     labels = cityscapes_labels(gt)
     rows: dict[Id, list[int]] = defaultdict(list)
@@ -158,11 +135,8 @@ def zip_tree(folder: str | Path, path: str | Path) -> str:
 
 
 def check_cityscapes(path: str | Path, sizes: Mapping[str, tuple[int, int]]) -> list[str]:
-    """Check a tree that is to be submitted.
-
-    Args:
-        path: Folder or zip.
-        sizes: What ``cityscapes_images`` returns.
+    """Check a tree that is to be submitted, a folder or zip, against what ``cityscapes_images``
+    returns.
 
     Returns:
         One sentence a problem; an empty list for a good tree.
@@ -186,18 +160,11 @@ def scoring_problems(
     sizes: Mapping[str, tuple[int, int]],
     unknown: str = 'error',
 ) -> Iterator[str]:
-    """Find what the official scoring code would stop at, or would count without a warning.
+    """Yield what the official scoring code would stop at, or would count without a warning.
 
-    More is allowed than in a submission: any finite score, empty and coloured masks.
-
-    Args:
-        folder: Root of the tree.
-        texts: Image -> text file below ``folder``.
-        sizes: Image -> ``(h, w)``.
-        unknown: ``'drop'`` allows label ids that are no class with instances.
-
-    Yields:
-        One sentence a problem.
+    More is allowed than in a submission: any finite score, empty and coloured masks, and with
+    ``unknown='drop'`` label ids that are no class with instances. Texts (image -> file) lie below
+    ``folder``; sizes are (h, w).
     """
     for stem, text in texts.items():
         name = text.relative_to(folder).as_posix()

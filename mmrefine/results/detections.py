@@ -20,35 +20,25 @@ NO_BOX = (np.nan,) * 4
 
 @dataclass
 class Detections:
-    """N detections; no dense masks, about 150 bytes and one RLE string each.
+    """N detections; no dense masks, about 150 bytes and one RLE string each."""
 
-    Attributes:
-        image_ids: N ids.
-        category_ids: N ids.
-        scores: float64 array[N].
-        boxes: float64 array[N, 4], x, y, w, h in pixels of the image; NaN rows where there is none.
-        counts: N compressed RLE counts at image size; None where there is no mask.
-        mask_scores: float64 array[N], used for masks if the model rates them apart from the boxes.
-        given_areas: float64 array[N], what counts as the area of each mask instead of its pixels.
-    """
-
-    image_ids: list[Id]
-    category_ids: list[Id]
-    scores: np.ndarray
+    image_ids: list[Id]  # N ids
+    category_ids: list[Id]  # N ids
+    scores: np.ndarray  # float64 array[N]
+    # float64 array[N, 4], x, y, w, h in pixels of the image; NaN rows where there is none
     boxes: np.ndarray
+    # N compressed RLE counts at image size; None where there is no mask
     counts: Sequence[bytes | None]
+    # float64 array[N], used for masks if the model rates them apart from the boxes
     mask_scores: np.ndarray | None = None
+    # float64 array[N], what counts as the area of each mask instead of its pixels
     given_areas: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def select(self, kept: np.ndarray) -> 'Detections':
-        """Keep the given detections.
-
-        Args:
-            kept: int64 array, indices in the wanted order.
-        """
+        """Keep the detections with these indices, int64 array, in their order."""
         if len(kept) == len(self) and (kept == np.arange(len(self))).all():
             return self
         return Detections(
@@ -62,14 +52,9 @@ class Detections:
         )
 
     def areas(self, from_boxes: bool) -> np.ndarray:
-        """Areas in square pixels that decide between small, medium and large.
+        """Areas in square pixels that decide between small, medium and large: float64 array[N].
 
-        Args:
-            from_boxes: Width x height of the box, where there is one, instead of the pixels of the
-                mask.
-
-        Returns:
-            float64 array[N].
+        Those of the masks; ``from_boxes``, width x height of the boxes where there are any.
         """
         areas = self.boxes[:, 2] * self.boxes[:, 3]
         rows = np.flatnonzero(np.isnan(areas)) if from_boxes else np.arange(len(self))
@@ -87,11 +72,8 @@ class Detections:
         return boxes
 
     def require(self, boxes: bool = False, masks: bool = False) -> None:
-        """Check that every detection has what an IoU type needs.
-
-        Args:
-            boxes: A box, or a mask to make it from.
-            masks: A mask.
+        """Check that every detection has what an IoU type needs: a mask, or a box (or a mask to
+        make it from).
 
         Raises:
             ValueError: Detections without; their number and the first ones are named.
@@ -120,11 +102,8 @@ def load_results(
         results: Path of a json list, or its entries: ``image_id``, ``category_id``, ``score`` and
             ``bbox`` (x, y, w, h) and / or ``segmentation`` (RLE or polygons).
         gt: What the entries must refer to.
-        unknown: What to do with entries of images or categories that ``gt`` does not list:
-            ``'error'``, or ``'drop'`` them and log how many.
-
-    Raises:
-        ValueError: A damaged file, or the first entry that is wrong and why.
+        unknown: Entries of images or categories that ``gt`` does not list are an ``'error'``, or
+            are left out (``'drop'``) and counted in the log.
     """
     reader = EntryReader(gt, unknown=unknown)
     if isinstance(results, Mapping):
@@ -157,11 +136,7 @@ def check_masks(
     gt: GroundTruth,
     label: Callable[[int], str],
 ) -> None:
-    """Check that run-length strings decode to their images.
-
-    Raises:
-        ValueError: The first one that does not.
-    """
+    """Raise ValueError for the first run-length string that does not decode to its image."""
     rows = [i for i, c in enumerate(counts) if c is not None]
     sizes = [gt.sizes[image_ids[i]] for i in rows]
     for j in undecodable(present(counts), sizes)[:1]:
@@ -206,11 +181,7 @@ def write_coco_truth(gt: GroundTruth, path: str) -> None:
 
 
 def write_coco_results(dt: Detections, gt: GroundTruth, prefix: str) -> list[str]:
-    """Write ``PREFIX.bbox.json``, and ``PREFIX.segm.json`` if there are masks.
-
-    Returns:
-        The paths.
-    """
+    """Write ``PREFIX.bbox.json``, and ``PREFIX.segm.json`` if there are masks; return the paths."""
     files = [f'{prefix}.bbox.json']
     write_json_list(files[0], result_entries(dt, gt, masks=False))
     if len(dt) == 0 or dt.counts[0] is not None:

@@ -99,11 +99,7 @@ class DataUnpickler(pickle.Unpickler):
     allowed = _allowed()
 
     def find_class(self, module: str, name: str) -> Callable:
-        """Look up one of the allowed builders.
-
-        Raises:
-            pickle.UnpicklingError: The file asks for anything else.
-        """
+        """Look up one of the allowed builders; UnpicklingError for anything else."""
         try:
             return self.allowed[module, name]
         except KeyError:
@@ -114,16 +110,8 @@ class DataUnpickler(pickle.Unpickler):
 
 
 def read_dump(path: str | Path) -> list[dict]:
-    """Read a dump of ``DumpDetResults``.
-
-    Args:
-        path: The pickle.
-
-    Returns:
-        One dict an image, with ``img_id``, ``ori_shape`` and ``pred_instances``.
-
-    Raises:
-        ValueError: The file is cut off, no dump, or holds more than data.
+    """Read a dump of ``DumpDetResults``: one dict an image, with ``img_id``, ``ori_shape`` and
+    ``pred_instances``.
     """
     with open(path, 'rb') as file:
         try:

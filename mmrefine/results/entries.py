@@ -16,23 +16,14 @@ UNKNOWN = ('error', 'drop')
 
 
 class Entry(NamedTuple):
-    """What an entry says; a field with a reported fault, or missing, is None.
+    """What an entry says; a field with a reported fault, or missing, is None."""
 
-    Attributes:
-        label: Names the entry in messages.
-        image: Id of its image or video.
-        category: Id of its category.
-        score: A finite number.
-        box: x, y, w, h in pixels of the image.
-        counts: Compressed RLE counts at image size.
-    """
-
-    label: str
-    image: Id
-    category: Id
-    score: float | None
-    box: tuple[float, float, float, float] | None = None
-    counts: bytes | None = None
+    label: str  # names the entry in messages
+    image: Id  # id of its image or video
+    category: Id  # id of its category
+    score: float | None  # A finite number
+    box: tuple[float, float, float, float] | None = None  # x, y, w, h in pixels of the image
+    counts: bytes | None = None  # compressed RLE counts at image size
 
 
 class EntryReader:
@@ -45,9 +36,6 @@ class EntryReader:
         unknown: Entries of images or categories that ``gt`` does not list: ``'error'``, ``'drop'``
             them and log how many, or None: an error, and the caller cannot drop them.
         submitted: Servers' rules: scores in (0, 1], and masks as RLE only.
-
-    Raises:
-        ValueError: An unknown value of ``unknown``.
     """
 
     def __init__(
@@ -74,15 +62,8 @@ class EntryReader:
         }
 
     def read(self, label: str, entry: Any) -> Entry | None:
-        """Read a detection of an image.
-
-        Args:
-            label: Names the entry in messages.
-            entry: Parsed json.
-
-        Returns:
-            Its contents; None if it is no object, or dropped.
-        """
+        """Read a detection of an image; None if it is no object, or dropped. ``label`` names it in
+        messages."""
         found = self.read_ids(label, entry)
         if found is None:
             return None

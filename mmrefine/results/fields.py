@@ -30,8 +30,8 @@ def read_box(box: Any) -> tuple[float, float, float, float]:
     """Take a box x, y, w, h in pixels.
 
     Raises:
-        BoxError: Not four finite numbers, or a negative width or height. The message goes on after
-            the name of the entry.
+        BoxError: Not four finite numbers, or a negative width or height; the name of the entry goes
+            before the message.
     """
     try:
         # A dict would give its keys, and `float` would take text.
@@ -75,13 +75,8 @@ class MaskReader:
         self._unchecked: list[tuple[str, bytes, tuple[int, int]]] = []
 
     def read(self, label: str, segmentation: Any, size: tuple[int, int]) -> bytes | None:
-        """Take a mask; None if there is none or if it is faulty.
-
-        Args:
-            label: Names the entry in messages.
-            segmentation: RLE, polygons, or None or an empty list where there is none.
-            size: ``(h, w)`` of the image.
-        """
+        """Take an RLE or polygons of an image of ``size`` (h, w) as compressed counts; None if
+        there is no mask or a faulty one. ``label`` names the entry in messages."""
         if segmentation is None or segmentation == []:  # SAHI and FiftyOne write an empty list
             return None
         if self.rle_only and not isinstance(segmentation, Mapping):

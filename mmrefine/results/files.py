@@ -11,14 +11,11 @@ from typing import IO, Any
 
 
 def refuse_overwriting(out: str | Path | None, **inputs: str | Path | None) -> None:
-    """Check that an output is none of the inputs, also through links.
+    """Raise ValueError if a tool would write over one of its inputs, also through links.
 
     Args:
-        out: Where a tool will write; None if nowhere.
+        out: Where it will write; None if nowhere.
         inputs: Name of an argument -> the path it got, or None.
-
-    Raises:
-        ValueError: They are one file.
     """
     if out is None:
         return
@@ -30,12 +27,7 @@ def refuse_overwriting(out: str | Path | None, **inputs: str | Path | None) -> N
 
 @contextlib.contextmanager
 def atomic_file(path: str | Path, mode: str = 'w') -> Iterator[IO]:
-    """Open a file that gets its name only after everything is written.
-
-    Args:
-        path: Final path; missing folders are made.
-        mode: ``'w'`` or ``'wb'``.
-    """
+    """Open a file that gets its name only after everything is written; missing folders are made."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f'{path.name}.partial-{os.getpid()}')
@@ -50,12 +42,7 @@ def atomic_file(path: str | Path, mode: str = 'w') -> Iterator[IO]:
 
 
 def write_zip(path: str | Path, files: Mapping[str, Path]) -> None:
-    """Pack files.
-
-    Args:
-        path: The archive.
-        files: Name inside -> file.
-    """
+    """Pack files, name inside the archive -> file."""
     with (
         atomic_file(path, 'wb') as file,
         zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED) as archive,

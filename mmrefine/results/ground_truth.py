@@ -18,51 +18,32 @@ Id: TypeAlias = Any  # whatever a file uses, as a rule int
 
 @dataclass
 class Federation:
-    """LVIS: which categories were looked for in which image.
+    """LVIS: which categories were looked for in which image."""
 
-    Attributes:
-        absent: Image id -> categories verified to be absent.
-        unfinished: Image id -> categories of which not every object was annotated.
-        frequency: Category id -> ``'r'``, ``'c'`` or ``'f'`` (rare, common, frequent).
-    """
-
-    absent: dict[Id, frozenset]
+    absent: dict[Id, frozenset]  # image id -> categories verified to be absent
+    # image id -> categories of which not every object was annotated
     unfinished: dict[Id, frozenset]
-    frequency: dict[Id, str]
+    frequency: dict[Id, str]  # category id -> ``'r'``, ``'c'`` or ``'f'`` (rare, common, frequent)
 
 
 @dataclass
 class GroundTruth:
-    """Annotations to evaluate against.
+    """Annotations to evaluate against."""
 
-    Attributes:
-        sizes: Image id -> ``(h, w)`` in pixels, in the order of the ids.
-        categories: Category id -> name, in the order of the file.
-        annotations: Dicts with ``id`` (1, 2, ... whatever the file says: pycocotools reads a match
-            with id 0 as no match), ``image_id``, ``category_id``, ``iscrowd``, ``ignore`` and what
-            the file has of ``bbox`` (x, y, w, h), ``area`` and ``segmentation``.
-        federation: LVIS rules, if the file has them.
-        name: Where it comes from, for messages.
-    """
-
-    sizes: dict[Id, tuple[int, int]]
-    categories: dict[Id, str]
+    sizes: dict[Id, tuple[int, int]]  # image id -> ``(h, w)`` in pixels, in the order of the ids
+    categories: dict[Id, str]  # category id -> name, in the order of the file
+    # dicts with ``id`` (1, 2, ... whatever the file says: pycocotools reads a match with id 0 as no
+    # match), ``image_id``, ``category_id``, ``iscrowd``, ``ignore`` and what the file has of
+    # ``bbox`` (x, y, w, h), ``area`` and ``segmentation``
     annotations: list[dict]
-    federation: Federation | None = None
-    name: str = 'the ground truth'
+    federation: Federation | None = None  # LVIS rules, if the file has them
+    name: str = 'the ground truth'  # where it comes from, for messages
     _masks_ready: bool = field(default=False, repr=False)
 
     @classmethod
     def load(cls, path: str | Path, federated: bool = False) -> 'GroundTruth':
-        """Read an annotation file.
-
-        Args:
-            path: COCO or LVIS json.
-            federated: Read the LVIS fields too.
-
-        Raises:
-            ValueError: The file is cut off, or is no annotation file.
-        """
+        """Read a COCO or LVIS json; arguments and errors as for ``from_dict``, or a file that is
+        cut off."""
         return cls.from_dict(load_json(path), federated, name=str(path))
 
     @classmethod
@@ -75,9 +56,6 @@ class GroundTruth:
             data: ``dict(images=..., annotations=..., categories=...)``.
             federated: Read the LVIS fields too.
             name: Used in messages.
-
-        Raises:
-            ValueError: Something is missing, doubled or does not refer to anything.
         """
         require_lists(data, name, ['images', 'categories'])
         if data.get('annotations') is not None:
@@ -94,14 +72,9 @@ class GroundTruth:
     def categories_of(self, classes: Sequence[str]) -> list[Id]:
         """Category id of every label, as MMDetection's data sets number them.
 
-        They follow the order of the annotation file, not that of the class names, and leave out
-        classes the file does not have.
-
-        Args:
-            classes: Names of the model's classes; none stand for all categories of the file.
-
-        Raises:
-            ValueError: The file has none of them.
+        They follow the order of the annotation file, not that of ``classes``, and leave out classes
+        the file does not have; no classes stand for all categories. A ValueError says that it has
+        none of them.
         """
         if not classes:
             return list(self.categories)
@@ -118,9 +91,6 @@ class GroundTruth:
 
     def categories_named(self, classes: Sequence[str]) -> list[Id]:
         """Category id of every class of a model, in the order of its labels.
-
-        Args:
-            classes: Names of all its classes.
 
         Raises:
             ValueError: A class is missing or listed twice, or they are listed in another order:
@@ -150,9 +120,6 @@ class GroundTruth:
         Args:
             boxes: Every annotation must have a box; made from the mask if the file has none.
             masks: Every ``segmentation`` becomes a compressed RLE.
-
-        Raises:
-            ValueError: Annotations have neither, or a mask that cannot be drawn.
         """
         if masks:
             self._refuse([a for a in self.annotations if not a.get('segmentation')], 'segmentation')

@@ -8,13 +8,10 @@ SHOWN = 3  # files named in an error
 
 
 def image_file(image: Mapping[str, Any]) -> str:
-    """Path below the image folder; LVIS v1 gives only addresses, which end in split and name.
+    """Path of an entry of ``images`` below the image folder.
 
-    Args:
-        image: Entry of ``images`` in a COCO or LVIS file.
-
-    Raises:
-        ValueError: It has neither ``file_name`` nor ``coco_url``.
+    LVIS v1 gives only addresses, which end in split and name. A ValueError says that there is
+    neither.
     """
     name = image.get('file_name') or '/'.join((image.get('coco_url') or '').split('/')[-2:])
     if not name:
@@ -23,11 +20,7 @@ def image_file(image: Mapping[str, Any]) -> str:
 
 
 def existing_files(images: Iterable[Mapping[str, Any]], folder: str | Path) -> dict[Any, Path]:
-    """Image id -> file below ``folder``, found also without the folders in its name.
-
-    Args:
-        images: Entries of ``images`` in a COCO or LVIS file.
-        folder: Where the images are.
+    """Image id -> file of entries of ``images``, found also without the folders in its name.
 
     Raises:
         ValueError: Some do not exist; the first ones are named.

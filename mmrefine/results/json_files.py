@@ -16,12 +16,7 @@ _DECODER = json.JSONDecoder()
 
 
 def load_json(path: str | Path) -> Any:
-    """Read a json file.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is cut off or is no json.
-    """
+    """Read a json file; a ValueError says that it is cut off or no json."""
     with _opened(path) as file:
         text = file.read()
         try:
@@ -37,11 +32,8 @@ def load_json(path: str | Path) -> Any:
 
 @contextlib.contextmanager
 def _opened(path: str | Path) -> Iterator[TextIO]:
-    """Open a json file; what is wrong with the text is said with its name.
-
-    Raises:
-        ValueError: The file is not UTF-8, is nested too deep, or has a number of too many digits.
-    """
+    """Open a json file; a ValueError about its text (no UTF-8, nested too deep, a number of too
+    many digits) names it."""
     with open(path, 'rb') as raw:
         start = raw.read(4)
     marks = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -82,11 +74,8 @@ def write_json_list(path: str | Path, entries: Iterable[Any]) -> None:
 
 
 def iterate_json_list(path: str | Path, chunk: int = CHUNK) -> Iterator[Any]:
-    """Yield the entries of a file that holds one json list; one chunk is in memory at a time.
-
-    Args:
-        path: The file.
-        chunk: Characters read at once.
+    """Yield the entries of a file that holds one json list, of which ``chunk`` characters are in
+    memory.
 
     Raises:
         ValueError: The file holds no list, is damaged (the entry is named), or goes on after the
@@ -143,11 +132,7 @@ class _Window:
             self._refill()
 
     def decode(self) -> Any:
-        """Read one value.
-
-        Raises:
-            json.JSONDecodeError: There is none.
-        """
+        """Read one value, or raise ``json.JSONDecodeError``."""
         while True:
             try:
                 value, end = _DECODER.raw_decode(self.text, self.position)

@@ -10,16 +10,11 @@ from .predictions import mask_counts, to_numpy
 
 
 def image_truth(sample: Mapping, size: tuple[int, int]) -> dict[str, Any]:
-    """Take the annotations of one image.
+    """Take the annotations of one image of ``size`` (h, w).
 
-    Args:
-        sample: With ``instances`` as data sets write them (``bbox`` x1, y1, x2, y2, ``bbox_label``,
-            ``ignore_flag``, perhaps ``mask``), or ``gt_instances`` and ``ignored_instances`` from a
-            pipeline that loads annotations after resizing.
-        size: ``(h, w)`` of the original image.
-
-    Raises:
-        ValueError: The sample has neither.
+    The sample has ``instances`` as data sets write them (``bbox`` x1, y1, x2, y2, ``bbox_label``,
+    ``ignore_flag``, perhaps ``mask``), or ``gt_instances`` and ``ignored_instances`` from a
+    pipeline that loads annotations after resizing.
     """
     if 'instances' in sample:
         objects = [_from_instance(i) for i in sample['instances']]
@@ -63,13 +58,8 @@ def _from_tensors(instances: Mapping, size: tuple[int, int], crowd: bool) -> lis
 def truth_of_images(
     truths: Mapping[Id, dict], classes: Sequence[str], name: str = 'the data set'
 ) -> GroundTruth:
-    """Put the images together; category ids are the labels.
-
-    Args:
-        truths: Image id -> result of ``image_truth``.
-        classes: Name of every label.
-        name: Used in messages.
-    """
+    """Put the images together, image id -> result of ``image_truth``; category ids are the
+    labels."""
     images, annotations = [], []
     for image in sorted(truths):
         h, w = truths[image]['size']

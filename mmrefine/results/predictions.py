@@ -23,13 +23,10 @@ def mask_counts(masks: Any, size: tuple[int, int], label: str) -> list[bytes]:
     """Take the masks of one image as compressed RLE counts.
 
     Args:
-        masks: Bool or 0/1 Tensor[N, h, w] or array, or a list of RLEs; one dense mask is encoded
-            at a time.
-        size: ``(h, w)`` of the original image.
+        masks: Bool or 0/1 Tensor[N, h, w] or array, or a list of RLEs; one dense mask is encoded at
+            a time.
+        size: ``(h, w)`` of the original image; a ValueError names masks of another size.
         label: Names the image in messages.
-
-    Raises:
-        ValueError: The masks have another size.
     """
     if isinstance(masks, (Tensor, np.ndarray)):
         if tuple(masks.shape[1:]) != tuple(size):
@@ -60,11 +57,7 @@ def read_instances(pred: Mapping, size: tuple[int, int], label: str) -> dict[str
 
     Returns:
         ``boxes`` float64 array[N, 4] (x, y, w, h), ``scores``, ``mask_scores`` (or None),
-        ``labels`` arrays[N] and ``counts``, N compressed RLE counts (or None).
-
-    Raises:
-        ValueError: Scores or boxes that are no numbers, inverted boxes, masks of the wrong size, or
-            fields of different lengths.
+            ``labels`` arrays[N] and ``counts``, N compressed RLE counts (or None).
     """
     scores = to_numpy(pred['scores']).astype(np.float64).reshape(-1)
     boxes = to_numpy(pred['bboxes']).astype(np.float64).reshape(-1, 4).copy()
@@ -112,9 +105,6 @@ def sample_entries(
         sample: With ``img_id``, ``ori_shape`` and ``pred_instances`` (dict or InstanceData).
         gt: Sizes of the images.
         categories: Category id of every label.
-
-    Raises:
-        ValueError: An unknown image or label, no predictions, or some that cannot be written.
     """
     image = sample['img_id']
     if image not in gt.sizes:

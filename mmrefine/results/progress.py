@@ -12,15 +12,9 @@ Item = TypeVar('Item')
 
 @contextlib.contextmanager
 def progress_bar(title: str, total: int | None, shown: bool = True) -> Iterator[Callable[[], None]]:
-    """Draw a bar on stderr while the block runs.
+    """Draw a bar on stderr while the block runs; yield a function to call after every step.
 
-    Args:
-        title: Stands before the bar.
-        total: Number of steps; None where nobody knows.
-        shown: False draws nothing.
-
-    Yields:
-        A function to call after every step.
+    ``total`` is the number of steps, None where nobody knows; ``shown=False`` draws nothing.
     """
     console = Console(stderr=True)
     with Progress(console=console, disable=not (shown and console.is_terminal)) as bar:

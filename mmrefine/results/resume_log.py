@@ -82,11 +82,9 @@ class ResumeLog:
         self._begun = True
 
     def fill(self, tasks: Iterable[tuple[int, Any]], notes: Callable[[], list[str]]) -> None:
-        """Store all tasks; if they end in an error nothing is stored.
+        """Store all tasks, image and json value; if they end in an error nothing is stored.
 
-        Args:
-            tasks: Image and json value of every task.
-            notes: Called after the last task; returns what to tell the user at the end.
+        ``notes`` is called after the last task and returns what to tell the user at the end.
         """
         with self._transaction():
             rows = ((n, image, json_text(task)) for n, (image, task) in enumerate(tasks))
@@ -115,12 +113,8 @@ class ResumeLog:
         return {image for (image,) in self._base.execute('SELECT image FROM done')}
 
     def add(self, image: int, results: Iterable[tuple[int | None, Any]]) -> None:
-        """Store the results of an image.
-
-        Args:
-            image: Now finished.
-            results: Position among all results (None: after the last) and json value of each.
-        """
+        """Store the results of a finished image: position among all results (None: after the last),
+        json value."""
         with self._transaction():
             rows = ((number, json_text(result)) for number, result in results)
             self._base.executemany('INSERT INTO results VALUES (?, ?)', rows)

@@ -28,12 +28,8 @@ from .json_files import iterate_json_list, load_json, write_json_list
 def join_frames(frames: Sequence[bytes | None], size: tuple[int, int]) -> bytes:
     """Lay the masks of a track side by side.
 
-    Args:
-        frames: T compressed counts, None where the object is not seen.
-        size: ``(h, w)`` of a frame.
-
-    Returns:
-        Compressed counts of the strip, ``(h, w T)``.
+    T compressed counts of frames of ``size`` (h, w), None where the object is not seen ->
+    compressed counts of the strip, (h, w T).
     """
     h, w = size
     seen = [t for t, counts in enumerate(frames) if counts is not None]
@@ -93,9 +89,6 @@ class VideoTruth:
     Attributes:
         videos: Video id -> ``(h, w, T)``.
         strips: The tracks as annotations of film strips.
-
-    Raises:
-        ValueError: Something is missing or does not refer to anything.
     """
 
     def __init__(self, data: Mapping, name: str = 'the ground truth') -> None:
@@ -146,17 +139,12 @@ class VideoTruth:
 def read_track(
     reader: EntryReader, label: str, entry: Any, truth: VideoTruth
 ) -> tuple[Entry, list[bytes | None]] | None:
-    """Read a result entry of a video.
-
-    Args:
-        reader: Made with ``truth.strips`` and ``owner='video'``; gets what is wrong.
-        label: Names the entry in messages.
-        entry: Parsed json.
-        truth: Shapes of the videos.
+    """Read a result entry of a video with a reader made with ``truth.strips`` and
+    ``owner='video'``.
 
     Returns:
         Ids and score, and the frames as ``read_frames`` returns them; None if the entry is no
-        object, or dropped.
+            object, or dropped.
     """
     found = reader.read_ids(label, entry)
     if found is None:
@@ -171,17 +159,13 @@ def read_track(
 def load_tracks(
     results: str | Path | Iterable[Mapping], truth: VideoTruth, unknown: str = 'error'
 ) -> Detections:
-    """Read YouTube-VIS results as detections on film strips.
+    """Read YouTube-VIS results as detections on film strips; ``unknown`` and errors as in
+    ``load_results``.
 
     Args:
         results: Path of a json list, or its entries: ``video_id``, ``category_id``, ``score`` and
             ``segmentations`` with one RLE or None a frame.
         truth: What the entries must refer to.
-        unknown: What to do with tracks of videos or categories that ``truth`` does not list:
-            ``'error'``, or ``'drop'`` them and log how many.
-
-    Raises:
-        ValueError: A damaged file, or the first entry that is wrong and why.
     """
     reader = EntryReader(truth.strips, 'video', unknown=unknown)
     videos, categories, scores, areas, counts = [], [], [], [], []
@@ -207,15 +191,8 @@ def load_tracks(
 
 
 def write_tracks(tracks: Iterable[Mapping], prefix: str | Path) -> list[str]:
-    """Write ``PREFIX.json`` and ``PREFIX.submission_file.zip``, which holds it as ``results.json``.
-
-    Args:
-        tracks: YouTube-VIS result entries.
-        prefix: Path without suffix.
-
-    Returns:
-        The two paths.
-    """
+    """Write result entries to ``PREFIX.json`` and, as ``results.json``, to
+    ``PREFIX.submission_file.zip``; return both paths."""
     json_path, archive = Path(f'{prefix}.json'), Path(f'{prefix}.submission_file.zip')
     write_json_list(json_path, tracks)
     write_zip(archive, {'results.json': json_path})

@@ -105,12 +105,8 @@ def is_port_state(state: Mapping[str, Any]) -> bool:
 def convert_port(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename and reshape a state dict of the PyTorch port (DeepMask or SharpMask).
 
-    Args:
-        state: Its ``state_dict``, with or without the ``module.`` prefix; ``refs.*`` aliases are
-            dropped.
-
-    Raises:
-        KeyError: Keys are missing or unknown, naming them.
+    The ``module.`` prefix and ``refs.*`` aliases are dropped; a KeyError names missing or unknown
+    keys.
     """
     state = {key.removeprefix('module.'): value for key, value in state.items()}
     sharpmask = any(key.startswith('neths.') for key in state)
@@ -148,12 +144,8 @@ def _encode_by_1x1(state: dict[str, Tensor]) -> None:
 def collect_torch7(root: Any) -> dict[str, Tensor]:
     """Pick the weights of a released Torch7 file: path inside the model -> fp32 tensor as stored.
 
-    Args:
-        root: What ``load_torch7`` returned: a table with ``model``, or the model itself.
-
-    Raises:
-        KeyError: A path is missing.
-        ValueError: The file holds no such model, or something else sits at a path.
+    ``root`` is what ``load_torch7`` returned, a table with ``model`` or the model itself; errors
+    say that it is no such model or lacks a path.
     """
     model = root.get('model') if isinstance(root, dict) else root
     if not isinstance(model, Torch7Object) or 'trunk' not in model.fields:
@@ -179,11 +171,7 @@ def is_torch7_state(state: Mapping[str, Any]) -> bool:
 
 
 def convert_torch7(flat: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename and reshape the output of ``collect_torch7`` to a state dict of our models.
-
-    Raises:
-        KeyError: A path is missing.
-    """
+    """Rename and reshape the output of ``collect_torch7`` to a state dict of our models."""
     names = torch7_names(any(path.startswith('neths') for path in flat))
     missing = [path for path in names if path not in flat]
     if missing:

@@ -89,10 +89,8 @@ class DeepMaskHead(BaseModule):
     def loss_masks(self, logits: Tensor, labels: Tensor, has_mask: Tensor) -> Tensor:
         """Soft-margin mask loss: mean over the pixels, sum over the patches that have a mask.
 
-        Args:
-            logits: Tensor[B, s, s]; resized corner-aligned where the labels are larger.
-            labels: Tensor[B, g, g], 1 on the object and 0 off it.
-            has_mask: BoolTensor[B]; score-only samples carry no mask loss.
+        Logits Tensor[B, s, s], resized corner-aligned where the labels Tensor[B, g, g] (1 on the
+        object and 0 off it) are larger; BoolTensor[B], since score-only samples carry no mask loss.
         """
         if logits.shape[-1] != labels.shape[-1]:
             logits = F.interpolate(
@@ -104,12 +102,10 @@ class DeepMaskHead(BaseModule):
         return (pixels.mean(1) * has_mask).sum()
 
     def loss_scores(self, logits: Tensor, labels: Tensor, has_score: Tensor) -> Tensor:
-        """Soft-margin score loss, summed over the samples that have a score label.
+        """Soft-margin score loss, summed over the samples that have a score label, BoolTensor[B].
 
-        Args:
-            logits: Tensor[B].
-            labels: Tensor[B], 1 for patches with a centred object of canonical size, else 0.
-            has_score: BoolTensor[B].
+        Logits Tensor[B]; labels Tensor[B], 1 for patches with a centred object of canonical size,
+        else 0.
         """
         losses = self.loss_score(logits[:, None], labels.float()[:, None])
         return self.score_weight * (losses.flatten() * has_score).sum()

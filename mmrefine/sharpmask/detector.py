@@ -250,12 +250,10 @@ class DeepMask(BaseDetector):
 
     @torch.no_grad()
     def propose(self, image: Tensor, output_size: tuple[int, int] | None = None) -> InstanceData:
-        """Propose masks on one normalised image.
+        """Propose masks on one normalised image Tensor[1, 3, h, w].
 
-        Args:
-            image: Tensor[1, 3, h, w].
-            output_size: ``(h, w)`` of the returned masks if the image was resized; default its own
-                size.
+        ``output_size`` is the ``(h, w)`` of the returned masks if the image was resized; default
+        its own.
         """
         if image.shape[1] != 3:
             raise ValueError(

@@ -33,9 +33,8 @@ class TopDownRefineNeck(BaseModule):
         out_channels: Channels of all outputs.
         num_outs: Number of outputs; those beyond the backbone's levels are extra.
         start_level: First backbone level used.
-        add_extra_convs: Extra levels by stride-2 convolutions from ``on_input``, ``on_lateral`` or
-            ``on_output`` (True means ``on_input``); False subsamples the last output.
-        relu_before_extra_convs: ReLU before every extra convolution but the first.
+        add_extra_convs, relu_before_extra_convs: As in FPN; True is ``on_input``, False subsamples
+            the last output.
         channels: K; None means half of ``out_channels``.
         hidden_channels: First width of the horizontal branches.
         norm_cfg: Normalisation of the output convolutions.

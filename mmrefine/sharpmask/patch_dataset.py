@@ -64,10 +64,9 @@ def centres(boxes: np.ndarray) -> np.ndarray:
 def jittered_crops(
     boxes: np.ndarray, draws: np.ndarray, canonical: float, side: float
 ) -> np.ndarray:
-    """Square crops array[N, 4] around objects, of jittered scale and position.
+    """Square crops array[N, 4] around objects in boxes array[N, 4], of jittered scale and position.
 
     Args:
-        boxes: array[N, 4].
         draws: array[N, 3] in [-1, 1]: log2 scale, horizontal and vertical shift, relative to the
             jitter's range.
         canonical: Canonical object length in network pixels.
@@ -95,7 +94,8 @@ def centred_crop(middle: np.ndarray, key: float, side: float) -> np.ndarray:
 def far_from_objects(
     candidates: np.ndarray, boxes: np.ndarray, canonical: float, rule: str = 'one_frame'
 ) -> np.ndarray:
-    """Tell which negative candidates keep their distance from objects of similar scale.
+    """Tell which negative candidates keep their distance from objects of similar scale: bool
+    array[M].
 
     Args:
         candidates: array[M, 3]: x and y in the image scaled by 2**key, and the key.
@@ -104,9 +104,6 @@ def far_from_objects(
         rule: ``one_frame`` measures in the candidate's scale. Parity: ``official`` compares the
             candidate in its own scale with centres in theirs; ``port`` also leaves out objects of
             key 0.
-
-    Returns:
-        bool array[M].
     """
     keys = scale_keys(boxes, canonical)
     if rule == 'one_frame':

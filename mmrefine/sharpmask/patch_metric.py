@@ -32,11 +32,7 @@ def patch_iou(logits: Tensor, label: Tensor, threshold: float = 0.5) -> float:
 
 @METRICS.register_module()
 class PatchMaskMetric(BaseMetric):
-    """IoU mean, median and shares above .5 and .7 of mask patches; accuracy of score patches.
-
-    Args:
-        threshold: Foreground probability.
-    """
+    """IoU mean, median and shares above .5 and .7 of mask patches; accuracy of score patches."""
 
     default_prefix = 'patch'
 

@@ -30,11 +30,8 @@ REACH = 32
 def warp_square(image: np.ndarray, crop: np.ndarray, size: int, outside: float) -> np.ndarray:
     """Resample a square crop corner-aligned and bilinearly to array[size, size(, 3)].
 
-    Args:
-        image: array[h, w] or array[h, w, 3].
-        crop: (x, y, side, side) in image pixels; may reach beyond the image.
-        size: Side of the result.
-        outside: Value beyond the image.
+    The crop (x, y, side, side) in pixels may reach beyond the image, where the value is
+    ``outside``.
     """
     step = crop[2] / (size - 1)
     matrix = np.array([[step, 0, crop[0]], [0, step, crop[1]]])
@@ -72,13 +69,10 @@ def cut_square(image: np.ndarray, corner: np.ndarray, side: int, outside: float)
 
 
 def whole_crop(crop: np.ndarray, shape: tuple[int, ...], framed: bool) -> tuple[np.ndarray, int]:
-    """Whole-pixel corner (x, y) and side of a crop.
+    """Whole-pixel corner (x, y) and side of a crop of an image of ``shape`` (height, width, ...).
 
-    Args:
-        crop: As drawn.
-        shape: (height, width, ...) of the image.
-        framed: A mask sample, whose crop is rounded. Crops of score samples are cut down around a
-            centre that is counted from 1, which moves them by up to a pixel.
+    That of a mask sample (``framed``) is rounded. Crops of score samples are cut down around a
+    centre that is counted from 1, which moves them by up to a pixel.
     """
     side = crop[2]
     if framed:
@@ -90,17 +84,16 @@ def whole_crop(crop: np.ndarray, shape: tuple[int, ...], framed: bool) -> tuple[
 def label_of_polygons(
     polygons: list, corner: np.ndarray, side: int, share: float, size: int
 ) -> np.ndarray:
-    """Label of the central window of a crop: polygons scaled to the label, then rasterised.
+    """Label uint8 array[size, size] of the central window of a crop: polygons scaled, then
+    rasterised.
 
     Parity: the corner counts from 1 by the time the window is derived from it, so labels lie one
     image pixel to the upper left of the object in the patch.
 
     Args:
         polygons: COCO polygons in image pixels.
-        corner: (x, y) of the crop.
-        side: Side of the crop.
+        corner, side: Of the crop; corner is (x, y).
         share: Side of the window over the side of the crop.
-        size: Side of the label, uint8 array[size, size].
     """
     window = side * share
     scale = size / window

@@ -21,7 +21,7 @@ from .windows import gather_windows
 
 
 def init_for_depth(layer: nn.Conv2d) -> None:
-    """Keep the variance of activations through the layer.
+    """Keep the variance of activations through the layer; weights normal, bias 0.
 
     With the default of PyTorch and Torch7 the signal halves per layer: after the nine layers
     between code and mask nothing but the last bias learns for thousands of steps.
@@ -161,13 +161,8 @@ class TopDownRefineHead(BaseModule):
         return self.predictor(mask).squeeze(1)
 
     def forward_patch(self, features: Sequence[Tensor], codes: Tensor, margin: int = 0) -> Tensor:
-        """Mask logits Tensor[B, S, S] of training patches.
-
-        Args:
-            features: Trunk maps of the patches, coarsest first.
-            codes: Tensor[B, D].
-            margin: Stride-16 cells to cut from each side of the maps (the context ring).
-        """
+        """Mask logits Tensor[B, S, S] of training patches, from their trunk maps, coarsest first,
+        and codes Tensor[B, D]; ``margin`` is the context ring to cut off, in stride-16 cells."""
         # The maps are ever finer by two, and so is their margin.
         cuts = [margin << i for i in range(len(features))]
         cut = [x[..., m : x.shape[-2] - m, m : x.shape[-1] - m] for x, m in zip(features, cuts)]
@@ -178,10 +173,8 @@ class TopDownRefineHead(BaseModule):
     ) -> Tensor:
         """Mask logits Tensor[N, S, S] of windows of a whole image.
 
-        Args:
-            horizontals: Output of ``horizontal_maps`` for one image.
-            codes: Tensor[N, D].
-            cells: LongTensor[N, 2], row and column of each window on the stride-16 map.
+        Output of ``horizontal_maps`` for one image, codes Tensor[N, D], and cells LongTensor[N, 2],
+        row and column of each window on the stride-16 map.
         """
         windows = [
             gather_windows(x, cells, self.grid_size << i, 1 << i) for i, x in enumerate(horizontals)

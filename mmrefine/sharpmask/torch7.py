@@ -184,11 +184,7 @@ def load_torch7(path: str | Path) -> Any:
 
 
 def lookup(root: Any, path: str) -> Any:
-    """Follow a path such as ``model.trunk.modules[1].weight`` (1-based indices).
-
-    Raises:
-        KeyError: A step of the path is missing.
-    """
+    """Follow a path such as ``model.trunk.modules[1].weight`` (1-based indices)."""
     for step in re.findall(r'[^.\[\]]+|\[\d+\]', path):
         key: str | int = int(step[1:-1]) if step.startswith('[') else step
         fields = root.fields if isinstance(root, Torch7Object) else root

@@ -38,13 +38,10 @@ def _mirror_index(size: int, pad: int, mode: str, device: torch.device) -> Tenso
 
 
 def mirror_pad(x: Tensor, pad: int, mode: str = 'symmetric', grad: bool = True) -> Tensor:
-    """Extend a map by its mirror image, (B, C, H, W) -> (B, C, H + 2 pad, W + 2 pad).
+    """Extend a map by its mirror image, Tensor[B, C, H, W] -> Tensor[B, C, H + 2 pad, W + 2 pad].
 
-    Args:
-        x: Tensor[B, C, H, W].
-        pad: Cells added on each side.
-        mode: ``symmetric`` repeats the edge cell, ``reflect`` does not.
-        grad: Whether the gradient of the ring reaches the mirrored cells.
+    ``symmetric`` repeats the edge cell, ``reflect`` does not; ``grad`` is whether the gradient of
+    the ring reaches the mirrored cells.
     """
     if pad == 0:
         return x
@@ -184,11 +181,8 @@ def _cut(length: int, count: int) -> list[tuple[int, int]]:
 
 
 def tiles(size: tuple[int, int], halo: int, limit: int) -> Iterator[tuple[tuple[int, int], ...]]:
-    """Cut an image of ``size`` into the tiles that cost least; see ``run_in_tiles``.
-
-    Yields:
-        Spans (begin, end) of rows and of columns, without the halo.
-    """
+    """Cut an image into the tiles that cost least, see ``run_in_tiles``: spans of rows and of
+    columns, without the halo."""
 
     def cost(cuts: tuple[int, int]) -> tuple[int, int]:
         height, width = (

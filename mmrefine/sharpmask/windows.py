@@ -69,10 +69,10 @@ def level_image(
     fill: Tensor,
     part: tuple[int, int, int, int] | None = None,
 ) -> Tensor:
-    """Resize a normalised image corner-aligned and surround it by the fill colour.
+    """Resize a normalised image Tensor[1, 3, h, w] corner-aligned and surround it by the fill
+    colour.
 
     Args:
-        image: Tensor[1, 3, h, w].
         size: Size to resize to.
         margin: Pixels added on each side.
         fill: Tensor[3], normalised colour of the surroundings.
@@ -107,13 +107,10 @@ def _resized(image: Tensor, dim: int, size: int, begin: int, end: int) -> Tensor
 
 
 def select_windows(levels: Sequence[Level], count: int, index_quirk: bool = False) -> Windows:
-    """Take the best windows of all levels; fewer if there are fewer.
+    """Take the ``count`` best windows of all levels; fewer if there are fewer.
 
-    Args:
-        levels: Pyramid levels with their score maps.
-        count: Largest number of windows.
-        index_quirk: Parity: the Torch7 code reads 1-based flat indices as 0-based rows, so that it
-            returns the window one row up and one column right of the scored one.
+    ``index_quirk``: Parity: the Torch7 code reads 1-based flat indices as 0-based rows, so that it
+    returns the window one row up and one column right of the scored one.
     """
     flat = torch.cat([level.scores.flatten() for level in levels])
     scores, index = flat.topk(min(count, flat.numel()))  # (N,), (N,)
@@ -133,11 +130,8 @@ def select_windows(levels: Sequence[Level], count: int, index_quirk: bool = Fals
 def gather_windows(maps: Tensor, cells: Tensor, size: int, step: int) -> Tensor:
     """Cut square windows out of a map; what lies outside is zero.
 
-    Args:
-        maps: Tensor[1, K, h, w].
-        cells: LongTensor[N, 2], row and column of each window in units of ``step``.
-        size: Window side in cells of the map, Tensor[N, K, size, size].
-        step: Cells of the map per unit of ``cells``.
+    Map Tensor[1, K, h, w] and LongTensor[N, 2], row and column of each window in units of ``step``
+    cells -> Tensor[N, K, size, size].
     """
     height, width = maps.shape[-2:]
     offsets = torch.arange(size, device=maps.device)
@@ -276,13 +270,13 @@ def paste_windows(
     Args:
         logits: Tensor[N, S, S].
         cells: LongTensor[N, 2], row and column of each window on the stride-16 map.
-        scale: Pixels of the network input per pixel of the image, vertically and horizontally.
-        image_size: ``(h, w)``.
+        scale: Pixels of the network input per pixel of the image (h, w), vertically and
+            horizontally.
         threshold: Foreground probability; a pixel must exceed it.
         side: Window side in pixels of the network input.
-        rule: ``official`` = integer size and position, logits resized corner-aligned (averaged
-            when shrinking). Parity: ``port`` = two resamplings of probabilities. ``grid`` = one
-            sample per pixel centre of the exact window, as every RoI mask is pasted.
+        rule: ``official`` = integer size and position, logits resized corner-aligned (averaged when
+            shrinking). Parity: ``port`` = two resamplings of probabilities. ``grid`` = one sample
+            per pixel centre of the exact window, as every RoI mask is pasted.
     """
     if rule != 'grid':
         crops = window_crops(logits, cells, scale, image_size, threshold, side, rule)

@@ -21,8 +21,7 @@ from mmrefine.fcos.head import GROUP_NORM
 from mmrefine.layers import as_weights, without_autocast
 
 _kernels = ext_loader.load_ext(
-    '_ext',
-    ['deform_conv_forward', 'deform_conv_backward_input', 'deform_conv_backward_parameters'],
+    '_ext', ['deform_conv_forward', 'deform_conv_backward_input', 'deform_conv_backward_parameters']
 )
 
 GROUPS = 4
@@ -84,13 +83,8 @@ def deform_conv(features: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
     operator with shape and gradient rules. Maps smaller than the kernel and any batch size are
     accepted.
 
-    Args:
-        features: Tensor[B, C, H, W], float32 or float64, as the other two.
-        offset: Tensor[B, 72, H, W]; per group and tap (dy, dx) in cells.
-        weight: Tensor[C, C, 3, 3].
-
-    Returns:
-        Tensor[B, C, H, W].
+    Features Tensor[B, C, H, W], float32 or float64, as the others; offsets Tensor[B, 72, H, W], per
+    group and tap (dy, dx) in cells; weights Tensor[C, C, 3, 3] -> Tensor[B, C, H, W].
     """
     return _deform_conv(features, offset, weight)
 

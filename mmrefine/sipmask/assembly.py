@@ -28,23 +28,16 @@ CHUNK = 1 << 16
 
 
 class BoxPixels(NamedTuple):
-    """The map pixels inside N boxes, box after box, each box row by row.
+    """The map pixels inside N boxes, box after box, each box row by row."""
 
-    Attributes:
-        corners: N pairs (x, y) on the host, first column and row of every box on the map.
-        shapes: N pairs (height, width) on the host, (0, 0) for boxes without pixels.
-        box: LongTensor[M], box of every pixel.
-        row: LongTensor[M], its row on the map.
-        column: LongTensor[M], its column on the map.
-        cell: LongTensor[M], its cell in the box, 0 to k * k - 1, row by row.
-    """
-
+    # N pairs (x, y) on the host, first column and row of every box on the map
     corners: list[tuple[int, int]]
+    # N pairs (height, width) on the host, (0, 0) for boxes without pixels
     shapes: list[tuple[int, int]]
-    box: Tensor
-    row: Tensor
-    column: Tensor
-    cell: Tensor
+    box: Tensor  # LongTensor[M], box of every pixel
+    row: Tensor  # LongTensor[M], its row on the map
+    column: Tensor  # LongTensor[M], its column on the map
+    cell: Tensor  # LongTensor[M], its cell in the box, 0 to k * k - 1, row by row
 
     def crops(self, values: Tensor) -> list[Tensor]:
         """Views of values Tensor[M], one Tensor[height, width] per box."""
@@ -94,15 +87,9 @@ def split_boxes(boxes: Tensor, size: tuple[int, int], k: int) -> BoxPixels:
 
 
 def pixel_logits(basis: Tensor, coeffs: Tensor, pixels: BoxPixels) -> Tensor:
-    """Mask logits of all pixels inside the boxes.
+    """Mask logits of all pixels inside the boxes: float32 Tensor[M], differentiable once.
 
-    Args:
-        basis: Tensor[C, H, W].
-        coeffs: Tensor[N, k * k, C], one vector per cell, row by row.
-        pixels: Those of the N boxes.
-
-    Returns:
-        Tensor[M], float32, differentiable once in ``basis`` and ``coeffs``.
+    Basis Tensor[C, H, W]; coefficients Tensor[N, k * k, C], one vector per cell, row by row.
     """
     flat_basis = basis.float().flatten(1).t().contiguous()  # (H * W, C)
     flat_coeffs = coeffs.float().flatten(0, 1)  # (N * k * k, C)
@@ -112,16 +99,8 @@ def pixel_logits(basis: Tensor, coeffs: Tensor, pixels: BoxPixels) -> Tensor:
 
 
 def pixel_values(maps: Tensor, owners: Tensor, pixels: BoxPixels) -> Tensor:
-    """Read the pixels of every box from its own map.
-
-    Args:
-        maps: Tensor[G, H, W].
-        owners: LongTensor[N], the map of every box.
-        pixels: Those of the N boxes.
-
-    Returns:
-        Tensor[M] of the type of ``maps``.
-    """
+    """Read the pixels of every box from its own map: Tensor[G, H, W], map LongTensor[N] of every
+    box -> Tensor[M]."""
     return maps[owners[pixels.box], pixels.row, pixels.column]
 
 

@@ -12,12 +12,7 @@ from torch import nn
 class IntervalDCNResNet(ResNet):
     """mmdet's ResNet, except that only blocks 0, n, 2n, ... of a stage get the ``dcn`` option.
 
-    Args:
-        dcn_interval: n. The SipMask++ configs use 3; 1 equals the plain ResNet.
-        **kwargs: See ``mmdet.models.backbones.ResNet``.
-
-    Raises:
-        ValueError: If the interval is not positive.
+    ``dcn_interval`` is n. The SipMask++ configs use 3; 1 equals the plain ResNet.
     """
 
     def __init__(self, dcn_interval: int = 3, **kwargs: Any) -> None:

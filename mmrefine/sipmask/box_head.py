@@ -35,21 +35,15 @@ from .postprocess import image_scale
 
 
 class SipMaskOutputs(NamedTuple):
-    """What the head predicts, as one list entry per pyramid level, finest first.
+    """What the head predicts, as one list entry per pyramid level, finest first."""
 
-    Attributes:
-        classes: Tensor[B, K, H, W], logits.
-        ltrb: Tensor[B, 4, H, W], float32 distances in stride units.
-        centers: Tensor[B, 1, H, W], centerness logits.
-        extras: Further per-point maps by name, Tensor[B, *, H, W]: ``coeffs`` with S * k * k
-            channels, cell after cell. Detections and positives carry their values along.
-        features: Tensor[B, C, H, W], box-tower features of the levels that feed the basis.
-    """
-
-    classes: list[Tensor]
-    ltrb: list[Tensor]
-    centers: list[Tensor]
+    classes: list[Tensor]  # Tensor[B, K, H, W], logits
+    ltrb: list[Tensor]  # Tensor[B, 4, H, W], float32 distances in stride units
+    centers: list[Tensor]  # Tensor[B, 1, H, W], centerness logits
+    # further per-point maps by name, Tensor[B, *, H, W]: ``coeffs`` with S * k * k channels, cell
+    # after cell. Detections and positives carry their values along
     extras: dict[str, list[Tensor]]
+    # Tensor[B, C, H, W], box-tower features of the levels that feed the basis
     features: list[Tensor]
 
 
@@ -132,12 +126,8 @@ class SipMaskBBoxHead(FCOSHeadBase):
         return self.conv_cls(aligned), ltrb, self.conv_centerness(reg_feat), extras, reg_feat
 
     def extra_maps(self, aligned: Tensor, reg_feat: Tensor) -> dict[str, Tensor]:
-        """Per-point values by name; a subclass may add its own, which travel the same way.
-
-        Args:
-            aligned: Tensor[B, C, H, W], class features after the alignment.
-            reg_feat: Tensor[B, C, H, W], box-tower features.
-        """
+        """Per-point values by name, from class features after the alignment and box-tower features,
+        Tensor[B, C, H, W] each; a subclass may add its own, which travel the same way."""
         return {'coeffs': self.conv_coeff(aligned)}
 
     def loss(self, x: Sequence[Tensor], batch_data_samples: SampleList) -> dict[str, Tensor]:
@@ -148,16 +138,8 @@ class SipMaskBBoxHead(FCOSHeadBase):
     def loss_by_feat(
         self, outputs: SipMaskOutputs, gt_instances: InstanceList
     ) -> tuple[dict[str, Tensor], InstanceList]:
-        """Detection losses, and the positive points for the mask loss.
-
-        Args:
-            outputs: Result of ``forward``.
-            gt_instances: One per image with ``bboxes`` and ``labels``.
-
-        Returns:
-            ``loss_cls``, ``loss_bbox``, ``loss_centerness``; and per image the positives, see
-            ``positives``.
-        """
+        """Detection losses ``loss_cls``, ``loss_bbox`` and ``loss_centerness`` of the result of
+        ``forward``, and per image the positive points for the mask loss, see ``positives``."""
         grid = self.grid(outputs.classes)
         points = self.flatten_outputs(outputs.classes, outputs.ltrb, outputs.centers)
         targets = self.assign(grid, gt_instances)
@@ -219,7 +201,7 @@ class SipMaskBBoxHead(FCOSHeadBase):
 
         Returns:
             Per image, best score first: ``bboxes`` Tensor[N, 4] in pixels of the network input,
-            ``scores`` Tensor[N], ``labels`` LongTensor[N], ``coeffs`` and the other extras.
+                ``scores`` Tensor[N], ``labels`` LongTensor[N], ``coeffs`` and the other extras.
         """
         cfg = self.test_cfg if cfg is None else cfg
         defaults = dict(candidates='points', sqrt_score=cfg.get('score_sqrt', False))

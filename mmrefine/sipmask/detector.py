@@ -25,17 +25,9 @@ class SipMask(SingleStageInstanceSegmentor):
     """Single-stage instance segmentation with spatially separate mask coefficients.
 
     The base class passes positives from head to head through an attribute of the head; here they
-    are arguments, so nothing survives a call.
-
-    Args:
-        backbone: Backbone config.
-        neck: Neck config with the levels of ``bbox_head.strides``.
-        bbox_head: ``SipMaskBBoxHead`` config.
-        mask_head: ``SipMaskHead`` config; takes the number of classes from ``bbox_head``.
-        train_cfg: Handed to both heads.
-        test_cfg: Handed to both heads, which document its keys.
-        data_preprocessor: Preprocessor config; pad to a multiple of 32.
-        init_cfg: Initialisation config.
+    are arguments, so nothing survives a call. The neck gives the levels of ``bbox_head.strides``,
+    the mask head takes the number of classes from ``bbox_head``; images are padded to a multiple of
+    32.
     """
 
     def __init__(
@@ -65,11 +57,7 @@ class SipMask(SingleStageInstanceSegmentor):
         self.register_load_state_dict_pre_hook(rename_authors_weights)
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
-        """Images Tensor[B, 3, H, W] -> pyramid maps, finest first.
-
-        Raises:
-            ValueError: The pyramid does not fit the heads.
-        """
+        """Images Tensor[B, 3, H, W] -> pyramid maps, finest first, which must fit the heads."""
         x = super().extract_feat(batch_inputs)
         height, width = batch_inputs.shape[-2:]
         require_pyramid(x, self.bbox_head.strides, self.bbox_head.in_channels, (height, width))
@@ -105,11 +93,8 @@ class SipMask(SingleStageInstanceSegmentor):
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
     ) -> SampleList:
-        """Detections with masks; images Tensor[B, 3, H, W], already normalised and padded.
-
-        Returns:
-            The samples with ``pred_instances``, see ``SipMaskHead.predict_by_feat``.
-        """
+        """Detections with masks, see ``SipMaskHead.predict_by_feat``; images Tensor[B, 3, H, W],
+        already normalised and padded."""
         x = self.extract_feat(batch_inputs)
         metas = [sample.metainfo for sample in batch_data_samples]
         outputs = self.bbox_head(x)
@@ -122,9 +107,8 @@ class SipMask(SingleStageInstanceSegmentor):
 def require_agreement(bbox_head: nn.Module, mask_head: nn.Module) -> None:
     """Compare what the box head hands over with what the mask head expects.
 
-    Raises:
-        ValueError: They differ in classes, basis maps, levels or width, or the finest stride is
-            not 8.
+    A ValueError says that they differ in classes, basis maps, levels or width, or that the finest
+    stride is not 8.
     """
     if bbox_head.strides[0] != 8:
         raise ValueError(

@@ -107,13 +107,9 @@ def weighted_mask_loss(
 ) -> Tensor:
     """Sum over the samples of weight / n * (BCE inside the box) / (box area).
 
-    Prediction and target are both 0 outside the predicted box, so only its pixels count.
-
-    Args:
-        logits: Tensor[M].
-        targets: Tensor[M], 0 or 1.
-        pixels: Those of the samples' boxes.
-        samples: ``bboxes`` Tensor[n, 4] in input pixels, ``weights`` Tensor[n], mean about 1.
+    Prediction and target are both 0 outside the predicted box, so only its pixels count: Tensor[M]
+    each, targets 0 or 1. Samples have ``bboxes`` Tensor[n, 4] in input pixels and ``weights``
+    Tensor[n], mean about 1.
     """
     sides = (samples.bboxes[:, 2:] - samples.bboxes[:, :2]) / 2
     share = samples.weights / sides.prod(dim=1) / max(len(samples), 1)  # (n)
@@ -127,17 +123,11 @@ def weighted_mask_loss(
 def mask_iou_target(
     probs: Tensor, targets: Tensor, pixels: BoxPixels, object_cells: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """True overlap of every binarised sample with its whole object.
+    """True overlap of every binarised sample with its whole object, and 1 where it counts: above
+    0.1, of an object of 100 cells at least.
 
-    Args:
-        probs: Tensor[M], composed probabilities.
-        targets: BoolTensor[M], the object inside the box.
-        pixels: Those of the boxes.
-        object_cells: Tensor[n], cells of the whole object at half resolution.
-
-    Returns:
-        Overlap Tensor[n], and 1 where it counts: overlap above 0.1 and object of 100 cells at
-        least.
+    Probabilities Tensor[M]; BoolTensor[M], the object inside the box; cells Tensor[n] of the whole
+    object at half resolution -> Tensor[n] each.
     """
     chosen = probs > MASK_THRESHOLD
     inter, predicted = (

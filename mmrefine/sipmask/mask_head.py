@@ -23,13 +23,7 @@ from mmrefine.layers import as_weights, require_finite
 from mmrefine.masks import output_size
 
 from .assembly import BoxPixels, pixel_logits, pixel_values, split_boxes
-from .losses import (
-    half_masks,
-    mask_iou_loss,
-    mask_iou_target,
-    select_samples,
-    weighted_mask_loss,
-)
+from .losses import half_masks, mask_iou_loss, mask_iou_target, select_samples, weighted_mask_loss
 from .postprocess import output_boxes, output_masks
 
 SCORING_WIDTHS = (1, 16, 16, 16, 32, 64, 128)
@@ -60,9 +54,6 @@ class SipMaskHead(BaseModule):
         test_cfg: ``mask_thr`` (strictly above, 0.4), ``mask_format='dense' | 'rle'``, and
             ``scale``, ``scale_limits``, ``box_export_offset``, see ``postprocess``.
         init_cfg: Defaults to N(0, 0.01) for the basis branch.
-
-    Raises:
-        ValueError: If ``rescoring`` lacks ``num_classes``.
     """
 
     def __init__(
@@ -144,19 +135,12 @@ class SipMaskHead(BaseModule):
         ]
 
     def loss_by_feat(
-        self,
-        basis: Tensor,
-        samples: InstanceList,
-        gt_instances: InstanceList,
-        metas: list[dict],
+        self, basis: Tensor, samples: InstanceList, gt_instances: InstanceList, metas: list[dict]
     ) -> dict[str, Tensor]:
         """``loss_mask`` and, with re-scoring, ``loss_iou``.
 
-        Args:
-            basis: Result of ``forward``.
-            samples: Result of ``select``, one per image; may be empty.
-            gt_instances: One per image with ``masks``.
-            metas: Per image ``img_shape``.
+        Basis maps from ``forward``; samples from ``select``, maybe none; objects with ``masks``;
+        ``img_shape``.
         """
         size = tuple(basis.shape[-2:])
         mask_loss = basis.new_zeros((), dtype=torch.float32)
@@ -223,10 +207,7 @@ class SipMaskHead(BaseModule):
 
         Returns:
             Per image ``bboxes``, ``scores``, ``labels``, ``masks`` (BoolTensor[n, h, w] or n RLEs)
-            and, with re-scoring, ``mask_scores`` Tensor[n]; coefficients are dropped.
-
-        Raises:
-            FloatingPointError: Mask values or scores are not finite.
+                and, with re-scoring, ``mask_scores`` Tensor[n]; coefficients are dropped.
         """
         cfg = self.test_cfg if cfg is None else cfg
         size = tuple(basis.shape[-2:])

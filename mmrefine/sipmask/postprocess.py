@@ -30,9 +30,6 @@ def image_scale(meta: dict, cfg: ConfigType) -> tuple[float, float]:
             others take the axes as they are. ``scale_limits``, the (longest, shortest) side that a
             keep-ratio resize aimed at. Parity: SipMask (mmdet) uses the factor before the image
             size is rounded; None takes ``scale_factor``.
-
-    Raises:
-        ValueError: If the rule is unknown or the meta information incomplete.
     """
     rule, limits = cfg.get('scale', 'exact'), cfg.get('scale_limits')
     if rule not in RULES:
@@ -51,10 +48,8 @@ def image_scale(meta: dict, cfg: ConfigType) -> tuple[float, float]:
 def resized_side(side: int, scale: float, single: bool = False) -> int:
     """Output pixels that ``side`` half-resolution cells become: floor(side * (2 / scale)).
 
-    Args:
-        side: Cells of the map.
-        scale: Input pixels per output pixel.
-        single: Parity: the real-time SipMask (mmdet) rounds 2 / scale to single precision first.
+    ``scale`` is input pixels per output pixel. ``single``: Parity: the real-time SipMask (mmdet)
+    rounds 2 / scale to single precision first.
     """
     ratio = float(np.float32(2) / np.float32(scale)) if single else 2 / scale
     return math.floor(side * ratio)
@@ -63,14 +58,8 @@ def resized_side(side: int, scale: float, single: bool = False) -> int:
 def resized_size(
     map_size: tuple[int, int], meta: dict, rescale: bool, cfg: ConfigType
 ) -> tuple[float, float]:
-    """(h, w) of the whole half-resolution map in pixels of the output image.
-
-    Args:
-        map_size: (Hb, Wb).
-        meta: See ``image_scale``.
-        rescale: The output is the original image instead of the network input.
-        cfg: ``scale`` and ``scale_limits``.
-    """
+    """(h, w) of the whole half-resolution map, (Hb, Wb) cells, in pixels of the output image: the
+    original if ``rescale``, or the network input."""
     rule = cfg.get('scale', 'exact')
     if rule == 'exact':
         # A cell covers 2 x 2 input pixels, so a map of Hb cells is 2 Hb * ori / img pixels high.
@@ -84,14 +73,11 @@ def resized_size(
 
 
 def output_boxes(boxes: Tensor, meta: dict, rescale: bool, cfg: ConfigType) -> Tensor:
-    """Boxes Tensor[n, 4] of the network input -> Tensor[n, 4] of the output image.
+    """Boxes Tensor[n, 4] of the network input -> Tensor[n, 4] of the output image, see
+    ``resized_size``.
 
-    Args:
-        boxes: (x1, y1, x2, y2).
-        meta: See ``image_scale``.
-        rescale: The output is the original image instead of the network input.
-        cfg: ``scale`` and ``scale_limits``. Parity: ``box_export_offset=1`` adds the legacy pixel
-            to x2 and y2, since the original writes w = x2 - x1 + 1.
+    Parity: ``cfg.box_export_offset=1`` adds the legacy pixel to x2 and y2, since the original
+    writes w = x2 - x1 + 1.
     """
     x, y = image_scale(meta, cfg) if rescale else (1.0, 1.0)
     extra = cfg.get('box_export_offset', 0)
@@ -106,22 +92,14 @@ def output_masks(
     rescale: bool,
     cfg: ConfigType,
 ) -> Tensor | RLEMasks:
-    """Binary masks of the output image.
+    """Binary masks of the output image, see ``resized_size``: BoolTensor[n, h, w] or n RLEs.
 
     Args:
         probs: Tensor[M], probabilities inside the boxes.
         pixels: Those of the n boxes.
         map_size: (Hb, Wb) of the map they lie on.
-        meta: See ``image_scale``.
-        rescale: The output is the original image instead of the network input.
         cfg: ``mask_thr`` (0.4, strictly above), ``mask_format`` (``'dense'`` or ``'rle'``), and the
             rule of the scale.
-
-    Returns:
-        BoolTensor[n, h, w] or n RLEs.
-
-    Raises:
-        ValueError: For an unknown format or rule, or a threshold outside (0, 1).
     """
     threshold = cfg.get('mask_thr', 0.4)
     if not 0 < threshold < 1:

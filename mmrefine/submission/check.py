@@ -27,16 +27,13 @@ Read = Callable[[EntryReader, str, Any], Entry | None]
 def check_submission(
     format: str, path: str | Path, gt: str | Path, max_per_image: int | None = None
 ) -> tuple[list[str], list[str]]:
-    """Check a submission of any tool.
+    """Check a submission of any tool: problems, for which the file is refused, and notes.
 
     Args:
         format: ``'coco'``, ``'lvis'``, ``'cityscapes'`` or ``'youtube-vis'``.
         path: The file or folder.
         gt: Json with the images (or videos) and categories; Cityscapes: or a folder of its images.
         max_per_image: Default: COCO 100, LVIS 300, else any number.
-
-    Returns:
-        Problems, for which the file is refused, and notes.
     """
     if format == 'cityscapes':
         return check_cityscapes(path, cityscapes_images(gt)), []
@@ -49,13 +46,8 @@ def check_submission(
 def check_list(
     path: str | Path, gt: GroundTruth, format: str = 'coco', max_per_image: int | None = None
 ) -> list[str]:
-    """Check a COCO or LVIS result list, plain or zipped.
-
-    Args:
-        path: The json, or a zip that holds it alone.
-        gt: Images and categories that may occur; annotations are not needed.
-        format: ``'coco'`` or ``'lvis'``.
-        max_per_image: Default: 100 for COCO, 300 for LVIS.
+    """Check a COCO or LVIS result list, plain or zipped, against images and categories that may
+    occur.
 
     Returns:
         One sentence a problem; an empty list for a good file.
@@ -84,16 +76,7 @@ def check_list(
 def check_tracks(
     path: str | Path, truth: VideoTruth, max_per_video: int | None = None
 ) -> list[str]:
-    """Check YouTube-VIS results, plain or zipped as ``results.json``.
-
-    Args:
-        path: The json or zip.
-        truth: Videos and categories that may occur.
-        max_per_video: Most tracks a video, default: any number.
-
-    Returns:
-        One sentence a problem; an empty list for a good file.
-    """
+    """Check YouTube-VIS results, plain or zipped as ``results.json``; see ``check_list``."""
 
     def read(reader: EntryReader, label: str, entry: Any) -> Entry | None:
         track = read_track(reader, label, entry, truth)
@@ -135,14 +118,9 @@ def _opened(path: Path, wanted: str | None) -> Iterator[Path | str]:
 
 
 def _problems(source: Path, gt: GroundTruth, owner: str, read: Read, most: int | None) -> list[str]:
-    """What is wrong with the entries of a list.
+    """What is wrong with the entries of a list, of which an image or video may have ``most``.
 
-    Args:
-        source: The json.
-        gt: Images (or videos) and categories that may occur.
-        owner: ``'image'`` or ``'video'``.
-        read: Reads an entry with a reader that reports, given label and entry.
-        most: Entries an image or video.
+    ``read`` reads an entry with a reader that reports, given label and entry.
     """
     problems: list[str] = []
     reader = EntryReader(gt, owner, problems.append, submitted=True)

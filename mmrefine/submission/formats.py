@@ -14,15 +14,8 @@ MAX_PER_IMAGE = {'coco': 100, 'lvis': 300}
 
 
 def coco_name(split: str, algorithm: str) -> str:
-    """File name (without suffix) that COCO's server expects.
-
-    Args:
-        split: E.g. ``'test-dev2017'``.
-        algorithm: Name of the method; letters, digits, ``-``, ``_``.
-
-    Raises:
-        ValueError: The name has other characters.
-    """
+    """File name (without suffix) that COCO's server expects; ValueError for other characters than
+    letters, digits, ``-``, ``_``."""
     for name, value in (('split', split), ('algorithm', algorithm)):
         if not re.fullmatch(r'[\w-]+', value):
             raise ValueError(f'{name} may have letters, digits, - and _ only; got {value!r}')
@@ -40,12 +33,8 @@ def name_note(path: Path) -> str | None:
 
 
 def best_per_image(entries: Iterable[Mapping], most: int | None) -> Iterator[Mapping]:
-    """Keep the ``most`` best entries of an image (the earlier of equal scores); drop scores of 0.
-
-    Args:
-        entries: COCO result entries.
-        most: Entries an image; None keeps all.
-    """
+    """Keep the ``most`` best entries of an image (the earlier of equal scores); drop scores of
+    0."""
     images: dict[Id, list[Mapping]] = defaultdict(list)
     for entry in entries:
         if entry['score'] != 0:

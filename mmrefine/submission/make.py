@@ -28,20 +28,15 @@ TREE_FILE = re.compile(r'.+_leftImg8bit(_\d+_\d+\.png|_pred\.txt)')  # of a City
 
 @dataclass
 class MakeOptions:
-    """What to make, from what.
+    """What to make, from what: ``results`` (json or dump), or a model by ``config``,
+    ``checkpoint``, ``image_root`` and ``device``.
 
     Attributes:
         format: ``'coco'``, ``'lvis'``, ``'cityscapes'`` or ``'youtube-vis'``.
         gt: Json with the images (or videos) and categories.
         out: Folder; for LVIS the json, for YouTube-VIS the zip.
-        results: Result json or dump; or:
-        config: Config of a model to run,
-        checkpoint: its weights,
-        image_root: the folder of the images,
-        device: where it runs.
         max_per_image: Default: COCO 100, LVIS 300, else any number.
-        split: COCO: part of the file name.
-        algorithm: COCO: part of the file name.
+        split, algorithm: COCO: parts of the file name.
         classes: Names of the classes of the model that made a dump; None: all categories of ``gt``.
     """
 
@@ -79,11 +74,8 @@ class MakeOptions:
 def make_submission(options: MakeOptions) -> list[str]:
     """Write a submission that has passed its check; one that fails leaves an earlier one alone.
 
-    Returns:
-        The files.
-
-    Raises:
-        ValueError: Options that do not fit, results that cannot be submitted.
+    Returns the files; a ValueError names options that do not fit and results that cannot be
+    submitted.
     """
     if (options.results is None) == (options.config is None):
         raise ValueError('give either --results or --config with --checkpoint and --image-root')
@@ -112,11 +104,8 @@ def make_submission(options: MakeOptions) -> list[str]:
 
 
 def _require_replaceable(target: Path, format: str) -> None:
-    """Folders are replaced as a whole, so they may hold nothing else.
-
-    Raises:
-        ValueError: They do, or a file is to take the place of a folder or the other way round.
-    """
+    """Raise ValueError unless a target may be replaced: as a whole if it is a folder, which then
+    holds nothing else."""
     if not target.exists():
         return
     tree = format == 'cityscapes' and target.suffix != '.zip'

@@ -50,10 +50,6 @@ def draw_boundary_confidence(
 
     Returns:
         uint8[H, W, 3] RGB.
-
-    Raises:
-        ValueError: Numbers of masks, confidences, boxes and maps differ, or maps come without
-            boxes.
     """
     if maps is not None and boxes is None:
         raise ValueError('maps lie over the boxes of the instances: give boxes too')

@@ -22,9 +22,6 @@ def principal_components(pixels: Tensor, count: int = 3) -> Tensor:
     Returns:
         Tensor[count, h, w]; directions beyond D, or without variance, are zero. The sign of each
         is chosen so that its largest weight is positive.
-
-    Raises:
-        ValueError: If the map is empty or holds NaN or infinite values.
     """
     dims, height, width = pixels.shape
     if height * width == 0:

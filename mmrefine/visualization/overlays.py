@@ -42,9 +42,6 @@ def draw_instances(
 
     Returns:
         uint8[H * scale, W * scale, 3].
-
-    Raises:
-        ValueError: Masks of another size than the image, or another number of texts or colours.
     """
     if not len(masks) == len(texts) == len(colours):
         raise ValueError(f'{len(masks)} masks, {len(texts)} texts and {len(colours)} colours')

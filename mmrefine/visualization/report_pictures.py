@@ -45,10 +45,7 @@ class Panel:
 
 
 def make_panels(
-    image: np.ndarray,
-    truth: Instances,
-    found: Mapping[str, Instances],
-    names: Mapping[Any, str],
+    image: np.ndarray, truth: Instances, found: Mapping[str, Instances], names: Mapping[Any, str]
 ) -> list[list[Panel]]:
     """Draw one image of the report: rows of masks, of errors, and around the worst boundary.
 

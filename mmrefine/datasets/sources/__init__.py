@@ -3,11 +3,4 @@
 from .recognise import FORMATS, read_source, require_distinct
 from .records import Source, SourceImage, SourceObject
 
-__all__ = [
-    'FORMATS',
-    'Source',
-    'SourceImage',
-    'SourceObject',
-    'read_source',
-    'require_distinct',
-]
+__all__ = ['FORMATS', 'Source', 'SourceImage', 'SourceObject', 'read_source', 'require_distinct']

@@ -34,9 +34,6 @@ def read(source: Path) -> Source:
 
     Categories that no annotation uses are left out with a note: exports often list an umbrella
     category (Roboflow) or unused ones.
-
-    Raises:
-        ValueError: A picture is missing, or an entry is no COCO entry.
     """
     files = find(source)
     folder = source if source.is_dir() else source.parent

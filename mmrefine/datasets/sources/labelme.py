@@ -28,11 +28,7 @@ def _is_labelme(content: Any) -> bool:
 
 
 def read(source: Path) -> Source:
-    """Read a folder; shapes of one label and one ``group_id`` are parts of one object.
-
-    Raises:
-        ValueError: A picture is missing or a shape is unknown.
-    """
+    """Read a folder; shapes of one label and one ``group_id`` are parts of one object."""
     images, lines = [], []
     for path in find(source):
         content = json.loads(path.read_bytes().decode('utf-8-sig'))

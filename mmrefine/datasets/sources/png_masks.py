@@ -38,11 +38,7 @@ def _mask_folders(source: Path) -> dict[Path, Path]:
 
 
 def read(source: Path, label: str = 'object') -> Source:
-    """Read all pictures; PNG masks carry no class names, so there is one class.
-
-    Raises:
-        ValueError: A picture has no mask, or one of another size.
-    """
+    """Read all pictures; PNG masks carry no class names, so there is one class."""
     images = []
     for folder, masks in _mask_folders(source).items():
         pictures = pictures_below(folder)

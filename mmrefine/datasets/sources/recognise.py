@@ -10,15 +10,11 @@ from .records import Source, SourceImage
 
 
 class Format(NamedTuple):
-    """One annotation format.
+    """One annotation format."""
 
-    Attributes:
-        find: Source -> the files or folders by which it is recognised; none if it is another.
-        read: Source -> its pictures and objects.
-    """
-
+    # source -> the files or folders by which it is recognised; none if it is another
     find: Callable[[Path], list[Path]]
-    read: Callable[[Path], Source]
+    read: Callable[[Path], Source]  # source -> its pictures and objects
 
 
 # In the order in which they are tried: the more particular first.
@@ -33,14 +29,8 @@ FORMATS = {
 
 
 def read_source(source: Path, kind: str | None = None) -> tuple[str, Source]:
-    """Read annotations of any known format.
-
-    Args:
-        source: A file or a folder.
-        kind: Key of ``FORMATS``; None recognises it.
-
-    Returns:
-        The format and what was read.
+    """Read annotations, a file or folder, of a ``kind`` in ``FORMATS``, or of the one it is
+    recognised by.
 
     Raises:
         OSError: There is no such file or folder.
@@ -65,11 +55,7 @@ def read_source(source: Path, kind: str | None = None) -> tuple[str, Source]:
 
 
 def require_distinct(images: Sequence[SourceImage], name: str) -> None:
-    """Check that no picture is listed twice, as in a file and a part of it.
-
-    Raises:
-        ValueError: One is.
-    """
+    """Raise ValueError if a picture is listed twice, as in a file and a part of it."""
     seen = Counter(image.path.resolve() for image in images)
     if twice := [path for path, count in seen.items() if count > 1]:
         raise ValueError(

@@ -21,60 +21,37 @@ _SPLIT = re.compile(r'(?:(train|training)|(val|valid|validation|dev)|(test|testi
 
 @dataclass
 class SourceObject:
-    """One annotated object.
+    """One annotated object."""
 
-    Attributes:
-        label: Name of its class.
-        segmentation: Polygons ``[[x, y, x, y, ...], ...]``, or an RLE dict with ``size`` and
-            ``counts``.
-        crowd: Whether it is a group, left out of training and matching.
-    """
-
-    label: str
+    label: str  # name of its class
+    # polygons ``[[x, y, x, y, ...], ...]``, or an RLE dict with ``size`` and ``counts``
     segmentation: list[list[float]] | dict[str, Any]
-    crowd: bool = False
+    crowd: bool = False  # whether it is a group, left out of training and matching
 
 
 @dataclass
 class SourceImage:
-    """One picture.
-
-    Attributes:
-        path: Its file.
-        width: In pixels, upright as its EXIF orientation says.
-        height: Likewise.
-        objects: May be empty.
-        split: ``'train'``, ``'val'`` or ``'test'`` where the source says so.
-    """
+    """One picture."""
 
     path: Path
-    width: int
+    width: int  # in pixels, upright as its EXIF orientation says
     height: int
     objects: list[SourceObject] = field(default_factory=list)
-    split: str | None = None
+    split: str | None = None  # ``'train'``, ``'val'`` or ``'test'`` where the source says so
 
 
 @dataclass
 class Source:
-    """What a reader found.
-
-    Attributes:
-        images: The pictures.
-        classes: Names, in the order the source gives them; classes without objects too.
-        notes: What was left out or interpreted, one sentence each.
-    """
+    """What a reader found."""
 
     images: list[SourceImage]
-    classes: list[str]
+    classes: list[str]  # names, in the order the source gives them; classes without objects too
+    # what was left out or interpreted, one sentence each
     notes: list[str] = field(default_factory=list)
 
 
 def picture_size(path: Path) -> tuple[int, int]:
-    """Width and height of a picture, turned upright by its EXIF orientation; reads the header only.
-
-    Raises:
-        ValueError: It is missing or no picture.
-    """
+    """Width and height of a picture, upright by its EXIF orientation; reads the header only."""
     try:
         with Image.open(path) as picture:
             width, height = picture.size

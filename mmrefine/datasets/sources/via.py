@@ -39,9 +39,6 @@ def read(source: Path, label_key: str | None = None) -> Source:
     """Read VIA files; the label is the region attribute ``label_key``, else the one most in use.
 
     Without any attribute all regions are ``'object'``.
-
-    Raises:
-        ValueError: A picture is missing, or a region has no such attribute or an unknown shape.
     """
     images, notes, lines = [], [], []
     for path in find(source):

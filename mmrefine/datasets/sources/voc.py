@@ -28,9 +28,6 @@ def read(source: Path) -> Source:
     """Read all pictures that have an object map; ``ImageSets/Segmentation`` tells the split.
 
     Classes are named by ``labelmap.txt`` (CVAT: ``name:r,g,b::``), else they are VOC's twenty.
-
-    Raises:
-        ValueError: A picture or class map is missing, sizes differ, or a class has no name.
     """
     root = find(source)[0]
     colours, classes = _label_map(root)

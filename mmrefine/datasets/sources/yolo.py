@@ -29,11 +29,7 @@ def _is_data(content: Any) -> bool:
 
 
 def read(source: Path) -> Source:
-    """Read the pictures of all splits; coordinates are shares of the picture's sides.
-
-    Raises:
-        ValueError: A folder is missing, or a line is no outline.
-    """
+    """Read the pictures of all splits; coordinates are shares of the picture's sides."""
     path = find(source)[0]
     content = _load(path)
     names = content['names']

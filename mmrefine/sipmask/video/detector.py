@@ -43,10 +43,7 @@ class SipMaskVIS(SipMask, BaseMOTModel):
     """
 
     def __init__(
-        self,
-        track_head: ConfigType,
-        tracker: ConfigType | None = None,
-        **kwargs: Any,
+        self, track_head: ConfigType, tracker: ConfigType | None = None, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.track_head = MODELS.build(track_head)
@@ -74,9 +71,6 @@ class SipMaskVIS(SipMask, BaseMOTModel):
             batch_inputs: Tensor[B, 2, 3, H, W], normalised and padded.
             batch_data_samples: B pairs, each with one key frame and one reference frame whose
                 ``gt_instances`` have ``instances_ids``.
-
-        Raises:
-            ValueError: The clips are no pairs.
         """
         if batch_inputs.dim() != 5 or batch_inputs.shape[1] != 2:
             raise ValueError(
@@ -136,14 +130,8 @@ class SipMaskVIS(SipMask, BaseMOTModel):
         rescale: bool = True,
         mask_cfg: ConfigType | None = None,
     ) -> list[DetDataSample]:
-        """The same for one frame of each of B videos.
-
-        Args:
-            images: Tensor[B, 3, H, W].
-            frames: B samples.
-            rescale: See ``predict``.
-            mask_cfg: Settings of the masks; defaults to the mask head's ``test_cfg``.
-        """
+        """The same for one frame Tensor[B, 3, H, W] of each of B videos; ``mask_cfg`` defaults to
+        the mask head's ``test_cfg``."""
         x = self.extract_feat(images)
         metas = [frame.metainfo for frame in frames]
         outputs = self.bbox_head(x)
@@ -169,12 +157,8 @@ class SipMaskVIS(SipMask, BaseMOTModel):
     ) -> Tensor:
         """Ids LongTensor[n] of a frame's detections, -1 for those the tracker drops.
 
-        Args:
-            result: Detections in pixels of the network input, see
-                ``SipMaskBBoxHead.predict_by_feat``.
-            towers: Tower maps of the frame, see ``SipMaskTrackHead.embed_cells``.
-            meta: ``frame_id``, ``ori_shape`` and scale of the frame.
-            video: Identity of its video.
+        Detections in pixels of the network input, and tower maps, see
+        ``SipMaskTrackHead.embed_cells``.
         """
         # Matching compares boxes of original frames, whose network inputs may differ in size.
         rule = {**self.bbox_head.test_cfg, 'box_export_offset': 0}

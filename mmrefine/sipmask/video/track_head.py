@@ -42,9 +42,6 @@ class SipMaskTrackHead(BaseModule):
         tower_dtype: Arithmetic of the tower under test: ``'float32'``, or ``'bfloat16'``, which
             halves its time where the processor has it. Embeddings are float32 either way.
         init_cfg: Defaults to N(0, 0.01) for the tower and PyTorch's first weights for the map.
-
-    Raises:
-        ValueError: Another ``tower_dtype``.
     """
 
     def __init__(
@@ -96,12 +93,8 @@ class SipMaskTrackHead(BaseModule):
     def embed(self, embed_map: Tensor, centers: Tensor) -> Tensor:
         """Read one cell per box.
 
-        Args:
-            embed_map: Tensor[E, H, W].
-            centers: Tensor[n, 2], (x, y) in pixels of the padded input; anywhere.
-
-        Returns:
-            Tensor[n, E], float32.
+        Map Tensor[E, H, W], (x, y) Tensor[n, 2] in pixels of the padded input, anywhere -> float32
+        Tensor[n, E].
         """
         rows, columns = self.cells(centers, embed_map.shape[-2:])
         return embed_map[:, rows, columns].t().float()
@@ -110,13 +103,7 @@ class SipMaskTrackHead(BaseModule):
         """The same without the map: what is pointwise is computed in the cells that are read.
 
         The 3 x 3 convolutions stay whole, since their group norm looks at the whole level.
-
-        Args:
-            levels: One image of the result of ``towers``, each Tensor[F, *, *].
-            centers: Tensor[n, 2] as for ``embed``.
-
-        Returns:
-            Tensor[n, E], float32.
+        ``levels`` is one image of the result of ``towers``, each Tensor[F, *, *].
         """
         size = levels[0].shape[-2:]
         rows, columns = self.cells(centers, size)
@@ -145,16 +132,15 @@ class SipMaskTrackHead(BaseModule):
         """Classify every sample as one of the objects of the reference frame, or as new.
 
         Args:
-            embed_map: Tensor[B, E, H, W] of the key frames.
+            embed_map, ref_embed_map: Tensor[B, E, H, W] of the key and of the reference frames.
             samples: Per image ``bboxes`` Tensor[n, 4], predicted, input pixels, not clipped; and
                 ``gt_inds`` LongTensor[n].
-            ref_embed_map: Tensor[B, E, H, W] of the reference frames.
             ref_centers: Per image Tensor[M, 2], see ``jittered_centers``.
             identities: Per image the result of ``reference_index``, LongTensor[G].
 
         Returns:
-            ``loss_match``, the mean over the images of the cross entropy; ``match_acc``, percent
-            of the samples that are classified right.
+            ``loss_match``, the mean over the images of the cross entropy; ``match_acc``, percent of
+                the samples that are classified right.
         """
         loss = embed_map.new_zeros((), dtype=torch.float32)
         correct = embed_map.new_zeros((), dtype=torch.float32)
@@ -174,16 +160,11 @@ class SipMaskTrackHead(BaseModule):
 
 
 def read_resized(level: Tensor, rows: Tensor, columns: Tensor, size: Sequence[int]) -> Tensor:
-    """Some cells of a map as it would be after bilinear resizing to ``size`` = (H, W).
+    """Some cells of a map Tensor[C, h, w] as it would be after bilinear resizing to ``size`` = (H,
+    W).
 
-    Args:
-        level: Tensor[C, h, w].
-        rows: LongTensor[n], 0 .. H - 1.
-        columns: LongTensor[n], 0 .. W - 1.
-        size: Of the resized map, as ``F.interpolate`` without ``align_corners`` makes it.
-
-    Returns:
-        Tensor[n, C], float32.
+    Rows and columns of the resized map, LongTensor[n] each -> float32 Tensor[n, C], as
+    ``F.interpolate`` without ``align_corners``.
     """
     top, bottom, down = _neighbours(rows, size[0], level.shape[1])
     left, right, across = _neighbours(columns, size[1], level.shape[2])

@@ -27,43 +27,25 @@ DROPPED = -1
 
 
 class FrameObjects(NamedTuple):
-    """What the tracker knows of the detections of a frame.
+    """What the tracker knows of the detections of a frame."""
 
-    Attributes:
-        boxes: Tensor[n, 4], pixels of the original frame.
-        scores: Tensor[n].
-        labels: LongTensor[n].
-        embeds: Tensor[n, E].
-    """
-
-    boxes: Tensor
-    scores: Tensor
-    labels: Tensor
-    embeds: Tensor
+    boxes: Tensor  # (n, 4), pixels of the original frame
+    scores: Tensor  # (n,)
+    labels: Tensor  # LongTensor[n]
+    embeds: Tensor  # (n, E)
 
 
 class TrackMemory(NamedTuple):
-    """The objects of one video; a new one replaces the old with every frame.
+    """The objects of one video; a new one replaces the old with every frame."""
 
-    Attributes:
-        ids: LongTensor[M], in ascending order.
-        boxes: Tensor[M, 4], where the object was last seen, pixels of a frame of ``size``.
-        labels: LongTensor[M].
-        embeds: Tensor[M, E], how it last looked.
-        last_seen: LongTensor[M], count of the frame.
-        next_id: Id of the next new object.
-        frames: Frames seen so far.
-        size: (height, width) of the last frame.
-    """
-
-    ids: Tensor
-    boxes: Tensor
-    labels: Tensor
-    embeds: Tensor
-    last_seen: Tensor
-    next_id: int
-    frames: int
-    size: tuple[int, int]
+    ids: Tensor  # LongTensor[M], in ascending order
+    boxes: Tensor  # (M, 4), where the object was last seen, pixels of a frame of ``size``
+    labels: Tensor  # LongTensor[M]
+    embeds: Tensor  # (M, E), how it last looked
+    last_seen: Tensor  # LongTensor[M], count of the frame
+    next_id: int  # id of the next new object
+    frames: int  # frames seen so far
+    size: tuple[int, int]  # (height, width) of the last frame
 
     @classmethod
     def empty(cls, like: FrameObjects, size: tuple[int, int]) -> 'TrackMemory':
@@ -96,36 +78,25 @@ class TrackMemory(NamedTuple):
 
 
 class MatchRule(NamedTuple):
-    """How detections become objects.
+    """How detections become objects."""
 
-    Attributes:
-        score_weight: Factor of the logarithm of the detection score.
-        iou_weight: Factor of the overlap with the last box.
-        label_weight: Reward of an equal class; new objects have it always.
-        embed_weight: Factor of the logarithm of the similarity; 0 matches by box and class.
-        iou_offset: Parity: 1 counts pixels in the overlap.
-        share_ids: Parity: several detections of a frame may take the same id, each better than
-            the ones before it.
-        update_labels: Remember the class last seen. Parity: the original keeps the first.
-        max_objects: Objects remembered; those unseen for longest are dropped. None keeps all.
-    """
-
-    score_weight: float = 1.0
-    iou_weight: float = 2.0
-    label_weight: float = 10.0
+    score_weight: float = 1.0  # factor of the logarithm of the detection score
+    iou_weight: float = 2.0  # factor of the overlap with the last box
+    label_weight: float = 10.0  # reward of an equal class; new objects have it always
+    # factor of the logarithm of the similarity; 0 matches by box and class
     embed_weight: float = 1.0
-    iou_offset: float = 0.0
+    iou_offset: float = 0.0  # Parity: 1 counts pixels in the overlap
+    # Parity: several detections of a frame may take the same id, each better than the ones before
+    # it
     share_ids: bool = False
-    update_labels: bool = True
+    update_labels: bool = True  # remember the class last seen. Parity: the original keeps the first
+    # objects remembered; those unseen for longest are dropped. None keeps all
     max_objects: int | None = 256
 
 
 def match_scores(memory: TrackMemory, found: FrameObjects, rule: MatchRule) -> Tensor:
-    """Score of every detection as a new object (column 0) and as each one of the memory.
-
-    Returns:
-        Tensor[n, 1 + M], float32.
-    """
+    """Score of every detection as a new object (column 0) and as each one of the memory: Tensor[n,
+    1 + M]."""
     # v_ij = log p_ij + alpha log s_i + beta IoU_ij + gamma [c_i = c_j]; a new object has no box to
     # overlap and any class.
     similar = match_logits(found.embeds, memory.embeds).log_softmax(dim=1)  # (n, 1 + M)
@@ -141,12 +112,10 @@ def match_scores(memory: TrackMemory, found: FrameObjects, rule: MatchRule) -> T
 
 
 def outscored(columns: Tensor, scores: Tensor, share_ids: bool) -> Tensor:
-    """Detections whose object belongs to a better one: BoolTensor[n].
+    """Detections whose object, LongTensor[n], 0 is never contested, belongs to a better one:
+    BoolTensor[n].
 
-    Args:
-        columns: LongTensor[n], chosen column; 0 is never contested.
-        scores: Tensor[n], score of the choice.
-        share_ids: Only detections further up the list compete (see ``MatchRule``).
+    With ``share_ids`` only detections further up the list compete (see ``MatchRule``).
     """
     rank = torch.arange(len(columns), device=columns.device)
     earlier = rank[None, :] < rank[:, None]  # (n, n)
@@ -159,17 +128,11 @@ def outscored(columns: Tensor, scores: Tensor, share_ids: bool) -> Tensor:
 def associate(
     memory: TrackMemory, found: FrameObjects, rule: MatchRule, size: tuple[int, int]
 ) -> tuple[Tensor, TrackMemory]:
-    """Name the objects of a frame.
-
-    Args:
-        memory: What the video held so far.
-        found: The frame's detections, best first; may be none.
-        rule: How to match.
-        size: (height, width) of the frame.
+    """Name the objects of a frame of ``size`` (height, width).
 
     Returns:
-        Ids LongTensor[n], -1 for detections that are dropped because a better one has their
-        object; and the new memory.
+        Ids LongTensor[n] of the detections, best first, maybe none; -1 for those that are dropped
+            because a better one has their object. And the new memory.
     """
     memory = memory.resized(size)
     now = memory.frames
@@ -231,9 +194,6 @@ class SipMaskTracker:
             the first.
         keep_memory_without_detections: Parity: a video whose first frame has no detections goes on
             with the memory of the video before it.
-
-    Raises:
-        ValueError: An unknown weight, a limit below 1, or a score outside [0, 1].
     """
 
     # Published names of the weights -> fields of the rule.
@@ -288,20 +248,12 @@ class SipMaskTracker:
     def track(
         self, video: Hashable, frame: int, found: FrameObjects, size: tuple[int, int]
     ) -> Tensor:
-        """Name the objects of the next frame of a video.
+        """Name the objects of the next frame of a video: ids LongTensor[n], -1 for detections to
+        drop.
 
-        Args:
-            video: Identity of the video.
-            frame: Number of the frame. Gaps are fine; the number that the video began with begins
-                it anew.
-            found: Detections, best first.
-            size: (height, width) of the original frame; it may change within a video.
-
-        Returns:
-            Ids LongTensor[n], -1 for detections to drop.
-
-        Raises:
-            ValueError: The frame lies before one that was tracked already.
+        Detections come best first, the frame's size is (height, width) of the original and may
+        change. Gaps in the frame numbers are fine; the number that the video began with begins it
+        anew, a smaller one than the last is a ValueError.
         """
         state = self._videos.pop(video, None)
         if state is None or frame == state.first:
