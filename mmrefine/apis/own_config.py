@@ -175,14 +175,12 @@ def _with_scale(pipeline: list[dict], scale: tuple[int, int]) -> list[dict]:
 def _scaled(step: dict, scale: tuple[int, int]) -> dict:
     if step['type'] not in RESIZES or 'scale_factor' in step:
         return step  # a factor keeps the pictures' own size
-    if 'scales' in step:
-        ratio = scale[1] / max(min(s) for s in step['scales'])
-        step['scales'] = [(scale[0], max(32, round(min(s) * ratio))) for s in step['scales']]
-    elif isinstance(step['scale'], list):
-        ratio = scale[1] / max(min(s) for s in step['scale'])
-        step['scale'] = [(scale[0], max(32, round(min(s) * ratio))) for s in step['scale']]
+    key = 'scales' if 'scales' in step else 'scale'
+    if isinstance(step[key], list):
+        ratio = scale[1] / max(min(s) for s in step[key])
+        step[key] = [(scale[0], max(32, round(min(s) * ratio))) for s in step[key]]
     else:
-        step['scale'] = scale
+        step[key] = scale
     return step
 
 

@@ -6,6 +6,8 @@ custom operator with shape and gradient rules, in fp32 whatever autocast says (f
 coordinates no better than 0.5 pixels).
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from mmcv.utils import ext_loader
@@ -17,27 +19,30 @@ _kernels = ext_loader.load_ext('_ext', ['roi_align_forward', 'roi_align_backward
 _AVERAGE = 1
 
 
+def _settings(size: int, spatial_scale: float, sampling_ratio: int) -> dict[str, Any]:
+    """Arguments that both kernels share."""
+    return dict(
+        aligned_height=size,
+        aligned_width=size,
+        spatial_scale=spatial_scale,
+        sampling_ratio=sampling_ratio,
+        pool_mode=_AVERAGE,
+        aligned=True,
+    )
+
+
 @torch.library.custom_op('mmrefine::roi_align', mutates_args=())
 def _roi_align(
     features: Tensor, rois: Tensor, size: int, spatial_scale: float, sampling_ratio: int
 ) -> Tensor:
+    geometry = size, spatial_scale, sampling_ratio
     if features.device.type == 'cpu' and features.shape[1] >= FEWEST_CHANNELS:
-        return pool_rows(features, rois, size, spatial_scale, sampling_ratio)
+        return pool_rows(features, rois, *geometry)
     pooled = features.new_zeros((rois.shape[0], features.shape[1], size, size))
     if pooled.numel():
         unused = features.new_zeros(0)
         _kernels.roi_align_forward(
-            features.contiguous(),
-            rois.contiguous(),
-            pooled,
-            unused,
-            unused,
-            aligned_height=size,
-            aligned_width=size,
-            spatial_scale=spatial_scale,
-            sampling_ratio=sampling_ratio,
-            pool_mode=_AVERAGE,
-            aligned=True,
+            features.contiguous(), rois.contiguous(), pooled, unused, unused, **_settings(*geometry)
         )
     return pooled
 
@@ -67,12 +72,7 @@ def _roi_align_backward(
             unused,
             unused,
             grad_features,
-            aligned_height=size,
-            aligned_width=size,
-            spatial_scale=spatial_scale,
-            sampling_ratio=sampling_ratio,
-            pool_mode=_AVERAGE,
-            aligned=True,
+            **_settings(size, spatial_scale, sampling_ratio),
         )
     return grad_features
 

@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 
 from mmrefine.masks.run_lengths import pixel_counts, present, undecodable
 
-from .entries import EntryReader
+from .entries import Entry, EntryReader
 from .files import atomic_file
 from .ground_truth import GroundTruth, Id
 from .json_files import iterate_json_list, json_text, write_json_list
@@ -108,26 +108,26 @@ def load_results(
     reader = EntryReader(gt, unknown=unknown)
     if isinstance(results, Mapping):
         raise ValueError('results is a dict: expected a list of result entries')
+    entries = iterate_json_list(results) if isinstance(results, (str, Path)) else results
+    dt = in_columns(reader.read(f'results[{i}]', entry) for i, entry in enumerate(entries))
+    reader.finish()
+    return dt
+
+
+def in_columns(entries: Iterable[Entry | None]) -> Detections:
+    """Collect what entries say, one at a time; dropped ones are None."""
     image_ids, category_ids, counts = [], [], []
     scores: list[float | None] = []
     boxes: list[tuple[float, ...]] = []
-    entries = iterate_json_list(results) if isinstance(results, (str, Path)) else results
-    for i, entry in enumerate(entries):
-        found = reader.read(f'results[{i}]', entry)
-        if found is not None:
-            image_ids.append(found.image)
-            category_ids.append(found.category)
-            scores.append(found.score)
-            boxes.append(found.box or NO_BOX)
-            counts.append(found.counts)
-    reader.finish()
-    return Detections(
-        image_ids,
-        category_ids,
-        np.array(scores, np.float64),
-        np.array(boxes, np.float64).reshape(-1, 4),
-        counts,
-    )
+    for entry in entries:
+        if entry is not None:
+            image_ids.append(entry.image)
+            category_ids.append(entry.category)
+            scores.append(entry.score)
+            boxes.append(entry.box or NO_BOX)
+            counts.append(entry.counts)
+    rated, shaped = np.array(scores, np.float64), np.array(boxes, np.float64).reshape(-1, 4)
+    return Detections(image_ids, category_ids, rated, shaped, counts)
 
 
 def check_masks(

@@ -8,7 +8,7 @@ Shapes:   T frames of h x w pixels make a strip of h x (w T).
 """
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from mmrefine.masks.rle import toggles_to_rle
 from mmrefine.masks.run_lengths import pixel_counts, present, read_runs
 
-from .detections import NO_BOX, Detections
+from .detections import Detections, in_columns
 from .entries import Entry, EntryReader
 from .fields import MaskReader
 from .files import write_zip
@@ -168,26 +168,20 @@ def load_tracks(
         truth: What the entries must refer to.
     """
     reader = EntryReader(truth.strips, 'video', unknown=unknown)
-    videos, categories, scores, areas, counts = [], [], [], [], []
+    areas = []
     entries = iterate_json_list(results) if isinstance(results, (str, Path)) else results
-    for i, entry in enumerate(entries):
-        track = read_track(reader, f'results[{i}]', entry, truth)
-        if track is not None:
-            found, frames = track
-            videos.append(found.image)
-            categories.append(found.category)
-            scores.append(found.score)
-            areas.append(mean_area(frames))
-            counts.append(join_frames(frames, truth.videos[found.image][:2]))
+
+    def strips() -> Iterator[Entry]:
+        for i, entry in enumerate(entries):
+            if track := read_track(reader, f'results[{i}]', entry, truth):
+                found, frames = track
+                areas.append(mean_area(frames))
+                yield found._replace(counts=join_frames(frames, truth.videos[found.image][:2]))
+
+    dt = in_columns(strips())
     reader.finish()
-    return Detections(
-        videos,
-        categories,
-        np.array(scores, np.float64),
-        np.full((len(scores), 4), NO_BOX),
-        counts,
-        given_areas=np.array(areas, np.float64),
-    )
+    dt.given_areas = np.array(areas, np.float64)
+    return dt
 
 
 def write_tracks(tracks: Iterable[Mapping], prefix: str | Path) -> list[str]:

@@ -68,29 +68,21 @@ class TrackMemory(NamedTuple):
         limit = max(limit, int((self.last_seen == self.frames - 1).sum()))
         order = self.last_seen.sort(descending=True, stable=True).indices
         keep = order[:limit].sort().values
-        return self._replace(
-            ids=self.ids[keep],
-            boxes=self.boxes[keep],
-            labels=self.labels[keep],
-            embeds=self.embeds[keep],
-            last_seen=self.last_seen[keep],
-        )
+        fields = ('ids', 'boxes', 'labels', 'embeds', 'last_seen')
+        return self._replace(**{name: getattr(self, name)[keep] for name in fields})
 
 
 class MatchRule(NamedTuple):
-    """How detections become objects."""
+    """How detections become objects; the rest see ``SipMaskTracker``."""
 
     score_weight: float = 1.0  # factor of the logarithm of the detection score
     iou_weight: float = 2.0  # factor of the overlap with the last box
     label_weight: float = 10.0  # reward of an equal class; new objects have it always
     # factor of the logarithm of the similarity; 0 matches by box and class
     embed_weight: float = 1.0
-    iou_offset: float = 0.0  # Parity: 1 counts pixels in the overlap
-    # Parity: several detections of a frame may take the same id, each better than the ones before
-    # it
+    iou_offset: float = 0.0
     share_ids: bool = False
-    update_labels: bool = True  # remember the class last seen. Parity: the original keeps the first
-    # objects remembered; those unseen for longest are dropped. None keeps all
+    update_labels: bool = True
     max_objects: int | None = 256
 
 
@@ -188,8 +180,8 @@ class SipMaskTracker:
             published, lets weak doubles of an object take its id.
         max_videos: Videos remembered at a time.
         iou_offset: Parity: 1 computes overlaps with legacy pixel counting.
-        share_ids: Parity: several detections of a frame may take one id; the last of them is
-            output.
+        share_ids: Parity: several detections of a frame may take one id, each better than the ones
+            before it; the last of them is output.
         update_labels: Remember the class an object was last seen as. Parity: the original keeps
             the first.
         keep_memory_without_detections: Parity: a video whose first frame has no detections goes on
