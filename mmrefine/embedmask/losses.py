@@ -148,8 +148,8 @@ class EmbedMaskLoss:
     Args:
         kind: ``'lovasz'`` hinge or ``'dice'``.
         select: Proposals of an object: its ``'best'`` overlapping one (v2, v3); the ``'mean'`` over
-            those with an IoU above ``min_overlap`` (v1); or ``'all'`` (adet).
-        min_overlap: For ``'mean'``; an object without such a proposal takes its best one.
+            those with an IoU above ``min_overlap`` (v1), or the best one if it has none; or
+            ``'all'`` (adet).
         max_proposals: Largest number of proposals of a batch, a random choice if there are more;
             None: no limit.
         box_padding: Count only cells inside the object's box, grown by this share and one cell (v1,

@@ -39,10 +39,8 @@ class EmbedMaskHead(BaseModule):
 
     Args:
         num_classes: Classes of the semantic loss; needed only with it.
-        in_channels: Channels of the pyramid.
-        feat_channels: Channels of the branch.
-        embed_dim: D, as in the box head.
-        coord_embed: The first two dimensions are the position in the image / 100 plus a correction.
+        in_channels, feat_channels: Channels of the pyramid and of the branch.
+        embed_dim, coord_embed: As in the box head.
         branch: ``'finest'`` is a tower on the finest level (v1-v3); ``'merged'`` adds the two next
             levels to it first (adet; the mask branch of CondInst).
         num_convs: Convolutions of the tower.
@@ -53,7 +51,6 @@ class EmbedMaskHead(BaseModule):
         loss: Settings of ``EmbedMaskLoss``.
         loss_semantic: Focal loss of an auxiliary per-pixel classification (adet); None: none.
         output: Settings of ``MaskOutput``.
-        train_cfg: Unused; mmdet passes it.
         test_cfg: ``mask_thr`` (probability, 0.5), ``mask_format`` (``'dense'`` or ``'rle'``), and
             ``keep_embeds`` (False), which leaves ``embeds`` and ``margins`` in the results.
         init_cfg: Defaults to N(0, 0.01).

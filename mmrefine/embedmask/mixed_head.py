@@ -46,14 +46,11 @@ class EmbeddedHead(ProposalLayers, BaseModule):
     levels, and sigmoid classes: ATSS, GFL, FCOS, RetinaNet with one anchor, and the like.
 
     Args:
-        head: Config of the dense head.
-        proposal: Settings of the proposal branch, see ``ProposalLayers.build_proposal_layers``.
-        prior_distance: Embedding distance at which a fresh margin gives probability 1/2.
-        sample_in_mask: A point learns an object's mask only if it lies on it.
+        head: Config of the dense head, which gets ``train_cfg`` and ``test_cfg``.
+        proposal, prior_distance, sample_in_mask: As in ``EmbedMaskBBoxHead``.
         center_radius: Half side of the central square of points that learn masks, in strides.
         regress_ranges: Smallest and largest box side distance of every level, in pixels.
-        train_cfg: For the head.
-        test_cfg: For the head, see ``detections_with_embeds``.
+        test_cfg: Also see ``detections_with_embeds``.
         init_cfg: Defaults to N(0, 0.01) for the branch, margin prior by ``prior_distance``.
     """
 

@@ -48,16 +48,13 @@ class FCOSHeadBase(BaseDenseHead):
 
     Args:
         num_classes: Number of classes K without background.
-        in_channels: Channels of the pyramid.
-        feat_channels: Channels of the towers.
-        num_cls_convs: Convolutions of the classification tower.
-        num_reg_convs: Convolutions of the box tower.
+        in_channels, feat_channels: Channels of the pyramid and of the towers.
+        num_cls_convs, num_reg_convs: Convolutions of the two towers.
         strides: Pixels per cell of every level.
         regress_ranges: Smallest and largest distance of every level in pixels, both inclusive.
         center_radius: Half side of the central square in strides; None takes the whole box.
         relu_boxes: Clamp predicted distances at 0; without it boxes may come out inverted.
         conv_bias: Bias of the tower convolutions; ``'auto'`` has one where there is no norm.
-        norm_cfg: Norm layer of the towers.
         area_offset: Parity: 1 breaks ties by the legacy area (w + 1)(h + 1).
         count_images: Parity: the SipMask (mmdet) original divides the class loss by positives plus
             images instead of positives.
@@ -65,11 +62,9 @@ class FCOSHeadBase(BaseDenseHead):
             original does not, so its losses depend on the number of GPUs.
         box_loss_in_pixels: Parity: SipMask-VIS feeds pixels instead of stride units to the box
             loss; matters only if that loss has an offset.
-        loss_cls: Focal loss on K sigmoid channels.
-        loss_bbox: Loss on ltrb distances with ``weight`` and ``avg_factor``.
-        loss_centerness: Binary cross entropy with logits.
-        train_cfg: Unused by this class; mmdet passes it.
-        test_cfg: Settings of the prediction, used by subclasses.
+        loss_cls, loss_bbox, loss_centerness: On K sigmoid channels; on ltrb distances with
+            ``weight`` and ``avg_factor``; on logits.
+        train_cfg, test_cfg: For subclasses.
         init_cfg: Defaults to N(0, 0.01) and a prior class probability of 0.01.
     """
 

@@ -19,12 +19,11 @@ class LtrbIoULoss(nn.Module):
         kind: ``'giou'`` is 1 - GIoU; ``'iou'`` is -log(IoU), which has no gradient where the boxes
             do not meet; ``'linear_iou'`` is 1 - IoU; ``'area_iou'`` is -log(IoU) with the offset of
             the others.
-        offset: Parity: the SipMask and EmbedMask originals add one unit. With ``'iou'`` every
-            width and height grows by it (legacy pixel counting, applied to stride units); with
-            the other kinds intersection and union do.
+        offset: Parity: the SipMask and EmbedMask originals add one unit. With ``'iou'`` every width
+            and height grows by it (legacy pixel counting, applied to stride units); with the other
+            kinds intersection and union do.
         eps: Lower limit of the IoU inside the logarithm.
         hull_eps: Added to the area of the enclosing box.
-        loss_weight: Factor of the result.
     """
 
     def __init__(

@@ -53,12 +53,7 @@ class MultiBranchFusion(BaseModule):
     """Sum 3x3 convolutions of several dilations and merge them by a 1x1 convolution without
     activation.
 
-    Args:
-        channels: Width of input and output.
-        dilations: One branch per entry.
-        conv_cfg: Convolution layer, as in mmcv; None is ``Conv2d``.
-        norm_cfg: Normalisation after every convolution; None (the published weights) uses a bias
-            instead.
+    A norm layer follows every convolution; none (the published weights) uses a bias instead.
     """
 
     def __init__(
@@ -144,8 +139,7 @@ class FusionStage(BaseModule):
     """Layers and fusion that both generations of the stage share.
 
     Args:
-        channels: C, width of the instance features.
-        semantic_channels: D, width of the semantic features of the whole image.
+        channels, semantic_channels: C and D, widths of instance features and of the semantic map.
         mask_channels: Mask maps that join the fusion input.
         out_channels: Width of the fused features that leave, masks not counted.
         fusion_cfg: Fusion block, without ``channels``.

@@ -32,8 +32,8 @@ class DeepMaskHead(BaseModule):
         score_floor: Value that the score branch's threshold puts in place of negative activations.
             Parity: 1e-6 in the Torch7 code's training form and in the port; 0 (a ReLU) in its
             full-image form.
-        loss_mask: Loss on mask logits; must keep one value per pixel (``reduction='none'``).
-        loss_score: Loss on score logits, one value per sample.
+        loss_mask, loss_score: On logits; must keep one value per pixel or sample
+            (``reduction='none'``).
         score_weight: Factor of the score loss against the sum of mask losses (lambda of the paper).
     """
 

@@ -141,12 +141,12 @@ def _is_drawable(segmentation: Any) -> bool:
 class ObjectPatchDataset(BaseDataset):
     """Endless, reproducible patches with mask or score labels.
 
-    A *mask* sample frames one object (category uniform, then object uniform) with jitter. A
-    *score* sample is, with equal chance, an object in canonical framing or a window away from all
-    objects of similar scale.
+    A *mask* sample frames one object (category uniform, then object uniform) with jitter. A *score*
+    sample is, with equal chance, an object in canonical framing or a window away from all objects
+    of similar scale.
 
-    Items are draws, not images. MMDetection's wrappers take the data set like any other, but
-    repeat its first ``length`` patches every epoch.
+    Items are draws, not images. MMDetection's wrappers take the data set like any other, but repeat
+    its first ``length`` patches every epoch.
 
     Args:
         dataset: mmdet detection data set (config or object) whose instances have ``mask``.
@@ -155,11 +155,9 @@ class ObjectPatchDataset(BaseDataset):
         patch: Window side in network pixels.
         context: Pixels of context around the window, both sides together.
         score_share: Share of score samples.
-        mode: ``mixed`` draws the kind per sample, ``alternate`` per batch of ``batch_size``
-            (published).
-        batch_size: Global batch size, needed by ``alternate``.
-        min_area: Smallest mask area in image pixels of mask samples.
-        min_side: Smallest box side in image pixels of mask samples.
+        mode: ``mixed`` draws the kind per sample, ``alternate`` per batch of ``batch_size``, the
+            global one (published).
+        min_area, min_side: Smallest mask area and box side in image pixels of mask samples.
         negative_rule: See ``far_from_objects``.
         crowd_positives: Parity: the released code also frames crowd regions as objects.
         seed: Seed of all draws.

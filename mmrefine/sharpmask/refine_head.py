@@ -51,8 +51,7 @@ class RefineStage(nn.Module):
 
     Args:
         feature_widths: Channels of the horizontal branch, from the feature on, without the last.
-        channels: K of the incoming mask encoding.
-        out_channels: K of the outgoing one, K'.
+        channels, out_channels: K of the incoming and of the outgoing mask encoding, K'.
         conv_cfg: Convolution type.
         upsample: ``nearest`` (the released code), ``bilinear`` (the paper's text) or ``none``.
     """

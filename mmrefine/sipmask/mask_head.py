@@ -48,9 +48,7 @@ class SipMaskHead(BaseModule):
             odd row and column then stretch the rest; by default they are padded first.
         sampling: Options of ``losses.select_samples``.
         halve_above: Parity: the benchmark generation halves a mask loss above 1; None does not.
-        loss_weight: Factor of the mask loss.
-        score_loss_weight: Factor of the mask-IoU loss.
-        train_cfg: Unused; mmdet passes it.
+        loss_weight, score_loss_weight: Factors of the mask loss and of the mask-IoU loss.
         test_cfg: ``mask_thr`` (strictly above, 0.4), ``mask_format='dense' | 'rle'``, and
             ``scale``, ``scale_limits``, ``box_export_offset``, see ``postprocess``.
         init_cfg: Defaults to N(0, 0.01) for the basis branch.

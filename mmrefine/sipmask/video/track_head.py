@@ -30,15 +30,12 @@ class SipMaskTrackHead(BaseModule):
     """Two convolutions per level, one joint map of embeddings.
 
     Args:
-        in_channels: Channels of the pyramid.
-        feat_channels: Channels of the tower.
+        in_channels, feat_channels: Channels of the pyramid and of the tower.
         num_convs: Convolutions of the tower.
         num_levels: Pyramid levels, finest first, that feed the map.
         embed_channels: Channels E.
         stride: Pixels per cell of the finest level.
         jitter: Reference boxes move by up to this share of their sides in training.
-        loss_weight: Factor of the loss.
-        norm_cfg: Norm of the tower.
         tower_dtype: Arithmetic of the tower under test: ``'float32'``, or ``'bfloat16'``, which
             halves its time where the processor has it. Embeddings are float32 either way.
         init_cfg: Defaults to N(0, 0.01) for the tower and PyTorch's first weights for the map.
