@@ -1,11 +1,14 @@
 """Fixtures shared by all tests."""
 
+import functools
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
 from locations import ROOT, golden_directories
+from mmengine.config import config as mmengine_config
+from mmengine.config import utils as config_utils
 from mmengine.registry import init_default_scope
 
 import mmrefine  # noqa: F401  (registers the components)
@@ -13,6 +16,11 @@ import mmrefine  # noqa: F401  (registers the components)
 # How long an example takes depends on what else the machine does.
 settings.register_profile('patient', deadline=None)
 settings.load_profile('patient')
+
+# For every base of a config MMEngine lists all installed packages and parses all metafiles of
+# MMDetection anew: half a second each.
+mmengine_config.is_installed = functools.cache(mmengine_config.is_installed)
+config_utils.load = functools.cache(config_utils.load)
 
 
 @pytest.fixture(autouse=True)
