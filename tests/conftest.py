@@ -1,7 +1,11 @@
 """Fixtures shared by all tests."""
 
 import functools
+import runpy
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -9,6 +13,7 @@ from hypothesis import settings
 from locations import ROOT, golden_directories
 from mmengine.config import config as mmengine_config
 from mmengine.config import utils as config_utils
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 
 import mmrefine  # noqa: F401  (registers the components)
@@ -40,3 +45,35 @@ def golden_dirs() -> list[Path]:
 def root() -> Path:
     """The repository."""
     return ROOT
+
+
+class Done(NamedTuple):
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., Done]:
+    """Run a tool in this process: importing everything again takes longer than most of them."""
+
+    def run(tool: str, *arguments: object, folder: Path = ROOT) -> Done:
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, 'argv', [f'{tool}.py', *map(str, arguments)])
+        logger = MMLogger.get_current_instance()
+        level = logger.level
+        status: object = 0
+        try:
+            runpy.run_path(str(ROOT / 'tools' / f'{tool}.py'), run_name='__main__')
+        except SystemExit as end:
+            status = end.code
+        finally:
+            logger.setLevel(level)
+        out, err = capsys.readouterr()
+        if isinstance(status, str):  # a message, which the interpreter prints before it ends with 1
+            status, err = 1, f'{err}{status}\n'
+        return Done(int(status or 0), out, err)
+
+    return run

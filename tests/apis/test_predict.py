@@ -1,11 +1,8 @@
 """Pictures in, drawn pictures and results out; every way a user can go wrong."""
 
 import json
-import runpy
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -15,7 +12,6 @@ from locations import ROOT
 from mmdet.apis import inference_detector
 from mmdet.registry import MODELS
 from mmengine.config import Config
-from mmengine.logging import MMLogger
 from PIL import Image
 from pycocotools import mask as coco_mask
 
@@ -232,46 +228,14 @@ def test_videos_are_drawn_frame_by_frame(model: torch.nn.Module, tmp_path: Path)
     assert int(result.get(cv2.CAP_PROP_FRAME_COUNT)) == 4
 
 
-class Done(NamedTuple):
-    """How a command ended."""
-
-    status: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., Done]:
-    """Run the tool in this process: importing everything again takes longer than predicting."""
-
-    def run(*arguments: object, folder: Path = ROOT) -> Done:
-        monkeypatch.chdir(folder)
-        monkeypatch.setattr(sys, 'argv', ['predict.py', *map(str, arguments)])
-        logger = MMLogger.get_current_instance()
-        level = logger.level
-        status: object = 0
-        try:
-            runpy.run_path(str(ROOT / 'tools' / 'predict.py'), run_name='__main__')
-        except SystemExit as end:
-            status = end.code
-        finally:
-            logger.setLevel(level)
-        out, err = capsys.readouterr()
-        if isinstance(status, str):  # a message, which the interpreter prints before it ends with 1
-            status, err = 1, f'{err}{status}\n'
-        return Done(int(status or 0), out, err)
-
-    return run
-
-
 def test_the_command_from_another_folder_with_relative_paths(
-    checkpoint: Path, tmp_path: Path, command: Callable[..., Done]
+    checkpoint: Path, tmp_path: Path, command: Callable
 ) -> None:
     photo(tmp_path / 'my photos' / 'a.png')
     (tmp_path / 'my photos' / 'b.png').write_bytes(b'x')
     (tmp_path / 'w.pth').write_bytes(checkpoint.read_bytes())
     files = ['--config', CONFIG, '--checkpoint', 'w.pth', '--out', 'out', '--score', SCORE]
-    done = command('my photos', *files, folder=tmp_path)
+    done = command('predict', 'my photos', *files, folder=tmp_path)
     assert done.status == 1 and 'left out: my photos/b.png' in done.err
     assert 'objects on 1 pictures' in done.out
     assert (tmp_path / 'out' / 'pictures' / 'a.jpg').is_file()
@@ -288,21 +252,21 @@ def test_the_command_from_another_folder_with_relative_paths(
     ],
 )
 def test_mistakes_end_in_one_sentence(
-    checkpoint: Path, tmp_path: Path, command: Callable[..., Done], changes: dict, message: str
+    checkpoint: Path, tmp_path: Path, command: Callable, changes: dict, message: str
 ) -> None:
     path = photo(tmp_path / 'a.png')
     options = {'--config': CONFIG, '--checkpoint': checkpoint, '--out': tmp_path / 'out'}
-    done = command(path, *(x for pair in (options | changes).items() for x in pair))
+    done = command('predict', path, *(x for pair in (options | changes).items() for x in pair))
     assert done.status == 1
     assert done.err.splitlines()[-1].startswith('predict: ') and message in done.err
 
 
 def test_a_threshold_that_removes_everything_says_so(
-    checkpoint: Path, tmp_path: Path, command: Callable[..., Done]
+    checkpoint: Path, tmp_path: Path, command: Callable
 ) -> None:
     path = photo(tmp_path / 'a.png')
     options = ('--config', CONFIG, '--checkpoint', checkpoint, '--out', tmp_path / 'out')
-    done = command(path, *options, '--score', 0.99)
+    done = command('predict', path, *options, '--score', 0.99)
     assert done.status == 0 and 'try a lower --score' in done.out
 
 
@@ -316,17 +280,15 @@ def clip(path: Path) -> Path:
 
 
 def test_videos_of_one_name_are_refused(
-    checkpoint: Path, tmp_path: Path, command: Callable[..., Done]
+    checkpoint: Path, tmp_path: Path, command: Callable
 ) -> None:
     videos = [clip(tmp_path / folder / 'v.avi') for folder in 'ab']
     options = ('--config', CONFIG, '--checkpoint', checkpoint, '--out', tmp_path / 'out')
-    done = command(*videos, *options)
+    done = command('predict', *videos, *options)
     assert done.status == 1 and '2 videos are called v' in done.err
 
 
-def test_sipmask_vis_tracks_videos_and_refuses_pictures(
-    tmp_path: Path, command: Callable[..., Done]
-) -> None:
+def test_sipmask_vis_tracks_videos_and_refuses_pictures(tmp_path: Path, command: Callable) -> None:
     config = ROOT / 'configs' / 'sipmask' / 'sipmask-vis_tiny_shapes.py'
     model = MODELS.build(Config.fromfile(config).model)
     model.init_weights()
@@ -334,10 +296,10 @@ def test_sipmask_vis_tracks_videos_and_refuses_pictures(
     torch.save({'state_dict': model.state_dict()}, weights)
     options = ('--config', config, '--checkpoint', weights, '--out', tmp_path / 'out')
     video = clip(tmp_path / 'v.avi')
-    done = command(video, *options, '--score', 0)
+    done = command('predict', video, *options, '--score', 0)
     assert done.status == 0 and 'v.mp4: 2 frames, objects:' in done.out
     assert (tmp_path / 'out' / 'videos' / 'v.json').is_file()
-    done = command(video, photo(tmp_path / 'a.png'), *options)
+    done = command('predict', video, photo(tmp_path / 'a.png'), *options)
     assert done.status == 1 and 'a.png is a picture' in done.err
-    done = command(video, *options, '--classes', 'cat')
+    done = command('predict', video, *options, '--classes', 'cat')
     assert done.status == 1 and "no class 'cat'" in done.err

@@ -1,8 +1,7 @@
 """From a source to a set that trains: splits, files, checks, the config."""
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -169,11 +168,9 @@ def test_a_missing_base_is_named(tmp_path: Path) -> None:
         write_config(tmp_path / 'mine.py', 'nowhere.py', data)
 
 
-def test_the_command_says_what_to_run_next(tmp_path: Path) -> None:
+def test_the_command_says_what_to_run_next(tmp_path: Path, command: Callable) -> None:
     source = labelme_folder(tmp_path / 'source', ['a', 'b', 'c'])
-    command = [sys.executable, '-W', 'ignore', ROOT / 'tools' / 'prepare_data.py', source]
-    done = subprocess.run(
-        [*command, '--out', tmp_path / 'mine'], check=True, capture_output=True, text=True
-    )
-    assert 'mim train mmrefine' in done.stdout and (tmp_path / 'mine' / 'mine.py').is_file()
-    assert '3 cat' in done.stdout and 'learning rate 0.0025' in done.stdout
+    done = command('prepare_data', source, '--out', tmp_path / 'mine')
+    assert done.status == 0, done.err
+    assert 'mim train mmrefine' in done.out and (tmp_path / 'mine' / 'mine.py').is_file()
+    assert '3 cat' in done.out and 'learning rate 0.0025' in done.out

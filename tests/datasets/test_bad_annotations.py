@@ -1,10 +1,9 @@
 """Faulty and unusual annotations: a clear error or the right result."""
 
 import copy
+import functools
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -254,36 +253,29 @@ def test_tiny_and_huge_pictures_pass_the_pipeline(height, width, tmp_path) -> No
     assert batch['inputs'].shape[2] % 32 == batch['inputs'].shape[3] % 32 == 0
 
 
-def run(*words: object) -> subprocess.CompletedProcess:
-    """The command."""
-    tool = Path(__file__).parents[2] / 'tools/check_annotations.py'
-    path = os.pathsep.join([str(tool.parents[1]), os.environ.get('PYTHONPATH', '')])
-    return subprocess.run(
-        [sys.executable, str(tool), *map(str, words)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, 'PYTHONPATH': path},
-    )
+@pytest.fixture
+def check(command: Callable) -> Callable:
+    return functools.partial(command, 'check_annotations')
 
 
-def test_the_command_lists_problems(tmp_path) -> None:
+def test_the_command_lists_problems(tmp_path, check) -> None:
     data = content()
     data['annotations'] += [annotation(id=2, category_id=99), FAULTS['outside'][0] | {'id': 3}]
     data['images'].append({'id': 3, 'width': 40, 'height': 30})
     (tmp_path / 'truth.json').write_text(json.dumps(data))
     cv2.imwrite(str(tmp_path / '1.png'), np.zeros((30, 41, 3), np.uint8))
-    result = run(tmp_path / 'truth.json', '--classes', 'bird', '--images', tmp_path)
-    assert result.returncode == 1
+    result = check(tmp_path / 'truth.json', '--classes', 'bird', '--images', tmp_path)
+    assert result.status == 1
     for part in ('bird', '(1: 2)', 'cannot be read (1: 2.png)', 'another size', '1.png'):
-        assert part in result.stdout
-    assert 'without file_name, width and height (1: 3)' in result.stdout
-    missing = run(tmp_path / 'nowhere.json')
-    assert missing.returncode == 1
-    assert 'nowhere.json' in missing.stderr
-    assert 'Traceback' not in missing.stderr
+        assert part in result.out
+    assert 'without file_name, width and height (1: 3)' in result.out
+    missing = check(tmp_path / 'nowhere.json')
+    assert missing.status == 1
+    assert 'nowhere.json' in missing.err
+    assert 'Traceback' not in missing.err
 
 
-def test_the_command_turns_pictures_as_training_does(tmp_path) -> None:
+def test_the_command_turns_pictures_as_training_does(tmp_path, check) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # orientation: turn by 90 degrees
     Image.new('RGB', (60, 30)).save(tmp_path / '1.jpg', exif=exif)
@@ -292,15 +284,15 @@ def test_the_command_turns_pictures_as_training_does(tmp_path) -> None:
     data = {**content(), 'annotations': []}
     data['images'] = [{'id': 1, 'file_name': '1.jpg', 'width': 30, 'height': 60}]
     (tmp_path / 'truth.json').write_text(json.dumps(data))
-    upright = run(tmp_path / 'truth.json', '--images', tmp_path)
+    upright = check(tmp_path / 'truth.json', '--images', tmp_path)
     expected = 'no problems\n1 images, 0 annotations, 2 categories\n'
-    assert (upright.returncode, upright.stdout[: len(expected)]) == (0, expected)
-    assert 'images of 30 x 60 to 30 x 60 pixels' in upright.stdout
+    assert (upright.status, upright.out[: len(expected)]) == (0, expected)
+    assert 'images of 30 x 60 to 30 x 60 pixels' in upright.out
     data['images'][0].update(width=60, height=30)
     (tmp_path / 'truth.json').write_text(json.dumps(data))
-    lying = run(tmp_path / 'truth.json', '--images', tmp_path)
-    assert lying.returncode == 1
-    assert 'upright by their EXIF orientation (1: 1.jpg)' in lying.stdout
+    lying = check(tmp_path / 'truth.json', '--images', tmp_path)
+    assert lying.status == 1
+    assert 'upright by their EXIF orientation (1: 1.jpg)' in lying.out
 
 
 def test_classes_without_a_comma_are_refused(tmp_path: Path) -> None:
@@ -308,12 +300,12 @@ def test_classes_without_a_comma_are_refused(tmp_path: Path) -> None:
         build(tmp_path, content(), classes='pebble')
 
 
-def test_the_command_says_what_a_sound_file_holds(tmp_path) -> None:
+def test_the_command_says_what_a_sound_file_holds(tmp_path, check) -> None:
     data = content()
     data['annotations'] += [annotation(id=2, category_id=3), annotation(id=3, iscrowd=1)]
     (tmp_path / 'truth.json').write_text(json.dumps(data))
-    result = run(tmp_path / 'truth.json', '--classes', 'dog', 'cat')
-    assert (result.returncode, result.stdout.splitlines()) == (
+    result = check(tmp_path / 'truth.json', '--classes', 'dog', 'cat')
+    assert (result.status, result.out.splitlines()) == (
         0,
         [
             'no problems',
@@ -326,10 +318,10 @@ def test_the_command_says_what_a_sound_file_holds(tmp_path) -> None:
         ],
     )
     (tmp_path / 'truth.json').write_text(json.dumps(content()))
-    assert 'without any object: cat' in run(tmp_path / 'truth.json').stdout
+    assert 'without any object: cat' in check(tmp_path / 'truth.json').out
 
 
-def test_the_command_names_the_fix(tmp_path) -> None:
+def test_the_command_names_the_fix(tmp_path, check) -> None:
     data = content()
     data['images'][0] |= {'width': 30, 'height': 40}
     data['annotations'] += [
@@ -341,8 +333,8 @@ def test_the_command_names_the_fix(tmp_path) -> None:
     ]
     (tmp_path / 'truth.json').write_text(json.dumps(data))
     cv2.imwrite(str(tmp_path / '1.png'), np.zeros((30, 40, 3), np.uint8))
-    result = run(tmp_path / 'truth.json', '--classes', 'cat', 'dog', '--images', tmp_path)
-    assert (result.returncode, 'Traceback' in result.stderr) == (1, False)
+    result = check(tmp_path / 'truth.json', '--classes', 'cat', 'dog', '--images', tmp_path)
+    assert (result.status, 'Traceback' in result.err) == (1, False)
     for part in (
         "another order, which decides the labels: write classes=('dog', 'cat') (2: dog, cat)",
         'cannot be decoded (1: 2)',
@@ -352,11 +344,11 @@ def test_the_command_names_the_fix(tmp_path) -> None:
         'without image_id and category_id (1: annotations[5])',
         'width and height the file swaps, upright by their EXIF orientation (1: 1.png)',
     ):
-        assert part in result.stdout, result.stdout
-    missing = run(tmp_path / 'truth.json', '--images', tmp_path / 'nowhere')
-    assert (missing.returncode, missing.stderr) == (1, '')
-    assert 'no such folder of pictures' in missing.stdout
+        assert part in result.out, result.out
+    missing = check(tmp_path / 'truth.json', '--images', tmp_path / 'nowhere')
+    assert (missing.status, missing.err) == (1, '')
+    assert 'no such folder of pictures' in missing.out
     (tmp_path / 'truth.json').write_text(json.dumps(content()), encoding='utf-16')
-    marked = run(tmp_path / 'truth.json')
-    assert marked.returncode == 1
-    assert 'save it as UTF-8' in marked.stderr
+    marked = check(tmp_path / 'truth.json')
+    assert marked.status == 1
+    assert 'save it as UTF-8' in marked.err

@@ -3,9 +3,6 @@
 import copy
 import hashlib
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -304,30 +301,22 @@ def test_more_pictures_leave_the_first_ones_alone(tmp_path, made) -> None:
         assert path.read_bytes() == (tmp_path / 'more/train' / path.name).read_bytes()
 
 
-def command(*arguments: object) -> subprocess.CompletedProcess:
-    tool = Path(__file__).parents[2] / 'tools/make_shapes.py'
-    words = [sys.executable, tool, *arguments]
-    path = os.pathsep.join([str(tool.parents[1]), os.environ.get('PYTHONPATH', '')])
-    environment = {**os.environ, 'PYTHONPATH': path}
-    return subprocess.run(list(map(str, words)), capture_output=True, text=True, env=environment)
-
-
-def test_the_command_writes_repeats_and_refuses(tmp_path) -> None:
+def test_the_command_writes_repeats_and_refuses(tmp_path, command) -> None:
     out = tmp_path / 'deep/er/shapes'
-    first = command(out, '--num', 2, '--val', 1, '--size', 40, 64, '--seed', 5)
-    assert first.returncode == 0, first.stderr
-    assert 'shapes: written' in first.stdout
+    first = command('make_shapes', out, '--num', 2, '--val', 1, '--size', 40, 64, '--seed', 5)
+    assert first.status == 0, first.err
+    assert 'shapes: written' in first.out
     readme = (out / 'README.md').read_text()
     assert '--format coco --num 2 --val 1 --size 40 64 --seed 5' in readme
     assert cv2.imread(str(out / 'train/000000000001.png')).shape == (40, 64, 3)
     before = tree_digest(out)
-    again = command(out, '--num', 2, '--val', 1, '--size', 40, 64, '--seed', 5)
-    assert again.returncode == 0
-    assert 'already there' in again.stdout
-    other = command(out, '--num', 3)
-    assert other.returncode == 1
-    assert 'exists and is not empty' in other.stderr
-    assert 'Traceback' not in other.stderr
+    again = command('make_shapes', out, '--num', 2, '--val', 1, '--size', 40, 64, '--seed', 5)
+    assert again.status == 0
+    assert 'already there' in again.out
+    other = command('make_shapes', out, '--num', 3)
+    assert other.status == 1
+    assert 'exists and is not empty' in other.err
+    assert 'Traceback' not in other.err
     assert tree_digest(out) == before
 
 

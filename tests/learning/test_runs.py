@@ -18,8 +18,9 @@ from mmengine.config import Config
 TRAINER = """
 import json, sys
 from pathlib import Path
-from mmengine.config import Config
-config, work_dir = Config.fromfile(sys.argv[1]), Path(sys.argv[sys.argv.index('--work-dir') + 1])
+work_dir, config = Path(sys.argv[sys.argv.index('--work-dir') + 1]), {}
+exec(Path(sys.argv[1]).read_text(), config)  # a dumped config is plain assignments
+iterations = config['train_cfg']['max_iters']
 if (work_dir / 'broken').exists():
     print('out of luck\\n')
     sys.exit(3)
@@ -27,12 +28,12 @@ log = work_dir / '20260101_000000/vis_data/scalars.json'
 log.parent.mkdir(parents=True, exist_ok=True)
 lines = dict(loss=1.0, iter=1), {'coco/segm_AP': 0.25, 'step': 1}
 log.write_text('\\n'.join(map(json.dumps, lines)))
-checkpoint = work_dir / f'iter_{config.train_cfg.max_iters}.pth'
+checkpoint = work_dir / f'iter_{iterations}.pth'
 checkpoint.touch()
 (work_dir / 'last_checkpoint').write_text(str(checkpoint))
 with (work_dir / 'asked.txt').open('a') as asked:
-    start = 'resumed' if '--resume' in sys.argv else config.load_from
-    asked.write(f'{config.train_cfg.max_iters} {start}\\n')
+    start = 'resumed' if '--resume' in sys.argv else config.get('load_from')
+    asked.write(f'{iterations} {start}\\n')
 """
 
 

@@ -1,8 +1,6 @@
 """Reading and plotting of training logs."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -92,12 +90,10 @@ def test_what_names_no_picture_file_is_refused(tmp_path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ['folder.png']
 
 
-def test_the_command_says_what_is_missing(tmp_path) -> None:
-    tool = Path(__file__).parents[2] / 'tools/plot_training.py'
-    words = [sys.executable, str(tool), str(tmp_path), str(tmp_path / 'plot.png')]
-    result = subprocess.run(words, capture_output=True, text=True, cwd=tool.parents[1])
-    assert result.returncode == 1
-    assert 'no training log' in result.stderr.splitlines()[-1]
+def test_the_command_says_what_is_missing(tmp_path, command) -> None:
+    result = command('plot_training', tmp_path, tmp_path / 'plot.png')
+    assert result.status == 1
+    assert 'no training log' in result.err.splitlines()[-1]
 
 
 def test_the_command_says_what_it_cannot_write(tmp_path, capsys) -> None:

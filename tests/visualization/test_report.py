@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,7 +12,6 @@ import numpy as np
 import pytest
 from locations import ROOT
 from report_data import write_report_data
-from tiny_training import run
 
 from mmrefine.evaluation import GroundTruth, evaluate, load_results
 from mmrefine.visualization.report import write_report
@@ -208,12 +208,11 @@ def test_pictures_of_lvis_lie_below_their_split_or_not(data: tuple, tmp_path: Pa
     assert {'val2017/3.png', 'val2017/4.png'} <= set(Page(out).titles)
 
 
-def test_the_command_writes_the_page(data: tuple, tmp_path: Path) -> None:
+def test_the_command_writes_the_page(data: tuple, tmp_path: Path, command: Callable) -> None:
     gt, pictures, sharp, blunt = data
     out = tmp_path / 'page.html'
-    command = ['python', ROOT / 'tools' / 'report.py', '--gt', gt, '--images', pictures]
-    command += ['--results', f'a={sharp}', blunt, '--out', out, '--worst', 2]
-    run(*command, PYTHONPATH=str(ROOT))
+    words = ['--gt', gt, '--images', pictures, '--results', f'a={sharp}', blunt, '--out', out]
+    assert command('report', *words, '--worst', 2).status == 0
     assert {'a', 'blunt'} <= {row[0] for row in Page(out).rows}
 
 
