@@ -262,8 +262,8 @@ def _mask_roi_head(model: nn.Module) -> nn.Module:
 
 def _with_rle_masks(roi_head: nn.Module) -> nn.Module:
     """A RoI head with the same weights that hands out RLEs; the given one stays as it is."""
-    twin = _shallow(roi_head)
-    twin._modules['mask_head'] = _rle_head(roi_head.mask_head)
+    twin: Any = copy.copy(roi_head)
+    twin._modules = {**roi_head._modules, 'mask_head': _rle_head(roi_head.mask_head)}
     twin.test_cfg = ConfigDict({**roi_head.test_cfg, 'mask_format': 'rle'})
     return twin
 
@@ -272,9 +272,3 @@ def _rle_head(head: nn.Module) -> nn.Module:
     if isinstance(head, nn.ModuleList):
         return nn.ModuleList(_rle_head(each) for each in head)
     return rle_head(head) if type(head) in RLE_HEADS else head
-
-
-def _shallow(module: nn.Module) -> Any:
-    twin = copy.copy(module)
-    twin._modules = dict(module._modules)
-    return twin

@@ -72,7 +72,10 @@ def prepare_data(
     splits, note = split_images(found.images, val_share, seed, group_by)
     root = Path(commonpath([image.path.resolve().parent for image in found.images]))
     if copy:
-        _copy_pictures(found.images, root, out / 'images')
+        for image in found.images:
+            target = out / 'images' / image.path.resolve().relative_to(root)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(image.path, target)
     contents = {name: coco_content(images, found.classes, root) for name, images in splits.items()}
     for name, content in contents.items():
         with atomic_file(out / 'annotations' / f'{name}.json') as file:
@@ -168,13 +171,6 @@ def coco_content(images: Sequence[SourceImage], classes: Sequence[str], root: Pa
             )
     categories = [{'id': number, 'name': name} for name, number in numbers.items()]
     return {'images': entries, 'annotations': annotations, 'categories': categories}
-
-
-def _copy_pictures(images: Sequence[SourceImage], root: Path, folder: Path) -> None:
-    for image in images:
-        target = folder / image.path.resolve().relative_to(root)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(image.path, target)
 
 
 def _draw_sheet(

@@ -139,33 +139,25 @@ def _convert(state_dict: Mapping[str, Tensor], rules: list[Rule], norm_shift: fl
     return converted
 
 
-def _is_benchmark(keys: Mapping[str, Any], generation: str) -> bool:
+def generation(keys: Mapping[str, Any]) -> str | None:
+    """Which of the originals the keys are of; None for any other file."""
+    if 'proposal_head.embed_head.spatial_embed_head.weight' in keys:
+        return 'adet'
     if 'rpn.head.proposal_embed_pred.weight' in keys:
-        return generation == 'v1'
+        return 'v1'
     if 'rpn.head.proposal_spatial_embed_pred.weight' in keys:
-        return generation == ('v3' if 'rpn.head.margin_scales.0.scale' in keys else 'v2')
-    return False
+        return 'v3' if 'rpn.head.margin_scales.0.scale' in keys else 'v2'
+    return None
 
 
-def _is_adelaidet(keys: Mapping[str, Any]) -> bool:
-    return 'proposal_head.embed_head.spatial_embed_head.weight' in keys
-
-
-CLASS_KEYS = (r'bbox_head\.conv_cls\..+', r'mask_head\.conv_seg\..+')
-
-
-def _benchmark(generation: str) -> Converter:
+def _converter(name: str) -> Converter:
+    rules = (ADELAIDET, 0.0) if name == 'adet' else (BENCHMARK, NORM_EPS)
     return Converter(
-        name=f'embedmask-{generation}',
-        recognise=lambda keys: _is_benchmark(keys, generation),
-        convert=lambda weights: _convert(weights, BENCHMARK, NORM_EPS),
-        class_keys=CLASS_KEYS,
+        f'embedmask-{name}',
+        lambda keys: generation(keys) == name,
+        lambda weights: _convert(weights, *rules),
+        (r'bbox_head\.conv_cls\..+', r'mask_head\.conv_seg\..+'),
     )
 
 
-CONVERTERS: list[Converter] = [
-    _benchmark('v1'),
-    _benchmark('v2'),
-    _benchmark('v3'),
-    Converter('embedmask-adet', _is_adelaidet, lambda w: _convert(w, ADELAIDET, 0.0), CLASS_KEYS),
-]
+CONVERTERS = [_converter(name) for name in ('v1', 'v2', 'v3', 'adet')]

@@ -17,6 +17,7 @@ from mmrefine.results.cityscapes import (
     cityscapes_labels,
     cityscapes_stem,
     scoring_problems,
+    texts_of_images,
     write_cityscapes_tree,
 )
 from mmrefine.results.detections import load_results
@@ -64,7 +65,7 @@ def paired_files(gt: Path, results: Path, unknown: str) -> Iterator[list[tuple[P
             results = Path(scratch) / 'results'
             write_cityscapes_tree(dt, truth, names, results)
         texts = _texts(results, maps, gt, unknown)
-        yield [(texts[stem], path) for stem, path in maps.items()]
+        yield [(results / texts[stem], path) for stem, path in maps.items()]
 
 
 def _maps_of_json(data: Mapping, gt: GroundTruth, path: Path, scratch: Path) -> dict[str, Path]:
@@ -139,21 +140,12 @@ def paint_truth(gt: GroundTruth, file_names: Mapping[Id, str], folder: Path) -> 
     return paths
 
 
-def _texts(folder: Path, truths: Mapping[str, Path], gt: Path, unknown: str) -> dict[str, Path]:
-    """Text file of every image, checked."""
-    texts: dict[str, Path] = {}
-    foreign = []
-    for path in sorted(folder.rglob('*_pred.txt')):
-        try:
-            stem = cityscapes_stem(path.name.removesuffix('_pred.txt'))
-        except ValueError:
-            stem = ''
-        if stem not in truths:
-            foreign.append(path)
-        elif stem in texts:
-            raise ValueError(f'{stem} has two text files, {texts[stem]} and {path}: remove one')
-        else:
-            texts[stem] = path
+def _texts(folder: Path, truths: Mapping[str, Path], gt: Path, unknown: str) -> dict[str, str]:
+    """Text file below the folder of every image, checked."""
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob('*_pred.txt'))
+    texts, foreign, doubled = texts_of_images(names, truths)
+    for name, stem in doubled:
+        raise ValueError(f'{stem} has two text files, {texts[stem]} and {name}: remove one')
     missing = sorted(set(truths) - set(texts))
     if missing:
         raise ValueError(
@@ -163,7 +155,7 @@ def _texts(folder: Path, truths: Mapping[str, Path], gt: Path, unknown: str) -> 
     if foreign and unknown == 'error':
         raise ValueError(
             f'{len(foreign)} *_pred.txt below {folder} belong to no image of {gt}, the first is '
-            f'{foreign[0].name}. If these results cover more than this ground truth, leave them '
+            f'{foreign[0]}. If these results cover more than this ground truth, leave them '
             "out: --unknown drop (unknown='drop')"
         )
     if foreign:

@@ -11,7 +11,7 @@ from mmengine.dist import barrier, broadcast_object_list, is_main_process
 from mmengine.evaluator import BaseMetric
 
 from mmrefine.results.cityscapes import CITYSCAPES_IDS, write_cityscapes_image, zip_tree
-from mmrefine.results.predictions import read_instances
+from mmrefine.results.predictions import mask_scores, read_instances
 
 from .cityscapes import import_engine, score_cityscapes
 from .scoring_metric import log_written, require_outfile, require_same
@@ -72,7 +72,12 @@ class CityscapesMaskAPMetric(BaseMetric):
         self.format_only = format_only
         self.show_progress = show_progress
         self._temporary = outfile_prefix is None
-        self.root = Path(_shared_folder() if outfile_prefix is None else outfile_prefix) / 'results'
+        # all ranks write into the folder of the main one
+        names = [outfile_prefix]
+        if outfile_prefix is None:
+            names = [tempfile.mkdtemp(prefix='cityscapes-') if is_main_process() else '']
+            broadcast_object_list(names)
+        self.root = Path(names[0]) / 'results'
         if is_main_process():
             shutil.rmtree(self.root, ignore_errors=True)
             self.root.mkdir(parents=True)
@@ -84,7 +89,6 @@ class CityscapesMaskAPMetric(BaseMetric):
         for sample in data_samples:
             path, size = sample['img_path'], tuple(sample['ori_shape'][:2])
             result = read_instances(sample['pred_instances'], size, path)
-            scores = result['scores'] if result['mask_scores'] is None else result['mask_scores']
             for label in set(result['labels'].tolist()):
                 if not 0 <= label < len(names) or names[label] not in CITYSCAPES_IDS:
                     raise ValueError(f'{path}: label {label} is no Cityscapes class with instances')
@@ -93,7 +97,7 @@ class CityscapesMaskAPMetric(BaseMetric):
                 path,
                 [{'size': list(size), 'counts': counts} for counts in result['counts'] or ()],
                 [CITYSCAPES_IDS[names[label]] for label in result['labels'].tolist()],
-                scores.tolist(),
+                mask_scores(result).tolist(),
             )
             self.results.append((str(text), path))
 
@@ -127,10 +131,3 @@ class CityscapesMaskAPMetric(BaseMetric):
         if not path.is_file():
             raise ValueError(f'{image}: there is no {path}')
         return path
-
-
-def _shared_folder() -> str:
-    """Make a temporary folder and send its name to all ranks."""
-    names = [tempfile.mkdtemp(prefix='cityscapes-') if is_main_process() else '']
-    broadcast_object_list(names)
-    return names[0]

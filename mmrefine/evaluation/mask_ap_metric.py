@@ -19,7 +19,7 @@ from mmrefine.results.detections import (
 from mmrefine.results.ground_truth import SHOWN, GroundTruth, Id
 from mmrefine.results.json_files import load_json
 from mmrefine.results.plain_dataset import image_truth, truth_of_images
-from mmrefine.results.predictions import read_instances
+from mmrefine.results.predictions import mask_scores, read_instances
 
 from .protocols import IOU_TYPES, make_rules, read_truth, require_objects
 from .scoring_metric import ScoringMetric, log_written, require_same
@@ -190,7 +190,7 @@ class MaskAPMetric(ScoringMetric):
             np.concatenate([np.zeros(0), *(part['scores'] for part in parts)]),
             np.concatenate([np.zeros((0, 4)), *(part['boxes'] for part in parts)]),
             counts,
-            np.concatenate([_mask_scores(part) for part in parts]) if rated else None,
+            np.concatenate([mask_scores(part) for part in parts]) if rated else None,
         )
 
     def _category_ids(self, gt: GroundTruth) -> list[Id]:
@@ -254,7 +254,3 @@ def _common(gt: GroundTruth, predicted: Mapping[Id, dict]) -> tuple[GroundTruth,
     kept = [annotation for annotation in gt.annotations if annotation['image_id'] in chosen]
     sizes = {image: gt.sizes[image] for image in both}
     return replace(gt, sizes=sizes, annotations=kept), {image: predicted[image] for image in both}
-
-
-def _mask_scores(part: dict) -> np.ndarray:
-    return part['scores'] if part['mask_scores'] is None else part['mask_scores']

@@ -186,7 +186,8 @@ class FCOSHeadBase(BaseDenseHead):
         )
         positive = targets.gt_index >= 0
         centers = torch.where(positive, centerness_targets(targets.ltrb), 0.0)
-        num_positive, center_sum = self._normalizers(positive, centers)
+        sums = torch.stack((positive.sum().float(), centers.sum().float()))
+        num_positive, center_sum = reduce_mean(sums) if self.sync_normalizers else sums
         cls_norm = num_positive + num_images if self.count_images else num_positive.clamp(min=1)
         unit = grid.strides[:, None]
         pred, target = outputs.ltrb_stride, targets.ltrb / unit
@@ -206,10 +207,3 @@ class FCOSHeadBase(BaseDenseHead):
                 avg_factor=num_positive.clamp(min=1),
             ),
         }
-
-    def _normalizers(self, positive: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
-        """Number of positive points and sum of their centerness; per GPU or its mean over GPUs."""
-        sums = torch.stack((positive.sum().float(), centers.sum().float()))
-        if self.sync_normalizers:
-            sums = reduce_mean(sums)
-        return sums[0], sums[1]

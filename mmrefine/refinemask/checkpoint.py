@@ -4,11 +4,7 @@ Parameter names here are those of the authors' files and of MMDetection, so they
 Nothing is dropped or renamed; the reader only learns which model a file is for.
 """
 
-from collections.abc import Mapping
-
-from torch import Tensor
-
-from mmrefine.checkpoint import Converter, StateDict
+from mmrefine.checkpoint import Converter
 
 _HEAD = 'roi_head.mask_head.'
 _CLASS_KEYS = (
@@ -19,19 +15,10 @@ _CLASS_KEYS = (
 )
 
 
-def _is_published(state_dict: Mapping[str, Tensor]) -> bool:
-    return f'{_HEAD}final_instance_logits.weight' in state_dict
-
-
-def _is_simple(state_dict: Mapping[str, Tensor]) -> bool:
-    return f'{_HEAD}stage_instance_logits.0.weight' in state_dict
-
-
-def _identity(state_dict: Mapping[str, Tensor]) -> StateDict:
-    return dict(state_dict)
-
-
 CONVERTERS = [
-    Converter('refinemask', _is_published, _identity, _CLASS_KEYS),
-    Converter('refinemask-simple', _is_simple, _identity, _CLASS_KEYS),
+    Converter(name, lambda weights, key=f'{_HEAD}{layer}.weight': key in weights, dict, _CLASS_KEYS)
+    for name, layer in (
+        ('refinemask', 'final_instance_logits'),
+        ('refinemask-simple', 'stage_instance_logits.0'),
+    )
 ]

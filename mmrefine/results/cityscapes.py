@@ -5,7 +5,7 @@ import math
 import re
 import zipfile
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 import cv2
@@ -154,9 +154,27 @@ def check_cityscapes(path: str | Path, sizes: Mapping[str, tuple[int, int]]) -> 
         return list(_problems(zipfile.Path(archive), names, sizes))
 
 
+def texts_of_images(
+    names: Iterable[str], images: Container[str]
+) -> tuple[dict[str, str], list[str], list[tuple[str, str]]]:
+    """Sort text files by their images: image -> file, files of none, and second ones with image."""
+    texts: dict[str, str] = {}
+    foreign, doubled = [], []
+    for name in sorted(names):
+        try:
+            stem = cityscapes_stem(PurePosixPath(name).stem.removesuffix('_pred'))
+        except ValueError:
+            stem = name
+        if stem not in images:
+            foreign.append(name)
+        elif texts.setdefault(stem, name) != name:
+            doubled.append((name, stem))
+    return texts, foreign, doubled
+
+
 def scoring_problems(
     folder: Path,
-    texts: Mapping[str, Path],
+    texts: Mapping[str, str],
     sizes: Mapping[str, tuple[int, int]],
     unknown: str = 'error',
 ) -> Iterator[str]:
@@ -166,26 +184,17 @@ def scoring_problems(
     ``unknown='drop'`` label ids that are no class with instances. Texts (image -> file) lie below
     ``folder``; sizes are (h, w).
     """
-    for stem, text in texts.items():
-        name = text.relative_to(folder).as_posix()
+    for stem, name in texts.items():
         yield from _text_problems(folder, name, sizes[stem], {}, unknown)
 
 
 def _problems(
     root: Path | zipfile.Path, names: list[str], sizes: Mapping[str, tuple[int, int]]
 ) -> Iterator[str]:
-    texts: dict[str, str] = {}
-    for name in sorted(name for name in names if name.endswith('.txt')):
-        try:
-            stem = cityscapes_stem(PurePosixPath(name).stem.removesuffix('_pred'))
-        except ValueError:
-            stem = PurePosixPath(name).stem
-        if stem not in sizes:
-            yield f'{name} belongs to no image of the set'
-        elif stem in texts:
-            yield f'{name}: the image has another text file, {texts[stem]}'
-        else:
-            texts[stem] = name
+    texts, foreign, doubled = texts_of_images((n for n in names if n.endswith('.txt')), sizes)
+    yield from (f'{name} belongs to no image of the set' for name in foreign)
+    for name, stem in doubled:
+        yield f'{name}: the image has another text file, {texts[stem]}'
     for stem in sorted(set(sizes) - set(texts)):
         yield f'{stem} has no text file (an image without detections needs an empty one)'
     used: dict[str, str] = {}

@@ -62,18 +62,14 @@ def read_instances(pred: Mapping, size: tuple[int, int], label: str) -> dict[str
     scores = to_numpy(pred['scores']).astype(np.float64).reshape(-1)
     boxes = to_numpy(pred['bboxes']).astype(np.float64).reshape(-1, 4).copy()
     labels = to_numpy(pred['labels']).astype(np.int64).reshape(-1)
-    mask_scores = (
-        to_numpy(pred['mask_scores']).astype(np.float64) if 'mask_scores' in pred else None
-    )
+    rated = to_numpy(pred['mask_scores']).astype(np.float64) if 'mask_scores' in pred else None
     counts = mask_counts(pred['masks'], size, label) if 'masks' in pred else None
-    lengths = {
-        len(part) for part in (scores, boxes, labels, mask_scores, counts) if part is not None
-    }
+    lengths = {len(part) for part in (scores, boxes, labels, rated, counts) if part is not None}
     if len(lengths) > 1:
         raise ValueError(
             f'{label}: scores, bboxes, labels and masks differ in number: {sorted(lengths)}'
         )
-    for name, values in (('score', scores), ('mask score', mask_scores)):
+    for name, values in (('score', scores), ('mask score', rated)):
         if values is None:
             continue
         for i in np.flatnonzero(~np.isfinite(values))[:1]:
@@ -87,13 +83,13 @@ def read_instances(pred: Mapping, size: tuple[int, int], label: str) -> dict[str
             f'{label}, instance {i}: the box {x, y, x + w, y + h} is not finite or has x2 < x1 '
             'or y2 < y1'
         )
-    return {
-        'boxes': boxes,
-        'scores': scores,
-        'mask_scores': mask_scores,
-        'labels': labels,
-        'counts': counts,
-    }
+    found = {'boxes': boxes, 'scores': scores, 'mask_scores': rated}
+    return {**found, 'labels': labels, 'counts': counts}
+
+
+def mask_scores(found: Mapping) -> np.ndarray:
+    """What rates the masks of ``read_instances``: their own scores, or those of the boxes."""
+    return found['scores'] if found['mask_scores'] is None else found['mask_scores']
 
 
 def sample_entries(
@@ -123,7 +119,7 @@ def sample_entries(
             f'have {sorted(map(str, pred.keys()))}): write it with `mim test --out` from a detector'
         )
     found = read_instances(pred, size, f'image {image!r}')
-    scores = found['scores'] if found['mask_scores'] is None else found['mask_scores']
+    scores = mask_scores(found)
     for i, label in enumerate(found['labels'].tolist()):
         if not 0 <= label < len(categories):
             raise ValueError(

@@ -9,7 +9,6 @@ and shape.
 import math
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -160,11 +159,6 @@ def collect_torch7(root: Any) -> dict[str, Tensor]:
     return flat
 
 
-def read_torch7(path: str | Path) -> dict[str, Tensor]:
-    """Weights of a ``.t7`` file by their paths inside the model."""
-    return collect_torch7(load_torch7(path))
-
-
 def is_torch7_state(state: Mapping[str, Any]) -> bool:
     """Whether the keys are paths of a Torch7 model."""
     return 'trunk.modules[1].modules[2].weight' in state
@@ -197,6 +191,10 @@ def convert_torch7(flat: Mapping[str, Tensor]) -> dict[str, Tensor]:
 CONVERTERS = [
     Converter('deepmask-port', is_port_state, convert_port),
     Converter(
-        'deepmask-torch7', is_torch7_state, convert_torch7, suffixes=('.t7',), read=read_torch7
+        'deepmask-torch7',
+        is_torch7_state,
+        convert_torch7,
+        suffixes=('.t7',),
+        read=lambda path: collect_torch7(load_torch7(path)),
     ),
 ]

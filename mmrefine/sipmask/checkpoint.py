@@ -89,26 +89,21 @@ def convert_benchmark(state_dict: Mapping[str, Tensor]) -> StateDict:
     return converted
 
 
-def _is_mmdet(state_dict: Mapping[str, Tensor]) -> bool:
-    return 'bbox_head.sip_cof.weight' in state_dict
-
-
-def _is_video(state_dict: Mapping[str, Tensor]) -> bool:
+def generation(state_dict: Mapping[str, Tensor]) -> str | None:
+    """Which of the originals the keys are of; None for any other file."""
+    if 'rpn.head.sip_cof.weight' in state_dict:
+        return 'sipmask-benchmark'
+    if 'bbox_head.sip_cof.weight' not in state_dict:
+        return None
     heads = ('bbox_head.sipmask_track.weight', 'bbox_head.fovea_track.weight')
-    return _is_mmdet(state_dict) and any(head in state_dict for head in heads)
-
-
-def _is_benchmark(state_dict: Mapping[str, Tensor]) -> bool:
-    return 'rpn.head.sip_cof.weight' in state_dict
+    return 'sipmask-vis' if any(head in state_dict for head in heads) else 'sipmask-mmdet'
 
 
 CONVERTERS = [
-    Converter(
-        'sipmask-mmdet',
-        lambda state_dict: _is_mmdet(state_dict) and not _is_video(state_dict),
-        convert_mmdet,
-        CLASS_KEYS,
-    ),
-    Converter('sipmask-vis', _is_video, convert_mmdet, CLASS_KEYS),
-    Converter('sipmask-benchmark', _is_benchmark, convert_benchmark, CLASS_KEYS),
+    Converter(name, lambda keys, name=name: generation(keys) == name, convert, CLASS_KEYS)
+    for name, convert in (
+        ('sipmask-mmdet', convert_mmdet),
+        ('sipmask-vis', convert_mmdet),
+        ('sipmask-benchmark', convert_benchmark),
+    )
 ]
