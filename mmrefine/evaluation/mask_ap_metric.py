@@ -145,6 +145,8 @@ class MaskAPMetric(ScoringMetric):
             predicted = dict(reversed(predicted.items()))
         if self.protocol == 'coco-on-lvis':
             gt, predicted = _common(gt, predicted)
+        # As in CocoMetric: categories of the file that the data set does not have are no misses.
+        gt = gt.of_classes(self._classes(gt))
         dt = self._detections(predicted, gt)
         if not self.format_only:
             require_same(predicted, gt.sizes, gt.name)
@@ -164,7 +166,7 @@ class MaskAPMetric(ScoringMetric):
         return self.score(gt, dt, self.iou_types, self.classwise, self.box_areas)
 
     def _detections(self, results: Mapping[Id, dict], gt: GroundTruth) -> Detections:
-        categories = self._category_ids(gt)
+        categories = list(gt.categories)
         image_ids, category_ids, counts = [], [], []
         for image, result in results.items():
             if image not in gt.sizes:
@@ -193,7 +195,7 @@ class MaskAPMetric(ScoringMetric):
             np.concatenate([mask_scores(part) for part in parts]) if rated else None,
         )
 
-    def _category_ids(self, gt: GroundTruth) -> list[Id]:
+    def _classes(self, gt: GroundTruth) -> Sequence[str]:
         # LVIS data sets take all categories of the file, and so do samples, whose labels they are.
         everything = self.protocol in ('lvis', 'lvis-fixed') or self.gt is None
         classes = () if everything else (self.dataset_meta or {}).get('classes') or ()
@@ -203,7 +205,7 @@ class MaskAPMetric(ScoringMetric):
                 f'({_some(gt.categories.values())}): set metainfo=dict(classes=...) of the test '
                 'data set to the names in the file'
             )
-        return gt.categories_of(classes)
+        return classes
 
 
 def _some(names: Collection[str]) -> str:

@@ -12,7 +12,7 @@ import contextlib
 import copy
 import io
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from pycocotools.cocoeval import COCOeval
@@ -46,12 +46,9 @@ class CategoryEval(COCOeval):
         self.params.areaRngLbl = list(rules.areas)
         self.params.iouThrs = np.array(rules.iou_thresholds)
 
-    def run(self, category: Id, gts: dict, dts: dict) -> tuple[np.ndarray, np.ndarray]:
-        """Match and accumulate one category, from image id -> annotations and -> detections, best
-        first.
-
-        Returns:
-            precision float64 array[T, R, A, M] and recall float64 array[T, A, M].
+    def match(self, category: Id, gts: dict, dts: dict) -> None:
+        """Match one category, from image id -> annotations and -> detections, best first:
+        ``evalImgs``, area by area, image by image.
         """
         # Everything that COCOeval.evaluate would look up in COCO objects.
         images = sorted({*gts, *dts})
@@ -65,6 +62,15 @@ class CategoryEval(COCOeval):
             for area in self.params.areaRng
             for i in images
         ]
+
+    def run(self, category: Id, gts: dict, dts: dict) -> tuple[np.ndarray, np.ndarray]:
+        """Match and accumulate; arguments as of ``match``.
+
+        Returns:
+            precision: float64 array[T, R, A, M].
+            recall: float64 array[T, A, M].
+        """
+        self.match(category, gts, dts)
         self._paramsEval = copy.copy(self.params)
         with contextlib.redirect_stdout(io.StringIO()):
             self.accumulate()
@@ -119,24 +125,32 @@ def match_with_pycocotools(
     """
     unfinished = gt.federation.unfinished if rules.federated and gt.federation else {}
     evaluator = CategoryEval(iou_type, rules, unfinished)
+    counts = len(gt.categories), len(rules.areas), len(rules.max_dets)  # K, A, M
+    thresholds, levels = len(rules.iou_thresholds), len(evaluator.params.recThrs)
+    precision = np.full((thresholds, levels, *counts), NOTHING)  # (T, R, K, A, M)
+    recall = np.full((thresholds, *counts), NOTHING)  # (T, K, A, M)
+    for k, (category, gts, dts) in enumerate(split_by_category(gt, dt, scores, areas, rules)):
+        # Without annotations precision stays undefined, whatever was detected.
+        if gts:
+            precision[:, :, k], recall[:, k] = evaluator.run(category, gts, dts)
+        progress()
+    return APTable(precision, recall, list(gt.categories))
+
+
+def split_by_category(
+    gt: GroundTruth, dt: Detections, scores: np.ndarray, areas: np.ndarray, rules: Rules
+) -> Iterator[tuple[Id, dict, dict]]:
+    """Yield every category with its annotations and its detections by image, best first."""
     truth: dict = defaultdict(lambda: defaultdict(list))  # category -> image -> annotations
     for a in gt.annotations:
         flagged = {**a, **truth_flags(a, rules.federated)}
         truth[a['category_id']][a['image_id']].append(flagged)
     rows = _rows_by_category(dt, scores)
-    counts = len(gt.categories), len(rules.areas), len(rules.max_dets)  # K, A, M
-    thresholds, levels = len(rules.iou_thresholds), len(evaluator.params.recThrs)
-    precision = np.full((thresholds, levels, *counts), NOTHING)  # (T, R, K, A, M)
-    recall = np.full((thresholds, *counts), NOTHING)  # (T, K, A, M)
-    for k, category in enumerate(gt.categories):
-        # Without annotations precision stays undefined, whatever was detected.
-        if category in truth:
-            dts: dict = defaultdict(list)
-            for i in rows.get(category, ()):
-                dts[dt.image_ids[i]].append(_entry(gt, dt, i, scores[i], areas[i]))
-            precision[:, :, k], recall[:, k] = evaluator.run(category, truth[category], dts)
-        progress()
-    return APTable(precision, recall, list(gt.categories))
+    for category in gt.categories:
+        dts: dict = defaultdict(list)
+        for i in rows.get(category, ()):
+            dts[dt.image_ids[i]].append(_entry(gt, dt, i, scores[i], areas[i]))
+        yield category, truth.get(category, {}), dts
 
 
 def truth_flags(annotation: dict, federated: bool) -> dict[str, int]:

@@ -1,11 +1,11 @@
-"""Write files completely or not at all, never over an input, and tell contents apart by digests."""
+"""Write files completely or not at all, never over an input; name inputs; tell contents apart."""
 
 import contextlib
 import hashlib
 import json
 import os
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,6 +23,25 @@ def refuse_overwriting(out: str | Path | None, **inputs: str | Path | None) -> N
         if path is not None and _same(Path(out), Path(path)):
             option = name.replace('_', '-')
             raise ValueError(f'{out} is also --{option}, which is read: name another output')
+
+
+def named_files(texts: Iterable[str]) -> dict[str, str]:
+    """Split ``NAME=FILE``; without NAME, the stem of the file is taken.
+
+    Raises:
+        ValueError: Two files have the same name, or one does not exist.
+    """
+    files: dict[str, str] = {}
+    for text in texts:
+        name, given, path = text.partition('=')
+        if not given or Path(text).exists():
+            name, path = Path(text).stem, text
+        if name in files:
+            raise ValueError(f'two result files are called {name!r}: name them, A={path}')
+        if not Path(path).is_file():
+            raise ValueError(f'{path} does not exist')
+        files[name] = path
+    return files
 
 
 @contextlib.contextmanager

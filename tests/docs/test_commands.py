@@ -102,6 +102,12 @@ COVERED = {
     r'python tools/mixing_table\.py.*': (
         'tests/mixed/test_mixing_table.py::test_the_tables_are_current'
     ),
+    r'python tools/leaderboard\.py .*': (
+        'tests/evaluation/test_bootstrap.py::test_the_table_has_every_file_and_its_gain_over_the_first'
+    ),
+    r'python tools/publish_weights\.py .*': (
+        'tests/test_safetensors_file.py::test_published_weights_fill_the_model'
+    ),
     r'python tools/evaluate\.py .*--format (lvis|lvis-fixed)': (
         f'{EVALUATE}::test_numbers_are_written_by_name'
     ),

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from learning.plan import SETS, SYSTEMS, Job, make_config, parts, plan
+from learning.plan import CONFIGS, SETS, SYSTEMS, Job, make_config, parts, plan
 from mmdet.registry import MODELS, TRANSFORMS
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 AP_SYSTEMS = [name for name, system in SYSTEMS.items() if not system.proposes]
@@ -41,6 +42,29 @@ def test_sets_give_pictures_classes_and_evaluation(name: str, data: str) -> None
     assert config.optim_wrapper.optimizer.type == 'AdamW'
 
 
+@pytest.mark.parametrize('name', AP_SYSTEMS)
+def test_sets_of_photos_start_from_imagenet_weights(name: str) -> None:
+    config = make_config(Job(SYSTEMS[name], SETS['windows'], 0), iterations=1000)
+    assert config.model.backbone.init_cfg.checkpoint == 'mmrefine://mobilenet-v2'
+    assert config.optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult < 1
+    with torch.device('meta'):
+        model = MODELS.build(config.model)
+    assert type(model.backbone).__name__ == 'MobileNetV2'
+
+
+PUBLISHED = {file.stem: file for file in CONFIGS.glob('*/*_mobilenetv2_fpn_1k_*.py')}
+
+
+@pytest.mark.parametrize('stem', PUBLISHED)
+def test_runs_on_photos_are_those_of_the_configs(stem: str) -> None:
+    name, _, _, _, data = stem.split('_')
+    data = 'nuclei-full' if data == 'nuclei' else data
+    run = make_config(Job(SYSTEMS[name], SETS[data], 0), iterations=1000)
+    config = Config.fromfile(PUBLISHED[stem])
+    for key in ('model', 'train_dataloader', 'optim_wrapper', 'param_scheduler', 'val_evaluator'):
+        assert run[key] == config[key], key
+
+
 def test_yolact_gets_pictures_of_one_size() -> None:
     config = make_config(Job(SYSTEMS['yolact'], SETS['nuclei'], 0), iterations=10)
     init_default_scope('mmdet')
@@ -57,8 +81,6 @@ def test_yolact_gets_pictures_of_one_size() -> None:
 
 
 def test_a_dumped_config_is_the_run(tmp_path: Path) -> None:
-    from mmengine.config import Config
-
     config = make_config(Job(SYSTEMS['condinst'], SETS['shapes'], 1), 50, tmp_path / 'start.pth')
     config.dump(tmp_path / 'run.py')
     again = Config.fromfile(tmp_path / 'run.py')

@@ -48,6 +48,8 @@ class Set:
         max_per_img: Detections kept per picture.
         iterations: Default length of a run, in batches of 4.
         square: Side to resize pictures to for systems of one size; None where they have one.
+        pretrained: Whether models get MobileNetV2 with ImageNet weights and the schedule for it
+            instead of a ResNet from scratch: sets of crops of photos.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Set:
     max_per_img: int
     iterations: int
     square: int | None = None
+    pretrained: bool = False
 
 
 SYSTEMS = {
@@ -82,7 +85,10 @@ SETS = {
         Set('shapes', '_base_/shapes_instance.py', 8, 50, 1000),
         Set('nuclei', '_base_/nuclei_tiny_instance.py', 1, 200, 300, square=320),
         Set('fruit-nuts', '_base_/fruit_nuts_instance.py', 3, 50, 300),
-        Set('nuclei-full', '_base_/nuclei_instance.py', 1, 400, 3000, square=384),
+        Set('windows', '_base_/windows_instance.py', 1, 200, 1000, pretrained=True),
+        Set('facades', '_base_/facades_instance.py', 10, 200, 3000, pretrained=True),
+        Set('leaves', '_base_/leaves_instance.py', 2, 100, 1000, square=640, pretrained=True),
+        Set('nuclei-full', '_base_/nuclei_crops_instance.py', 1, 400, 3000, 640, True),
     )
 }
 
@@ -165,8 +171,11 @@ def make_config(job: Job, iterations: int, start_from: Path | None = None) -> Co
         config = Config.fromfile(job.file)
     else:
         config = Config.fromfile(CONFIGS / data.config)
-        config.merge_from_dict(Config.fromfile(CONFIGS / '_base_/schedule_tiny.py').to_dict())
+        schedule = '_base_/schedule_1k.py' if data.pretrained else '_base_/schedule_tiny.py'
+        config.merge_from_dict(Config.fromfile(CONFIGS / schedule).to_dict())
         config.model = Config.fromfile(job.file).model
+        if data.pretrained:
+            set_backbone(config.model)
         set_classes(config.model, data.num_classes)
         cap = config.model.test_cfg.get('rcnn', config.model.test_cfg)
         cap.max_per_img = data.max_per_img
@@ -181,6 +190,15 @@ def make_config(job: Job, iterations: int, start_from: Path | None = None) -> Co
     return config
 
 
+def set_backbone(model: ConfigDict) -> None:
+    """Put MobileNetV2 with ImageNet weights into a compact model, as its configs for windows do."""
+    shared = Config.fromfile(CONFIGS / '_base_/mobilenetv2.py')
+    model.backbone = {k: v for k, v in shared.mobilenetv2.items() if k != '_delete_'}
+    model.neck.in_channels = shared.mobilenetv2_channels
+    if 'roi_head' in model:
+        model.train_cfg.rcnn.sampler.num = 64
+
+
 def resize_to_square(config: Config, side: int) -> None:
     """Give all pictures one size, whatever becomes of their proportions."""
     for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
@@ -188,6 +206,8 @@ def resize_to_square(config: Config, side: int) -> None:
             if step.type == 'Resize':
                 step.pop('scale_factor', None)
                 step.update(scale=(side, side), keep_ratio=False)
+            elif step.type == 'RandomResize':  # the crop that follows makes one size of all scales
+                step.keep_ratio = False
 
 
 def set_classes(model: ConfigDict, num_classes: int) -> None:

@@ -1,0 +1,19 @@
+# The stock model with points that refinemask_mobilenetv2_fpn_1k_windows.py is compared with.
+_base_ = [
+    '../_base_/point-rend_compact.py',
+    '../_base_/mobilenetv2.py',
+    '../_base_/windows_instance.py',
+    '../_base_/schedule_1k.py',
+]
+custom_imports = dict(imports=['mmrefine'], allow_failed_imports=False)
+model = dict(
+    backbone=_base_.mobilenetv2,
+    neck=dict(in_channels=_base_.mobilenetv2_channels),
+    roi_head=dict(
+        bbox_head=dict(num_classes=1),
+        mask_head=dict(num_classes=1),
+        point_head=dict(num_classes=1),
+    ),
+    train_cfg=dict(rcnn=dict(sampler=dict(num=64))),
+    test_cfg=dict(rcnn=dict(max_per_img=200)),
+)
