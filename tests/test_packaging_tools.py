@@ -32,7 +32,7 @@ def program(folder: Path, name: str, text: str) -> Path:
 @pytest.mark.parametrize(
     ('log', 'advice'),
     [
-        ("ModuleNotFoundError: No module named 'pkg_resources'", "pip install 'setuptools<82'"),
+        ("ModuleNotFoundError: No module named 'pkg_resources'", "pip install 'setuptools<80.9'"),
         ('x.cpp:1:10: fatal error: Python.h: No such file or directory', 'python3-dev'),
         ('g++: fatal error: Killed signal terminated program cc1plus', 'MAX_JOBS=1'),
         ('#error -- unsupported GNU version! gcc later than 12', 'CXX=g++-12'),

@@ -89,7 +89,6 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     'loading_errors': (),
     'registration': (),
     'safetensors_file': ('results',),
-    'hooks': (),
     'layers': (),
     'masks': ('layers',),
     'fcos': ('layers', 'masks'),
@@ -102,6 +101,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     'visualization': ('evaluation', 'masks', 'results'),
     # Proposals know no classes, and SipMask-VIS takes videos: what runs models has to know these.
     'apis': ('checkpoint', 'datasets', 'masks', 'results', 'sharpmask', 'sipmask', 'visualization'),
+    'hooks': ('evaluation', 'results', 'visualization'),
     'submission': ('apis', 'masks', 'results'),
     'export': (*PAPERS, 'layers', 'masks', 'results'),
 }

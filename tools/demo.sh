@@ -51,5 +51,5 @@ newest = max(glob.glob(sys.argv[1] + "/test/*/[0-9]*.json"))
 print(json.load(open(newest))["coco/segm_mAP"])' "$OUT")
 step 'done'
 echo "mask AP $AP on $(ls "$OUT/shapes/val" | wc -l) validation pictures"
-echo "ground truth beside prediction: $OUT/pictures/sheet.png"
+echo "ground truth beside prediction: $OUT/pictures/sheet.jpg"
 echo "losses and AP:                  $OUT/training.png"

@@ -16,7 +16,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('out', type=Path, help='folder for the pictures')
     parser.add_argument('--num', type=int, default=12, help='pictures to draw')
     parser.add_argument('--score', type=float, default=0.5, help='lowest score drawn')
-    parser.add_argument('--scale', type=int, help='enlargement; default: 2 for small pictures')
+    parser.add_argument(
+        '--scale',
+        type=int,
+        help='enlargement; default: 2 for small pictures, large ones are shrunk',
+    )
     return parser.parse_args(argv)
 
 
@@ -30,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(f'draw_results: {error}', file=sys.stderr)
         return 1
-    print(f'{count} pictures and {SHEET}.png in {args.out}')
+    print(f'{count} pictures and {SHEET}.jpg in {args.out}')
     return 0
 
 

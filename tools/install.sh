@@ -10,7 +10,7 @@
 #            MAX_JOBS        compiler processes (default: cores, at most one per 2 GB of free memory)
 set -euo pipefail
 
-TORCH=2.13.0 MMCV=2.1.0 MMENGINE=0.10.7 SETUPTOOLS=80.10.2
+TORCH=2.13.0 MMCV=2.1.0 MMENGINE=0.10.7 SETUPTOOLS=80.8.0
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 CACHE=${MMREFINE_CACHE:-$HOME/.cache/mmrefine}
 BEGAN=$SECONDS

@@ -54,7 +54,7 @@ advice() {
     local text
     text=$(cat)
     case $text in
-        *"No module named 'pkg_resources'"*) echo "setuptools is too new: $PYTHON -m pip install 'setuptools<82'" ;;
+        *"No module named 'pkg_resources'"*) echo "setuptools is too new: $PYTHON -m pip install 'setuptools<80.9'" ;;
         *'Python.h: No such file'*) echo 'the headers of Python are missing: install python3-dev (Debian, Ubuntu) or python3-devel (Fedora)' ;;
         *'Killed signal'* | *'Killed'*'cc1plus'* | *'virtual memory exhausted'* | *'Cannot allocate memory'*)
             echo 'the compiler ran out of memory: MAX_JOBS=1 bash tools/install.sh' ;;
@@ -117,8 +117,9 @@ make_environment() {
 install_build_tools() {
     "$PYTHON" -m pip --version >> "$LOG" 2>&1 || "$PYTHON" -m ensurepip >> "$LOG" 2>&1 ||
         fail "$PYTHON has no pip" 'install it (apt install python3-pip)'
-    # mmengine and openmim import pkg_resources, which setuptools 82 dropped; torch wants 77.0.3 or newer.
-    if ! ask 'from importlib.metadata import version as v; import sys; n = tuple(map(int, v("setuptools").split(".")[:2])); sys.exit(not (77, 0) <= n < (82, 0))'; then
+    # mmengine and openmim import pkg_resources, which setuptools 82 dropped and 80.9 began to warn of on every start;
+    # torch wants 77.0.3 or newer.
+    if ! ask 'from importlib.metadata import version as v; import sys; n = tuple(map(int, v("setuptools").split(".")[:2])); sys.exit(not (77, 0) <= n < (80, 9))'; then
         step "setuptools $SETUPTOOLS" pip_ install "setuptools==$SETUPTOOLS"
     fi
     ask 'import wheel' || step 'wheel' pip_ install wheel

@@ -13,7 +13,8 @@ import numpy as np
 from mmengine.structures import InstanceData
 
 import mmrefine  # noqa: F401  (registers the components)
-from mmrefine.apis.video import Clip, FrameWriter, VideoSegmenter, draw_tracks, track_clip
+from mmrefine.apis.video import VideoSegmenter, draw_tracks, track_clip
+from mmrefine.apis.video_files import VIDEO_SUFFIXES, Clip, FrameWriter
 from mmrefine.results.files import refuse_overwriting
 from mmrefine.results.progress import progress_bar
 from mmrefine.results.track_file import TrackFile
@@ -23,7 +24,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or '').split('\n')[0])
     parser.add_argument('input', help='video file, or folder of frames')
-    parser.add_argument('output', help='video file (.mp4, .avi, ...), or new folder of frames')
+    parser.add_argument('output', help=f'video file ({", ".join(VIDEO_SUFFIXES)}) or new folder')
     parser.add_argument('config', help='config of a SipMask-VIS model')
     parser.add_argument('checkpoint', help="its weights; the authors' files load as they are")
     parser.add_argument('--device', default='cpu', help='cpu or cuda')
@@ -51,6 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f'error: {error}', file=sys.stderr)
         return 1
     print(f'{count} frames, {tracks} objects; tracks: {writer.results_path}')
+    if writer.note:
+        print(writer.note)
     return 0
 
 

@@ -1,5 +1,6 @@
 # EmbedMask in the author's AdelaiDet version, every setting as released weights expect it.
 custom_imports = dict(imports=['mmrefine'], allow_failed_imports=False)
+runner_type = 'mmdet.QuietRunner'
 model = dict(
     type='EmbedMask',
     data_preprocessor=dict(

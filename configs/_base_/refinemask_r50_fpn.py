@@ -1,6 +1,7 @@
 # RefineMask as published, on stock Mask R-CNN: other mask branch, box losses of weight 2.
 _base_ = 'mmdet::_base_/models/mask-rcnn_r50_fpn.py'
 custom_imports = dict(imports=['mmrefine'], allow_failed_imports=False)
+runner_type = 'mmdet.QuietRunner'
 model = dict(
     roi_head=dict(
         type='RefineRoIHead',

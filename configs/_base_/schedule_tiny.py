@@ -12,9 +12,11 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=50),
     dict(type='CosineAnnealingLR', eta_min_ratio=0.02, by_epoch=False, begin=50, end=1000),
 ]
+runner_type = 'mmdet.QuietRunner'
 default_hooks = dict(
     logger=dict(interval=20),
     checkpoint=dict(interval=200, by_epoch=False, max_keep_ckpts=2),
+    summary=dict(type='TrainingSummaryHook'),
 )
 log_processor = dict(window_size=20, by_epoch=False)
 env_cfg = dict(dist_cfg=dict(backend='gloo'))

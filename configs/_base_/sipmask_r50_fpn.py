@@ -1,6 +1,7 @@
 # SipMask with today's conventions instead of the originals' quirks, for training on one's own data.
 _base_ = 'mmdet::_base_/models/retinanet_r50_fpn.py'
 custom_imports = dict(imports=['mmrefine'], allow_failed_imports=False)
+runner_type = 'mmdet.QuietRunner'
 model = dict(
     type='SipMask',
     data_preprocessor=dict(pad_mask=True),

@@ -16,14 +16,12 @@ from mmrefine.masks.run_lengths import to_counts
 from mmrefine.results.dumps import read_dump
 from mmrefine.results.predictions import read_instances
 from mmrefine.visualization.instances import Instances
-from mmrefine.visualization.overlays import contact_sheet, truth_beside_prediction
+from mmrefine.visualization.overlays import contact_sheet
+from mmrefine.visualization.picture_files import SHEET_PANELS, comparison, on_sheet, write_picture
 
 from .load_model import read_config
 
 SHEET = 'sheet'
-SHEET_PANELS = 6
-SHEET_WIDTH = 1600  # of a panel on the sheet, pixels
-SMALL = 600  # pixels
 
 
 def draw_dump(
@@ -41,7 +39,7 @@ def draw_dump(
         results: Pickle that the test wrote.
         out: Folder for the pictures.
         min_score: Lowest score drawn.
-        scale: Enlargement; default: 2 for pictures whose longer side is below ``SMALL``, else 1.
+        scale: Enlargement; default: see ``comparison``.
 
     Returns:
         Number of pictures, without the sheet.
@@ -66,13 +64,12 @@ def draw_dump(
         pred = samples[info['img_id']].get('pred_instances', {})
         prediction = _predictions(pred, size, classes, label, min_score)
         rgb = np.ascontiguousarray(image[..., ::-1])
-        factor = scale or (2 if max(size) < SMALL else 1)
-        panel = truth_beside_prediction(rgb, _truth(info, size), prediction, classes, factor)
+        panel = comparison(rgb, _truth(info, size), prediction, classes, scale)
         drawn += len(prediction)
-        _write(out / name, panel)
+        write_picture(out / name, panel)
         if len(sheet) < SHEET_PANELS:
-            sheet.append(_shrunk(panel))
-    _write(out / f'{SHEET}.png', contact_sheet(sheet))
+            sheet.append(on_sheet(panel))
+    write_picture(out / f'{SHEET}.jpg', contact_sheet(sheet))
     if not drawn:
         print_log(
             f'no prediction for these {len(infos)} pictures has a score of {min_score:g} or more: '
@@ -143,19 +140,5 @@ def picture_names(infos: list[dict]) -> list[str]:
             while name in taken:
                 name += '_'
             taken.add(name)
-        names.append(f'{name}.png')
+        names.append(f'{name}.jpg')
     return names
-
-
-def _shrunk(panel: np.ndarray) -> np.ndarray:
-    """The panel, at most ``SHEET_WIDTH`` wide."""
-    share = SHEET_WIDTH / panel.shape[1]
-    if share >= 1:
-        return panel
-    return cv2.resize(panel, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
-
-
-def _write(file: Path, panel: np.ndarray) -> None:
-    """Write uint8[H, W, 3] RGB; OpenCV reports a failure by its result alone."""
-    if not cv2.imwrite(str(file), panel[..., ::-1]):
-        raise OSError(f'cannot write {file}')

@@ -65,13 +65,13 @@ def write_config(
     diff.merge_from_dict(_data(config, data, batch_size, notes))
     diff.merge_from_dict(_schedule(config, data, batch_size, notes))
     best = {'save_best': 'coco/boundary_mAP', 'rule': 'greater', 'max_keep_ckpts': 2}
-    hooks: dict[str, Any] = {'checkpoint': best}
+    hooks: dict[str, Any] = {'checkpoint': best, 'summary': {'type': 'TrainingSummaryHook'}}
     if early_look:
         hooks['visualization'] = {'type': 'DetVisualizationHook', 'draw': True, 'interval': 20}
-    diff.merge_from_dict({'default_hooks': hooks})
+    diff.merge_from_dict({'default_hooks': hooks, 'runner_type': 'mmdet.QuietRunner'})
     lines = [f'# {len(data.classes)} classes, {data.counts["train"][0]} pictures to train.']
     lines += [f'_base_ = {reference!r}']
-    if not known:
+    if not base.startswith('mmrefine::'):
         lines += ["custom_imports = dict(imports=['mmrefine'], allow_failed_imports=False)"]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text('\n'.join(lines) + '\n' + diff.pretty_text + SHARED)

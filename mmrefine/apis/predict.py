@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 from shapely.geometry import MultiPolygon, mapping
@@ -19,11 +18,10 @@ from mmrefine.results.files import atomic_file, value_digest
 from mmrefine.results.json_files import write_json_list
 from mmrefine.results.progress import progress_bar
 from mmrefine.results.resume_log import ResumeLog
+from mmrefine.visualization.picture_files import write_bgr
 
 from .inputs import Picture, find_inputs, read_picture
 from .predictor import Prediction, Predictor, draw_prediction
-
-JPEG = [cv2.IMWRITE_JPEG_QUALITY, 92]
 
 
 @dataclass
@@ -193,8 +191,7 @@ class _Writer:
             self._write_crops(pixels, picture, prediction)
         if self.pictures:
             target = self.out / 'pictures' / f'{picture.name}.jpg'
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _imwrite(target, draw_prediction(pixels, prediction, self.classes), JPEG)
+            write_bgr(target, draw_prediction(pixels, prediction, self.classes))
 
     def _write_crops(self, pixels: np.ndarray, picture: Picture, prediction: Prediction) -> None:
         """Cut out every object, transparent around it."""
@@ -207,8 +204,7 @@ class _Writer:
             cut = np.dstack([pixels[crop.y : crop.y + h, crop.x : crop.x + w], inside])
             name = self.classes[prediction.labels[i]].replace('/', '_')
             target = self.out / 'crops' / f'{picture.name}_{i + 1:03d}_{name}.png'
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _imwrite(target, cut)
+            write_bgr(target, cut)
 
     def _write_lists(self, entries: Callable[[], Iterator[Any]]) -> None:
         categories = [{'id': i + 1, 'name': name} for i, name in enumerate(self.classes)]
@@ -270,11 +266,3 @@ def _features(entries: Iterator[Any], classes: Sequence[str]) -> Iterator[dict]:
         }
         geometry = mapping(MultiPolygon(mask_polygons(rle)))
         yield {'type': 'Feature', 'properties': properties, 'geometry': geometry}
-
-
-def _imwrite(path: Path, picture: np.ndarray, parameters: Sequence[int] = ()) -> None:
-    """``cv2.imwrite`` for any file name, with an error where it gives False."""
-    good, content = cv2.imencode(path.suffix, picture, list(parameters))
-    if not good:
-        raise OSError(f'OpenCV cannot write {path}')
-    content.tofile(path)

@@ -14,7 +14,8 @@ from mmrefine.sipmask.video.detector import SipMaskVIS
 
 from .class_names import class_names
 from .predictor import Predictor, draw_prediction, labels_of
-from .video import Clip, FrameWriter, VideoSegmenter, draw_tracks
+from .video import VideoSegmenter, draw_tracks
+from .video_files import Clip, FrameWriter
 
 
 @dataclass
@@ -26,18 +27,21 @@ class VideoRun:
         frames: Number of frames.
         objects: Class -> objects seen; of a model without tracking, over all frames.
         tracked: Whether objects keep their number through the video.
+        note: A sentence on the codec, see ``FrameWriter``; else empty.
     """
 
     target: Path
     frames: int = 0
     objects: Counter = field(default_factory=Counter)
     tracked: bool = False
+    note: str = ''
 
     def summary(self) -> str:
-        """One line: frames, objects, file."""
+        """One line: frames, objects, file; and the note, if there is one."""
         listed = ', '.join(f'{count} {name}' for name, count in self.objects.most_common(12))
         kind = 'objects' if self.tracked else 'objects in all frames'
-        return f'{self.target}: {self.frames} frames, {kind}: {listed or "none"}'
+        line = f'{self.target}: {self.frames} frames, {kind}: {listed or "none"}'
+        return '\n'.join(filter(None, [line, self.note]))
 
 
 def predict_video(
@@ -56,7 +60,7 @@ def predict_video(
     Args:
         model: From ``load_model``.
         video: A file, or a folder of frames.
-        target: A video file, see ``FrameWriter``.
+        target: A video file or folder, see ``FrameWriter``.
         score: Objects below it are not drawn.
         classes: Names of the classes to draw; None draws all.
         show_progress: Draw a progress bar.
@@ -92,7 +96,7 @@ def _track(
     names = class_names(model)
     segmenter = VideoSegmenter(model, model.cfg.test_dataloader.dataset.pipeline, names)
     wanted = None if classes is None else labels_of(classes, names)
-    run = VideoRun(writer.path, tracked=True)
+    run = VideoRun(writer.path, tracked=True, note=writer.note)
     seen: dict[int, str] = {}
     with TrackFile(writer.results_path) as tracks:
         for image in _frames(clip):
@@ -113,7 +117,7 @@ def _track(
 def _detect(
     predictor: Predictor, clip: Clip, writer: FrameWriter, step: Callable[[], None]
 ) -> VideoRun:
-    run = VideoRun(writer.path)
+    run = VideoRun(writer.path, note=writer.note)
     for image in _frames(clip):
         (prediction,) = predictor([image])
         writer.write(run.frames, draw_prediction(image, prediction, predictor.classes))

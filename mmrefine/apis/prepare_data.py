@@ -21,6 +21,7 @@ from mmrefine.datasets.sources import Source, SourceImage, read_source, require_
 from mmrefine.masks.run_lengths import to_counts
 from mmrefine.results.files import atomic_file
 from mmrefine.visualization.overlays import contact_sheet, draw_instances, instance_colour
+from mmrefine.visualization.picture_files import write_bgr
 
 SHEET = 12  # pictures on the contact sheet
 PANEL = 480  # pixels of the longer side of a picture on it
@@ -195,8 +196,7 @@ def _draw_sheet(
         colours = [instance_colour(classes.index(label))[::-1] for label in labels]
         panels.append(draw_instances(small, np.stack(masks), labels, colours))
     if panels:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), contact_sheet(panels, columns=4), [cv2.IMWRITE_JPEG_QUALITY, 88])
+        write_bgr(path, contact_sheet(panels, columns=4))
 
 
 def _pixels(thing: Any, image: SourceImage) -> np.ndarray:

@@ -12,6 +12,7 @@ from mmrefine.results.detections import Detections
 from mmrefine.results.ground_truth import GroundTruth, Id
 from mmrefine.results.progress import progress_bar
 
+from .ap_table import APTable
 from .matching import match_with_pycocotools
 from .matching_vernier import match_with_vernier
 from .protocols import IOU_TYPES, Rules, require_choice
@@ -27,6 +28,8 @@ class Evaluation:
     numbers: dict[str, float] = field(default_factory=dict)
     # ioU type -> category id -> AP
     per_category: dict[str, dict[Id, float]] = field(default_factory=dict)
+    # IoU type -> precision and recall
+    tables: dict[str, APTable] = field(default_factory=dict)
 
     def named_categories(self, gt: GroundTruth) -> dict[str, float]:
         """``<iou type>_AP/<category name>`` -> AP."""
@@ -101,6 +104,7 @@ def evaluate(
         for name, value in table.numbers(rules, frequency).items():
             result.numbers[f'{iou_type}_{name}'] = value
         result.per_category[iou_type] = table.per_category(rules)
+        result.tables[iou_type] = table
     return result
 
 

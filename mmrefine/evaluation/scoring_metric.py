@@ -63,7 +63,7 @@ class ScoringMetric(BaseMetric):
         progress = self.show_progress and is_main_process()
         found = evaluate(gt, dt, iou_types, self.rules, self.backend, box_areas, progress)
         logger = MMLogger.get_current_instance()
-        logger.info('\n' + result_table(found))
+        logger.info('\n' + result_table(found), extra={'table': True})  # see QuietRunner
         # The second names are those of 0.1.
         numbers = {**stock_names(found.numbers, self.rules), **found.numbers}
         if self.metric_items is not None:

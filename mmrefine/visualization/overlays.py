@@ -2,6 +2,7 @@
 
 import colorsys
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,8 @@ def draw_instances(
     size = (width * scale, height * scale)
     enlarged = scale != 1
     canvas = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC) if enlarged else image.copy()
-    line = max(1, round(min(size) / 500))
+    side = math.sqrt(size[0] * size[1])  # the shorter one of a panorama says little
+    line = max(1, round(side / 550))
     centres: list[tuple[int, int] | None] = []
     for mask, colour in zip(masks, colours):
         crop = _crop(mask, (height, width))
@@ -65,8 +67,13 @@ def draw_instances(
     # Texts come last, or the next mask would cover them.
     for centre, text in zip(centres, texts):
         if centre is not None and text:
-            _write(canvas, text, *centre, height=max(11, round(min(size) / 45)))
+            _write(canvas, text, *centre, height=letter_height(size))
     return canvas
+
+
+def letter_height(size: tuple[int, int]) -> int:
+    """Height in pixels of letters that can be read when a picture is shown as a whole."""
+    return max(11, round(math.sqrt(size[0] * size[1]) / 52))
 
 
 def _crop(mask: np.ndarray | Mapping, size: tuple[int, int]) -> Crop:
@@ -99,8 +106,9 @@ def truth_beside_prediction(
     prediction: Instances,
     names: Mapping[Any, str] | Sequence[str],
     scale: int = 2,
+    most: int | None = None,
 ) -> np.ndarray:
-    """Draw two panels: ground truth left, prediction right.
+    """Draw two panels on the picture without its colours: ground truth left, prediction right.
 
     A prediction takes the colour of the object it is matched to, whatever its category; grey ones
     cover none by half, or one that a better prediction has found.
@@ -109,6 +117,7 @@ def truth_beside_prediction(
         image: uint8[H, W, 3] RGB.
         names: Name of every category.
         scale: Enlargement.
+        most: Longest side of a panel; a larger one is shrunk after it is drawn.
 
     Returns:
         uint8[H * scale + title, 2 * W * scale + gap, 3] RGB.
@@ -116,10 +125,31 @@ def truth_beside_prediction(
     colours = [instance_colour(i) for i in range(len(truth))]
     matched, _ = match(truth, prediction, by_category=False)
     shades = [colours[j] if j >= 0 else UNMATCHED_GREY for j in matched]
+    image = without_colour(image)
     left = draw_instances(image, truth.rles, truth.texts(names), colours, scale)
+    left = _titled(shrunk(left, most), 'ground truth')
     right = draw_instances(image, prediction.rles, prediction.texts(names), shades, scale)
-    gap = np.full((left.shape[0] + 18, 4, 3), 255, np.uint8)
-    return np.concatenate([_titled(left, 'ground truth'), gap, _titled(right, 'prediction')], 1)
+    right = _titled(shrunk(right, most), 'prediction (grey: no object, or one found already)')
+    gap = np.full((left.shape[0], 4, 3), 255, np.uint8)
+    return np.concatenate([left, gap, right], 1)
+
+
+def without_colour(image: np.ndarray) -> np.ndarray:
+    """The picture in grey, so that what is coloured is a mask.
+
+    Args:
+        image: uint8[H, W, 3] RGB.
+    """
+    return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+
+
+def shrunk(picture: np.ndarray, most: int | None) -> np.ndarray:
+    """The picture with its longer side at most ``most`` pixels."""
+    share = (most or math.inf) / max(picture.shape[:2])
+    if share >= 1:
+        return picture
+    height, width = (max(round(side * share), 1) for side in picture.shape[:2])
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def contact_sheet(panels: Sequence[np.ndarray], columns: int = 2) -> np.ndarray:
@@ -177,6 +207,8 @@ def _font(height: int) -> ImageFont.FreeTypeFont:
 
 
 def _titled(panel: np.ndarray, title: str) -> np.ndarray:
-    bar = np.full((18, panel.shape[1], 3), 255, np.uint8)
-    cv2.putText(bar, title, (4, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
-    return np.concatenate([bar, panel])
+    """The panel below a white bar with black letters that grow with it."""
+    height = letter_height(panel.shape[1::-1])
+    bar = np.zeros((round(height * 1.6) // 2 * 2, panel.shape[1], 3), np.uint8)
+    _write(bar, title, 0, bar.shape[0] // 2, height)
+    return np.concatenate([255 - bar, panel])

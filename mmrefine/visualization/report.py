@@ -1,13 +1,14 @@
 """One static page about one or several result files: numbers, worst images, wrong pixels."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from mmrefine.evaluation import Detections, GroundTruth, Rules, evaluate
+from mmrefine.evaluation.evaluate import Evaluation
 from mmrefine.evaluation.protocols import make_rules, read_truth, require_choice
 from mmrefine.results.detections import load_results
 from mmrefine.results.files import atomic_file
@@ -17,8 +18,11 @@ from mmrefine.results.json_files import load_json
 from mmrefine.results.progress import progress_bar
 
 from .instances import Instances
+from .overlays import contact_sheet
+from .picture_files import SHEET_PANELS, comparison, on_sheet, write_picture
 from .report_page import Card, render
-from .report_pictures import make_panels
+from .report_pictures import Panel, make_panel, make_panels
+from .score_pictures import confusion_picture, count_confusions, precision_recall
 
 FORMATS = ('coco', 'lvis', 'coco-on-lvis')
 MOST_DRAWN = 100  # predictions of an image
@@ -36,6 +40,7 @@ def write_report(
     max_dets: int | None = None,
     backend: str = 'pycocotools',
     title: str = 'Masks and their boundaries',
+    pictures: Path | None = None,
 ) -> Path:
     """Score result files and write the page.
 
@@ -49,6 +54,8 @@ def write_report(
         score_thr: Lowest score of a prediction that is drawn.
         max_dets: As for ``make_rules``.
         backend: Engine that scores the files; single images are scored by pycocotools.
+        pictures: Folder that also gets ``precision_recall.png``, ``confusion.png`` (of the first
+            file) and ``sheet.jpg`` (its first images beside the ground truth).
 
     Raises:
         ValueError: No result file, wrong files or values, a folder without any of the pictures.
@@ -76,18 +83,27 @@ def write_report(
         name: evaluate(truth, dt, _iou_types(dt), rules, backend, show_progress=True)
         for name, dt in detections.items()
     }
+    objects = {image: _objects(some) for image, some in _by_image(truth.annotations).items()}
+    drawn = {name: _predictions(dt, truth, score_thr) for name, dt in detections.items()}
+    charts = {
+        name: _charts(evaluation, rules, truth, objects, drawn[name])
+        for name, evaluation in found.items()
+    }
     per_file = [_score_images(truth, dt, rules) for dt in detections.values()]
     per_image = {image: [scores[image] for scores in per_file] for image in per_file[0]}
     cards = []
     for image in _choose(per_image, worst):
         picture, note = _read(images, files[image], truth.sizes[image])
-        drawn = {
-            name: _predictions(dt, image, truth.sizes[image], score_thr)
-            for name, dt in detections.items()
-        }
-        panels = make_panels(picture, _objects(truth, image), drawn, truth.categories)
+        of_image = {name: predictions[image] for name, predictions in drawn.items()}
+        panels = make_panels(picture, objects[image], of_image, truth.categories)
         scores = per_image[image]
         cards.append(Card(files[image], _drop(scores), _behind(scores), scores, panels, note))
+    if pictures is not None:
+        first = next(iter(drawn.values()))
+        sheet = _sheet(list(objects)[:SHEET_PANELS], images, files, truth, objects, first)
+        write_picture(pictures / 'sheet.jpg', sheet)
+        for name, chart in next(iter(charts.values())).items():
+            write_picture(pictures / f'{name}.png', chart)
     facts = [
         f'{len(truth.sizes)} images, {len(truth.annotations)} objects in {Path(gt).name}.',
         f'Predictions drawn from a score of {score_thr:g}; {len(cards)} images shown.',
@@ -100,15 +116,68 @@ def write_report(
         if c in present
     ]
     with atomic_file(out) as file:
-        file.write(render(title, facts, numbers, categories, cards))
+        file.write(render(title, facts, numbers, categories, _chart_panels(charts), cards))
     return Path(out)
+
+
+def _by_image(annotations: Iterable[dict]) -> dict[Id, list[dict]]:
+    found = defaultdict(list)
+    for annotation in annotations:
+        found[annotation['image_id']].append(annotation)
+    return dict(found)
+
+
+def _charts(
+    evaluation: Evaluation,
+    rules: Rules,
+    truth: GroundTruth,
+    objects: Mapping[Id, Instances],
+    found: Mapping[Id, Instances],
+) -> dict[str, np.ndarray]:
+    """File name -> picture of precision and recall, and of confusions."""
+    categories = list(truth.categories)
+    counts = np.zeros((len(categories) + 1,) * 2, int)
+    nothing = Instances([], [], np.zeros(0))
+    for image in truth.sizes:
+        count_confusions(objects.get(image, nothing), found[image], categories, counts)
+    names = list(truth.categories.values())
+    return {
+        'precision_recall': precision_recall(evaluation.tables, rules),
+        'confusion': confusion_picture(counts, names),
+    }
+
+
+def _chart_panels(charts: Mapping[str, Mapping[str, np.ndarray]]) -> list[list[Panel]]:
+    texts = {
+        'precision_recall': 'precision and recall',
+        'confusion': 'objects by the class of their prediction',
+    }
+    return [
+        [make_panel(f'{name}: {texts[kind]}', texts[kind], chart) for kind, chart in some.items()]
+        for name, some in charts.items()
+    ]
+
+
+def _sheet(
+    shown: Sequence[Id],
+    images: str | Path | None,
+    files: Mapping[Id, str],
+    truth: GroundTruth,
+    objects: Mapping[Id, Instances],
+    found: Mapping[Id, Instances],
+) -> np.ndarray:
+    """Some images, ground truth beside prediction, as ``draw_results`` draws them."""
+    panels = []
+    for image in shown:
+        picture, _ = _read(images, files[image], truth.sizes[image])
+        drawn = comparison(picture, objects[image], found[image], truth.categories)
+        panels.append(on_sheet(drawn))
+    return contact_sheet(panels)
 
 
 def _score_images(gt: GroundTruth, dt: Detections, rules: Rules) -> dict[Id, tuple[float, float]]:
     """Mask and boundary AP of every image with an object that counts, over its categories."""
-    annotations, rows = defaultdict(list), defaultdict(list)
-    for annotation in gt.annotations:
-        annotations[annotation['image_id']].append(annotation)
+    annotations, rows = _by_image(gt.annotations), defaultdict(list)
     for i, image in enumerate(dt.image_ids):
         rows[image].append(i)
     scores = {}
@@ -153,23 +222,29 @@ def _file_name(image: Mapping) -> str:
     return str(image_file(image) if named else image['id'])
 
 
-def _objects(truth: GroundTruth, image: Id) -> Instances:
-    inside = [a for a in truth.annotations if a['image_id'] == image]
+def _objects(annotations: Sequence[Mapping]) -> Instances:
     return Instances(
-        [a['segmentation'] for a in inside],
-        [a['category_id'] for a in inside],
-        crowd=np.array([bool(a['iscrowd']) for a in inside], bool),
+        [a['segmentation'] for a in annotations],
+        [a['category_id'] for a in annotations],
+        crowd=np.array([bool(a['iscrowd']) for a in annotations], bool),
     )
 
 
-def _predictions(dt: Detections, image: Id, size: tuple[int, int], score_thr: float) -> Instances:
-    """The best predictions of an image that are drawn, best first."""
-    rows = [
-        i for i, other in enumerate(dt.image_ids) if other == image and dt.scores[i] >= score_thr
-    ]
-    rows = sorted(rows, key=lambda i: -dt.scores[i])[:MOST_DRAWN]
-    rles = [{'size': list(size), 'counts': dt.counts[i]} for i in rows]
-    return Instances(rles, [dt.category_ids[i] for i in rows], dt.scores[rows])
+def _predictions(dt: Detections, truth: GroundTruth, score_thr: float) -> dict[Id, Instances]:
+    """The best predictions of every image that are drawn, best first."""
+    rows: dict[Id, list[int]] = {image: [] for image in truth.sizes}
+    kept = np.flatnonzero(dt.scores >= score_thr)
+    for i in kept[np.argsort(-dt.scores[kept], kind='stable')].tolist():
+        if len(rows[dt.image_ids[i]]) < MOST_DRAWN:
+            rows[dt.image_ids[i]].append(i)
+    return {
+        image: Instances(
+            [{'size': list(truth.sizes[image]), 'counts': dt.counts[i]} for i in some],
+            [dt.category_ids[i] for i in some],
+            dt.scores[some],
+        )
+        for image, some in rows.items()
+    }
 
 
 def _iou_types(dt: Detections) -> tuple[str, ...]:

@@ -75,6 +75,7 @@ def render(
     facts: Sequence[str],
     numbers: Mapping[str, dict[str, float]],
     categories: Sequence[tuple[str, Sequence[float]]],
+    charts: list[list[Panel]],
     cards: Sequence[Card],
 ) -> str:
     """Write the page as a complete HTML document.
@@ -84,6 +85,7 @@ def render(
         facts: Short sentences about the data.
         numbers: Name of every result file -> its numbers, 0-1 or -1.
         categories: Name of every category and its boundary AP in every file.
+        charts: Rows of panels below the table.
         cards: The images, worst first.
     """
     names = list(numbers)
@@ -96,6 +98,7 @@ def render(
         '<details><summary>Boundary AP of every category</summary>',
         _table(['category', *names], [(name, _cells(v)) for name, v in categories]),
         '</details>',
+        _rows(charts),
         '<h2>Images whose boundaries cost most</h2>',
         '<p class="note">Drop: mask AP minus boundary AP of an image, largest of all files.</p>',
         f'<p>{"".join(_key(kind) for kind in LEGEND)}</p>',
@@ -164,22 +167,27 @@ def _order(names: Sequence[str]) -> str:
 
 
 def _card(card: Card, names: Sequence[str]) -> str:
-    rows = ''
-    for row in card.rows:
-        figures = ''.join(
-            f'<figure><figcaption>{escape(p.title)}</figcaption>'
-            f'<img src="{p.source}" alt="{escape(p.alt)}"></figure>'
-            for p in row
-        )
-        rows += f'<div class="row">{figures}</div>'
     head = ['', 'mask AP', 'boundary AP', 'drop']
     scores = [(name, _cells((m, b, m - b))) for name, (m, b) in zip(names, card.scores)]
     behind = f' data-behind="{card.behind:.6f}"' if len(names) > 1 else ''
     note = f'<p class="note">{escape(card.note)}</p>' if card.note else ''
     return (
         f'<article data-drop="{card.drop:.6f}"{behind}><h3>{escape(card.title)}</h3>'
-        f'{note}{_table(head, scores)}{rows}</article>'
+        f'{note}{_table(head, scores)}{_rows(card.rows)}</article>'
     )
+
+
+def _rows(rows: list[list[Panel]]) -> str:
+    """Rows of pictures with their titles."""
+    text = ''
+    for row in rows:
+        figures = ''.join(
+            f'<figure><figcaption>{escape(p.title)}</figcaption>'
+            f'<img src="{p.source}" alt="{escape(p.alt)}"></figure>'
+            for p in row
+        )
+        text += f'<div class="row">{figures}</div>'
+    return text
 
 
 def _percent(value: float) -> str:

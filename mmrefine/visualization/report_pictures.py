@@ -15,7 +15,7 @@ from pycocotools import mask as coco_mask
 from mmrefine.evaluation.boundary import boundary_iou
 
 from .instances import Instances, match
-from .overlays import UNMATCHED_GREY, Colour, draw_instances, instance_colour
+from .overlays import UNMATCHED_GREY, Colour, draw_instances, instance_colour, without_colour
 
 WIDTH = 420  # of a panel on the page, pixels
 CROWDED = 15  # more objects than that are drawn without their names
@@ -60,18 +60,20 @@ def make_panels(
     drawn = max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)
     colours = [instance_colour(i) for i in range(len(truth))]
     picture = _draw(image, truth, truth.texts(names), colours, drawn)
-    masks = [_panel('ground truth', f'{len(truth)} objects', picture)]
+    masks = [make_panel('ground truth', f'{len(truth)} objects', picture)]
     plain = cv2.resize(image, drawn[::-1], interpolation=cv2.INTER_AREA)
-    errors = [_panel('picture', 'the picture alone', plain)]
+    errors = [make_panel('picture', 'the picture alone', plain)]
     maps, gaps = {}, []
     for name, predictions in found.items():
         partner, ious = match(truth, predictions)
         shades = [colours[j] if j >= 0 else UNMATCHED_GREY for j in partner]
         picture = _draw(image, predictions, predictions.texts(names), shades, drawn)
-        masks.append(_panel(name, f'{len(predictions)} predictions of {name}', picture))
+        masks.append(make_panel(name, f'{len(predictions)} predictions of {name}', picture))
         maps[name] = error_map(truth, predictions, partner, size)
         picture = draw_errors(image, maps[name], truth.rles, drawn)
-        errors.append(_panel(f'errors of {name}', f'missed and extra pixels of {name}', picture))
+        errors.append(
+            make_panel(f'errors of {name}', f'missed and extra pixels of {name}', picture)
+        )
         gaps += _boundary_gaps(truth, predictions, partner, ious, size)
     rows = [masks, errors]
     if gaps:
@@ -144,7 +146,7 @@ def _draw(
 ) -> np.ndarray:
     """Draw masks at the size of the panel, so that big images cost no more than small ones."""
     target = size[::-1]
-    small = cv2.resize(image, target, interpolation=cv2.INTER_AREA)
+    small = without_colour(cv2.resize(image, target, interpolation=cv2.INTER_AREA))
     masks = np.zeros((len(instances), *size), bool)  # (N, H, W)
     for mask, rle in zip(masks, instances.rles):
         share = coco_mask.decode(rle).astype(np.float32)
@@ -191,10 +193,10 @@ def _closer(image: np.ndarray, maps: Mapping[str, np.ndarray], rle: dict) -> lis
     part = np.ascontiguousarray(image[window])
     alone = coco_mask.encode(np.asfortranarray(coco_mask.decode(rle)[window]))
     plain = cv2.resize(part, size[::-1], interpolation=cv2.INTER_CUBIC)
-    panels = [_panel('closer: picture', 'the object with the worst boundary', plain)]
+    panels = [make_panel('closer: picture', 'the object with the worst boundary', plain)]
     for name, errors in maps.items():
         picture = draw_errors(part, errors[window], [alone], size)
-        panels.append(_panel(f'closer: {name}', f'errors of {name} around one object', picture))
+        panels.append(make_panel(f'closer: {name}', f'errors of {name} around one object', picture))
     return panels
 
 
@@ -202,7 +204,8 @@ def _dense(rle: dict) -> np.ndarray:
     return coco_mask.decode(rle).astype(bool)
 
 
-def _panel(title: str, alt: str, picture: np.ndarray) -> Panel:
+def make_panel(title: str, alt: str, picture: np.ndarray) -> Panel:
+    """Put a picture, uint8[H, W, 3] RGB, into a page."""
     options = [cv2.IMWRITE_JPEG_QUALITY, 90]
     data = cv2.imencode('.jpg', np.ascontiguousarray(picture[..., ::-1]), options)[1].tobytes()
     return Panel(title, alt, 'data:image/jpeg;base64,' + base64.b64encode(data).decode())

@@ -132,7 +132,7 @@ COVERED = {
 # Pages whose other commands are run below, each page in a folder, and files they make.
 SESSIONS = {
     'docs/tour.md': (
-        'work_dirs/tour/pictures/sheet.png',
+        'work_dirs/tour/pictures/sheet.jpg',
         'work_dirs/tour/training.png',
         'work_dirs/tour/scores.json',
         'work_dirs/tour/report.html',

@@ -124,12 +124,23 @@ def test_pictures_show_masks_and_errors(page_path: Path) -> None:
         cv2.imdecode(np.frombuffer(base64.b64decode(i['src'].split(',')[1]), np.uint8), 1)
         for i in page.images
     ]
+    # precision and recall, and confusions, of both files
+    charts, decoded = decoded[:4], decoded[4:]
+    assert all(chart.std() > 5 for chart in charts)
     # masks, errors and a closer look; for the ground truth or picture and for both files
     assert len(decoded) == 9 * len(page.cards)
     assert all(picture.std() > 5 for picture in decoded)
     sharp, blunt = decoded[4], decoded[5]
     orange_or_blue = [(np.ptp(p.astype(int), axis=2) > 90).sum() for p in (sharp, blunt)]
     assert orange_or_blue[0] == 0 and orange_or_blue[1] > 100
+
+
+def test_pictures_of_the_scores_can_be_had_as_files(data: tuple, tmp_path: Path) -> None:
+    folder = tmp_path / 'pictures'
+    write_report(data[0], {'blunt': data[3]}, tmp_path / 'one.html', data[1], pictures=folder)
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ['confusion.png', 'precision_recall.png', 'sheet.jpg']
+    assert all(cv2.imread(str(folder / name)).std() > 5 for name in names)
 
 
 def test_names_from_files_are_escaped(page_path: Path) -> None:

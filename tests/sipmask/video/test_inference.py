@@ -13,7 +13,8 @@ from mmengine.structures import InstanceData
 from pycocotools.mask import frPyObjects
 from tiny_sipmask_video import clip, frame, tiny_video_config, tiny_video_model
 
-from mmrefine.apis.video import Clip, FrameWriter, VideoSegmenter, draw_tracks, track_clip
+from mmrefine.apis.video import VideoSegmenter, draw_tracks, track_clip
+from mmrefine.apis.video_files import Clip, FrameWriter
 from mmrefine.masks import to_dense
 from mmrefine.results.track_file import TrackFile
 from mmrefine.results.tracks import VideoTruth, load_tracks
