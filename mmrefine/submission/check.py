@@ -24,6 +24,22 @@ from .formats import MAX_PER_IMAGE, name_note
 Read = Callable[[EntryReader, str, Any], Entry | None]
 
 
+def find_submission(format: str, path: Path) -> Path:
+    """The file that ``make`` wrote for this ``--out``; a file is itself.
+
+    Raises:
+        ValueError: A folder holds none or several.
+    """
+    beside = path.with_name(path.name + {'lvis': '.json', 'youtube-vis': '.zip'}.get(format, ''))
+    if format == 'cityscapes' or not path.is_dir():
+        return path if path.exists() or not beside.is_file() else beside
+    found = sorted(path.glob('*.zip')) or sorted(path.glob('*.json'))
+    if len(found) != 1:
+        names = ', '.join(file.name for file in found[:5]) or 'no zip or json'
+        raise ValueError(f'{path} holds {names}: name the one file to check')
+    return found[0]
+
+
 def check_submission(
     format: str, path: str | Path, gt: str | Path, max_per_image: int | None = None
 ) -> tuple[list[str], list[str]]:

@@ -9,8 +9,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from locations import ROOT
 from mmcv.transforms import LoadImageFromFile
 from mmdet.registry import DATASETS, MODELS
+from mmengine.config import Config
 from PIL import Image
 from pycocotools import mask as coco_mask
 
@@ -198,6 +200,16 @@ def test_broken_files_are_named(text, tmp_path) -> None:
 def test_a_missing_file_is_named(tmp_path) -> None:
     with pytest.raises(FileNotFoundError, match='nowhere.json'):
         read_annotations(tmp_path / 'nowhere.json')
+
+
+def test_a_missing_set_of_shapes_says_how_to_make_it(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv('MMREFINE_SHAPES', str(tmp_path / 'nowhere'))
+    for name in ('refinemask/refinemask_tiny_shapes.py', 'sharpmask/deepmask_tiny_shapes.py'):
+        config = Config.fromfile(ROOT / 'configs' / name)
+        said = 'nowhere/annotations/.*: python tools/make_shapes.py .*MMREFINE_SHAPES'
+        for loader in (config.train_dataloader, config.val_dataloader):
+            with pytest.raises(FileNotFoundError, match=said):
+                DATASETS.build(loader.dataset)
 
 
 def test_run_lengths_and_polygons_may_be_mixed(tmp_path) -> None:

@@ -14,7 +14,12 @@ from evaluation.town import make_city
 from mmrefine.evaluation import GroundTruth
 from mmrefine.results.cityscapes import check_cityscapes, cityscapes_images
 from mmrefine.results.tracks import VideoTruth
-from mmrefine.submission.check import check_list, check_submission, check_tracks
+from mmrefine.submission.check import (
+    check_list,
+    check_submission,
+    check_tracks,
+    find_submission,
+)
 from mmrefine.submission.make import MakeOptions, make_submission
 
 
@@ -204,3 +209,22 @@ def test_coco_file_names_are_noted(tmp_path: Path) -> None:
         (tmp_path / name).write_text(json.dumps(results))
         problems, notes = check_submission('coco', tmp_path / name, tmp_path / 'gt.json')
         assert problems == [] and bool(notes) == noted
+
+
+def test_a_folder_is_what_make_wrote_there(tmp_path: Path) -> None:
+    truth, results = make_scene(0)
+    for name, content in (('gt.json', truth), ('results.json', results)):
+        (tmp_path / name).write_text(json.dumps(content))
+    given = {'gt': tmp_path / 'gt.json', 'results': tmp_path / 'results.json'}
+    for format, out in (('coco', tmp_path / 'made'), ('lvis', tmp_path / 'list')):
+        made = make_submission(MakeOptions(format, out=out, **given))
+        assert find_submission(format, out) == Path(made[-1])
+        assert check_submission(format, find_submission(format, out), given['gt']) == ([], [])
+    assert find_submission('coco', tmp_path / 'gt.json') == tmp_path / 'gt.json'
+    assert find_submission('cityscapes', tmp_path) == tmp_path
+    (tmp_path / 'made' / 'other.zip').touch()
+    with pytest.raises(ValueError, match='_results.zip, other.zip: name the one'):
+        find_submission('coco', tmp_path / 'made')
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(ValueError, match='empty holds no zip or json'):
+        find_submission('coco', tmp_path / 'empty')
