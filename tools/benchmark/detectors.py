@@ -2,7 +2,8 @@
 
 Every model has random weights, a ResNet-50 whose batch norms are fitted to the image, and 80
 classes. Measured is the way from a normalised image to N boolean masks of the original image's
-size. So that the models do the same work although none has learnt anything,
+size, or on to N RLEs of them, which stock models encode from the boolean ones. So that the models
+do the same work although none has learnt anything,
 
 * the score threshold lets 1,000 (box, class) pairs pass, as many in every model (SOLOv2, whose
   candidates each cost a mask of the whole map: 2 N; YOLACT and the real-time SipMask, which
@@ -23,6 +24,7 @@ from typing import Any
 import torch
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
+from mmdet.structures.mask import encode_mask_results
 from mmengine.config import ConfigDict
 from mmengine.hub import get_config
 from mmengine.structures import InstanceData
@@ -107,6 +109,7 @@ class Scene:
         count: Detections N.
         names: Detectors; the first is the baseline.
         proposals: Boxes that the first of two stages passes on, at most.
+        rle: Go on to RLE, on every side.
     """
 
     size: tuple[int, int]
@@ -114,9 +117,11 @@ class Scene:
     count: int
     names: Sequence[str]
     proposals: int = 1000
+    rle: bool = False
 
     def __str__(self) -> str:
-        return f'{self.size[0]}x{self.size[1]}, N={self.count}'
+        form = ', to RLE' if self.rle else ''
+        return f'{self.size[0]}x{self.size[1]}, N={self.count}{form}'
 
 
 EVERY = tuple(DETECTORS)
@@ -126,8 +131,9 @@ SCENES = (
     Scene((800, 1344), (480, 806), 20, EVERY),
     Scene((800, 1344), (480, 806), 100, EVERY),
     Scene((544, 544), (480, 640), 100, (BASELINE, 'YOLACT', 'SipMask, real-time')),
+    Scene((480, 640), (480, 640), 100, EVERY, rle=True),
+    Scene((800, 1344), (480, 806), 100, EVERY, rle=True),
 )
-
 
 QUICK_SCENE = Scene((64, 96), (48, 72), 3, EVERY, proposals=20)
 
@@ -146,8 +152,8 @@ def configure(name: str, scene: Scene) -> ConfigDict:
         model.test_cfg.rpn.max_per_img = scene.proposals
     if 'filter_thr' in test_cfg:
         test_cfg.update(filter_thr=0.0)  # SOLOv2: scores of random weights are too low for it
-    if DETECTORS[name][1] is SIPMASK:
-        test_cfg.update(candidates='pairs')  # as MMDetection's heads rank them; default: points
+    if scene.rle and DETECTORS[name][0].startswith('mmrefine'):
+        test_cfg.update(mask_format='rle')
     return model
 
 
@@ -205,7 +211,13 @@ class Detector:
         Raises:
             RuntimeError: There are not N masks of the original size.
         """
-        shape = list(self.predict().masks.shape)
+        masks = self.predict().masks
+        if self.scene.rle:
+            if isinstance(masks, Tensor):
+                masks = encode_mask_results(masks.cpu().numpy())
+            shape = [len(masks), *masks[0]['size']]
+        else:
+            shape = list(masks.shape)
         wanted = [self.scene.count, *self.scene.original]
         if shape != wanted:
             raise RuntimeError(f'{type(self.model).__name__} made masks {shape}, wanted {wanted}')
@@ -355,7 +367,7 @@ def measure_first(device: str, quick: bool = False) -> list[Row]:
 
 
 def _part(scene: Scene) -> str:
-    return f'{scene.size[0]}x{scene.size[1]}-{scene.count}'
+    return f'{scene.size[0]}x{scene.size[1]}-{scene.count}{"-rle" * scene.rle}'
 
 
 BENCHMARKS = {

@@ -43,7 +43,7 @@ class Row:
         return asdict(self)
 
 
-def _seconds(function: Callable[[], Any], device: str) -> float:
+def _seconds(function: Callable[[], Any], device: str, wall: bool = False) -> float:
     if device == 'cuda':
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         start.record()
@@ -53,20 +53,21 @@ def _seconds(function: Callable[[], Any], device: str) -> float:
         return start.elapsed_time(end) / 1e3
     # Processor time of the whole process does not count, unlike the wall clock, what other programs
     # do; but it adds up the threads.
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    single = torch.get_num_threads() == 1 and not wall
+    clock = time.process_time if single else time.perf_counter
     begin = clock()
     function()
     return clock() - begin
 
 
 def interleave(
-    functions: Sequence[Callable[[], Any]], repeats: int, device: str
+    functions: Sequence[Callable[[], Any]], repeats: int, device: str, wall: bool = False
 ) -> list[list[float]]:
     """Seconds of ``repeats`` calls of each function, called in turn; nothing warms them up here."""
     times: list[list[float]] = [[] for _ in functions]
     for _ in range(repeats):
         for function, record in zip(functions, times):
-            record.append(_seconds(function, device))
+            record.append(_seconds(function, device, wall))
     return times
 
 
@@ -121,6 +122,7 @@ def compare(
     memory: bool = True,
     details: dict[str, Any] | None = None,
     claim: str = 'outputs',
+    wall: bool = False,
 ) -> Row:
     """Time ``ours`` and ``peer`` in turn, compare what they return, measure memory.
 
@@ -136,9 +138,10 @@ def compare(
         memory: Whether to measure peak memory (one more run of each).
         details: More figures for the row.
         claim: See ``Row``.
+        wall: Time by the wall clock, for work that other processes share.
     """
     error = _largest_difference(ours(), peer())
-    times = interleave((ours, peer), repeats, device)
+    times = interleave((ours, peer), repeats, device, wall)
     ratio = min(times[1]) / max(min(times[0]), 1e-9)
     medians = [statistics.median(t) for t in times]
     figures = dict(details or {}, median_time_ratio=medians[1] / max(medians[0], 1e-9))

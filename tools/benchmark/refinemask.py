@@ -6,6 +6,7 @@ per-size target loops.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -43,7 +44,12 @@ def _all_classes(x: Tensor, layer: nn.Conv2d, labels: Tensor) -> Tensor:
 
 
 def _plain_conv(x: Tensor, layer: nn.Conv2d) -> Tensor:
-    return F.relu(F.conv2d(x, layer.weight, layer.bias, padding=layer.padding))
+    return F.relu(F.conv2d(x, layer.weight, layer.bias, padding=layer.padding), inplace=True)
+
+
+def _branches(block: nn.Module, x: Tensor) -> Tensor:
+    first, second, third = (getattr(block, f'dilation_conv_{i}') for i in (1, 2, 3))
+    return block.merge_conv(first(x) + second(x) + third(x))
 
 
 def upsample(x: Tensor) -> Tensor:
@@ -61,21 +67,26 @@ def original_forward(
         x = _plain_conv(x, block.conv)
     for block in head.semantic_convs:
         semantic = _plain_conv(semantic, block.conv)
-    foreground_logits = head.semantic_logits(semantic)
+    layer = head.semantic_logits
+    foreground_logits = F.conv2d(semantic, layer.weight, layer.bias)
     foreground = foreground_logits.sigmoid()
     predictions = []
     for stage in head.stages:
         size = x.shape[-1]
-        feats = F.relu(stage.semantic_transform_in(semantic))
+        feats = F.relu(stage.semantic_transform_in(semantic), inplace=True)
         feats = mmcv_roi_align(feats, rois, size, 0.25, 0, 'avg', True)
-        feats = F.relu(stage.semantic_transform_out(feats))
+        feats = F.relu(stage.semantic_transform_out(feats), inplace=True)
         logits = _all_classes(x, stage.instance_logits, labels)
         predictions.append(logits)
         mask = logits.sigmoid()
         context = mmcv_roi_align(foreground, rois, size, 0.25, 0, 'avg', True)
-        fused = F.relu(stage.fuse_conv[0](torch.cat([x, feats, mask, context], 1)))
-        fused = F.relu(stage.fuse_transform_out(F.relu(stage.fuse_conv[1](fused))))
-        fused = F.relu(F.interpolate(fused, scale_factor=2, mode='bilinear', align_corners=False))
+        fused = torch.cat([x, feats, mask, context], 1)
+        reduce, block = stage.fuse_conv
+        fused = F.relu(reduce(fused), inplace=True)
+        fused = F.relu(_branches(block, fused), inplace=True)
+        fused = F.relu(stage.fuse_transform_out(fused), inplace=True)
+        fused = F.interpolate(fused, scale_factor=2, mode='bilinear', align_corners=False)
+        fused = F.relu(fused, inplace=True)
         x = torch.cat([fused, upsample(mask), upsample(context)], 1)
     predictions.append(_all_classes(x, head.final_instance_logits, labels))
     return predictions, foreground_logits
@@ -206,10 +217,11 @@ def _reduced_precision(device: str) -> Row:
     union = (ours | reference).sum((1, 2, 3))
     overlap = (ours & reference).sum((1, 2, 3))
     iou = torch.where(union > 0, overlap / union.clamp(min=1), 1.0)
-    case = 'mask head, 100 RoIs, 80 classes, bf16 channels_last'
-    row = compare('B1', case, reduced, lambda: _chunked_peer(head, inputs), device=device)
+    case = 'mask head, 100 RoIs, 80 classes, bf16 channels_last, mean IoU at least 0.995'
+    peer = partial(_chunked_peer, head, inputs)
+    row = compare('B1', case, reduced, peer, device=device, claim='limit')
     row.equal = bool(iou.mean() >= 0.995)
-    row.details.update(mean_mask_iou=float(iou.mean()), min_mask_iou=float(iou.min()))
+    row.details.update(figure=f'{iou.mean():.4f}, the worst mask {iou.min():.3f}')
     return row
 
 
