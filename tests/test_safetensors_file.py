@@ -1,4 +1,4 @@
-"""Weights in safetensors files: the format byte by byte, damage, every way that loads weights."""
+"""Weights in safetensors files: what is in them, damage, every way that loads weights."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from mmengine.runner import load_checkpoint
 
 from mmrefine import load_model
 from mmrefine.checkpoint import read_checkpoint
-from mmrefine.safetensors_file import DTYPES, read_safetensors, write_safetensors
+from mmrefine.safetensors_file import read_safetensors, write_safetensors
 
 CONFIG = ROOT / 'configs/sipmask/sipmask_tiny_shapes.py'
 
@@ -41,10 +41,8 @@ def test_a_file_written_by_hand_is_read(tmp_path: Path) -> None:
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
-    weights = {
-        name: (torch.randn(3, 2) * 50).to(dtype).t()  # not contiguous
-        for name, dtype in DTYPES.items()
-    }
+    types = torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.bool
+    weights = {str(dtype): (torch.randn(3, 2) * 50).to(dtype).t() for dtype in types}
     weights |= {'none': torch.zeros(0, 4), 'one': torch.tensor(3.5)}
     path = tmp_path / 'w.safetensors'
     write_safetensors(path, weights, {'x': 'y'})
@@ -52,28 +50,6 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     assert metadata == {'x': 'y'} and found.keys() == weights.keys()
     for name, value in weights.items():
         assert found[name].dtype == value.dtype and torch.equal(found[name], value)
-    length = int.from_bytes(path.read_bytes()[:8], 'little')
-    assert length % 8 == 0
-    with pytest.raises(ValueError, match='z is of type torch.complex64'):
-        write_safetensors(path, {'z': torch.zeros(1, dtype=torch.complex64)})
-
-
-@pytest.mark.parametrize(
-    'entry',
-    [
-        {'dtype': 'F32', 'shape': [4], 'data_offsets': [0, 8]},
-        {'dtype': 'F32', 'shape': [4], 'data_offsets': [0, 16]},
-        {'dtype': 'F32', 'shape': [-2], 'data_offsets': [8, 0]},
-        {'dtype': 'F8', 'shape': [8], 'data_offsets': [0, 8]},
-        {'shape': [2], 'data_offsets': [0, 8]},
-        {'dtype': 'F32', 'shape': 2, 'data_offsets': [0, 8]},
-        [],
-    ],
-)
-def test_false_headers_are_refused(tmp_path: Path, entry: object) -> None:
-    path = by_hand(tmp_path / 'w.safetensors', {'a': entry}, bytes(8))
-    with pytest.raises(ValueError, match=r'w\.safetensors is truncated or no safetensors file'):
-        read_safetensors(path)
 
 
 @pytest.mark.parametrize(
