@@ -25,7 +25,8 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str
     """
     try:
         with safe_open(path, 'pt') as file:
-            return {name: file.get_tensor(name) for name in sorted(file.keys())}, file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in sorted(file.keys())}
+            return weights, file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(
             f'{path} is truncated or no safetensors file ({error}): copy or download it again'

@@ -73,11 +73,11 @@ class CityscapesMaskAPMetric(BaseMetric):
         self.show_progress = show_progress
         self._temporary = outfile_prefix is None
         # all ranks write into the folder of the main one
-        names = [outfile_prefix]
         if outfile_prefix is None:
             names = [tempfile.mkdtemp(prefix='cityscapes-') if is_main_process() else '']
             broadcast_object_list(names)
-        self.root = Path(names[0]) / 'results'
+            (outfile_prefix,) = names
+        self.root = Path(outfile_prefix) / 'results'
         if is_main_process():
             shutil.rmtree(self.root, ignore_errors=True)
             self.root.mkdir(parents=True)

@@ -15,10 +15,12 @@ _CLASS_KEYS = (
 )
 
 
+def _converter(name: str, layer: str) -> Converter:
+    key = f'{_HEAD}{layer}.weight'
+    return Converter(name, lambda weights: key in weights, dict, _CLASS_KEYS)
+
+
 CONVERTERS = [
-    Converter(name, lambda weights, key=f'{_HEAD}{layer}.weight': key in weights, dict, _CLASS_KEYS)
-    for name, layer in (
-        ('refinemask', 'final_instance_logits'),
-        ('refinemask-simple', 'stage_instance_logits.0'),
-    )
+    _converter('refinemask', 'final_instance_logits'),
+    _converter('refinemask-simple', 'stage_instance_logits.0'),
 ]

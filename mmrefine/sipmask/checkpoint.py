@@ -5,7 +5,7 @@ Origin:   JialeCao001/SipMask: ``SipMask-mmdetection`` (images), ``SipMask-VIS``
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -99,11 +99,12 @@ def generation(state_dict: Mapping[str, Tensor]) -> str | None:
     return 'sipmask-vis' if any(head in state_dict for head in heads) else 'sipmask-mmdet'
 
 
+def _converter(name: str, convert: Callable[[Mapping[str, Tensor]], StateDict]) -> Converter:
+    return Converter(name, lambda weights: generation(weights) == name, convert, CLASS_KEYS)
+
+
 CONVERTERS = [
-    Converter(name, lambda keys, name=name: generation(keys) == name, convert, CLASS_KEYS)
-    for name, convert in (
-        ('sipmask-mmdet', convert_mmdet),
-        ('sipmask-vis', convert_mmdet),
-        ('sipmask-benchmark', convert_benchmark),
-    )
+    _converter('sipmask-mmdet', convert_mmdet),
+    _converter('sipmask-vis', convert_mmdet),
+    _converter('sipmask-benchmark', convert_benchmark),
 ]
