@@ -266,3 +266,11 @@ def test_links_of_the_readmes_lead_somewhere() -> None:
     for page in [ROOT / 'README.md', *sorted((ROOT / 'configs').rglob('README.md'))]:
         for target in re.findall(r'\]\((?!https?://|#)([^)#]+)', page.read_text()):
             assert (page.parent / target).exists(), f'{page.relative_to(ROOT)}: {target}'
+
+
+@pytest.mark.skipif(not (ROOT / '.git').exists(), reason='the checkout has no history')
+def test_a_clone_holds_what_the_first_commands_need(tmp_path: Path) -> None:
+    run('git', 'clone', '--quiet', '--depth', '1', f'file://{ROOT}', 'mmrefine', folder=tmp_path)
+    clone = tmp_path / 'mmrefine'
+    assert '--no-venv' in run('bash', clone / 'tools' / 'install.sh', '--help')
+    assert (clone / 'tools' / 'predict.py').is_file() and (clone / 'Dockerfile').is_file()

@@ -133,8 +133,8 @@ install_torch() {
         return
     fi
     local cpu=https://download.pytorch.org/whl/cpu
-    if [[ $(uname -s) == Linux ]] && ! command -v nvidia-smi > /dev/null; then
-        # Without a GPU the small CPU build will do, where an index offers it.
+    if [[ $(uname -s) == Linux ]] && ! command -v nvidia-smi > /dev/null && ! command -v nvcc > /dev/null; then
+        # Without a GPU, or a compiler for one elsewhere, the small CPU build will do, where an index offers it.
         if pip_ install --dry-run --no-deps "torch==$TORCH+cpu" >> "$LOG" 2>&1; then
             step "torch $TORCH+cpu" pip_ install "torch==$TORCH+cpu"
             return
