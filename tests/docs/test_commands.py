@@ -23,7 +23,9 @@ CITYSCAPES = 'tests/evaluation/test_cityscapes.py::test_files_score_as_the_metri
 # The first that fits counts.
 COVERED = {
     r'bash tools/demo\.sh': 'tools/demo.sh',
-    r'git clone ADDRESS .*': 'tests/test_packaging.py::test_a_clone_holds_what_the_first_commands_need',
+    r'git clone ADDRESS .*': (
+        'tests/test_packaging.py::test_a_clone_holds_what_the_first_commands_need'
+    ),
     r'docker build --target (cpu|cuda) .*': (
         'tests/test_dockerfile.py::test_there_is_a_stage_for_each_device'
     ),
