@@ -1,9 +1,5 @@
-"""Pixel embeddings, and the masks that proposals cut out of them.
+"""Pixel embeddings, and the masks that proposals cut out of them; origins as for ``box_head``.
 
-Papers:  EmbedMask, https://arxiv.org/abs/1912.01954 (v1, v2); IJCAI 2021, doi
-         10.24963/ijcai.2021/175 (v3).
-Origin:  yinghdb/EmbedMask 3b4d9fb (v1), 28427b6 (v2), e9465cb (v3), MIT; yinghdb/AdelaiDet 94a9b7c
-         (adet), 2-clause BSD for non-commercial use. No code was taken.
 Changes: one matrix product per image for all masks; the loss needs no probability, so it has no
          NaN.
 
@@ -197,7 +193,7 @@ class EmbedMaskHead(BaseModule):
 
         Returns:
             Per image ``bboxes``, ``scores``, ``labels``, ``masks`` (BoolTensor[N, H, W] or N RLEs)
-                and, with ``keep_embeds``, ``embeds`` and ``margins``.
+            and, with ``keep_embeds``, ``embeds`` and ``margins``.
         """
         cfg = self.test_cfg if cfg is None else cfg
         output = []

@@ -58,8 +58,8 @@ def detections_with_embeds(
 
     Returns:
         Per image, best score first: ``bboxes`` Tensor[N, 4] in pixels of the network input, cut to
-            the image and not empty; ``scores``, ``labels``, ``embeds`` Tensor[N, D], ``margins``
-            Tensor[N, M].
+        the image and not empty; ``scores``, ``labels``, ``embeds`` Tensor[N, D], ``margins``
+        Tensor[N, M].
     """
     nms = cfg.get('nms', DEFAULT_NMS)
     if nms is not None:

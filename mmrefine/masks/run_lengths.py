@@ -34,9 +34,9 @@ def read_runs(strings: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndar
 
     Returns:
         Run lengths of all strings one after the other, int64 array[R]; where each string's runs
-            begin, int64 array[N + 1], the last entry is R; and BoolArray[N], false for a string
-            that is empty, breaks off inside a number, has characters outside the code or runs that
-            do not fit 32 bits. Its runs mean nothing.
+        begin, int64 array[N + 1], the last entry is R; and BoolArray[N], false for a string that is
+        empty, breaks off inside a number, has characters outside the code or runs that do not fit
+        32 bits. Its runs mean nothing.
     """
     lengths = np.fromiter(map(len, strings), np.int64, len(strings))
     characters = np.frombuffer(b''.join(strings), np.uint8).astype(np.int64) - 48

@@ -102,7 +102,7 @@ def trace_columns(
 
     Returns:
         LongTensors[3, T], (mask, column, row), in any order; the row is one past the last where a
-            run ends with its column.
+        run ends with its column.
     """
     n, width, height = knots.shape
     cell = columns.place.floor().clamp(0, width - 2)

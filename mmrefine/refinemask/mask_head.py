@@ -187,7 +187,7 @@ class MultiStageMaskHead(BaseModule):
 
         Returns:
             Features Tensor[B, C_i, H, W] for each stage, and foreground logits Tensor[B, 1, H, W];
-                None in heads without this prediction.
+            None in heads without this prediction.
         """
         semantic = self.semantic_convs(fine_feat)  # (B, D, H, W)
         maps = [stage.semantic_map(semantic) for stage in list(self.stages)[:stages]]
@@ -300,7 +300,7 @@ class MultiStageMaskHead(BaseModule):
 
         Returns:
             ``loss_mask`` (dict of ``loss_instance`` and, with foreground logits, ``loss_semantic``)
-                and ``mask_targets`` (BoolTensor[N, 1, S_i, S_i] per stage).
+            and ``mask_targets`` (BoolTensor[N, 1, S_i, S_i] per stage).
         """
         per_image = [
             multi_size_targets(r.pos_priors, r.pos_assigned_gt_inds, gt.masks, self.stage_sizes)

@@ -159,7 +159,7 @@ class FineMaskMixin:
 
         Returns:
             ``loss_mask`` and ``mask_targets`` (see ``loss_and_target`` of the mask head) and the
-                finest logits ``mask_preds``.
+            finest logits ``mask_preds``.
         """
         if any('masks' not in gt for gt in batch_gt_instances):
             raise ValueError(
@@ -183,10 +183,10 @@ class FineMaskMixin:
 
         Returns:
             Detections with ``masks``: BoolTensor[n, h, w], or a list of n RLEs with
-                ``mask_format='rle'``, of the original image if ``rescale``. With
-                ``boundary_confidence``: ``boundary_confidences`` Tensor[n] in [0, 1], see
-                ``inference.boundary_confidence``. With ``boundary_maps``: also ``boundary_maps``, a
-                list of n Tensor[S, S] over the boxes, ``stage_agreement`` pixel by pixel.
+            ``mask_format='rle'``, of the original image if ``rescale``. With
+            ``boundary_confidence``: ``boundary_confidences`` Tensor[n] in [0, 1], see
+            ``inference.boundary_confidence``. With ``boundary_maps``: also ``boundary_maps``, a
+            list of n Tensor[S, S] over the boxes, ``stage_agreement`` pixel by pixel.
 
         Raises:
             FloatingPointError: Features or logits are not finite.

@@ -57,7 +57,7 @@ def read_instances(pred: Mapping, size: tuple[int, int], label: str) -> dict[str
 
     Returns:
         ``boxes`` float64 array[N, 4] (x, y, w, h), ``scores``, ``mask_scores`` (or None),
-            ``labels`` arrays[N] and ``counts``, N compressed RLE counts (or None).
+        ``labels`` arrays[N] and ``counts``, N compressed RLE counts (or None).
     """
     scores = to_numpy(pred['scores']).astype(np.float64).reshape(-1)
     boxes = to_numpy(pred['bboxes']).astype(np.float64).reshape(-1, 4).copy()

@@ -144,7 +144,7 @@ def read_track(
 
     Returns:
         Ids and score, and the frames as ``read_frames`` returns them; None if the entry is no
-            object, or dropped.
+        object, or dropped.
     """
     found = reader.read_ids(label, entry)
     if found is None:

@@ -162,15 +162,13 @@ class SharpMaskHead(RLEOutput):
     ) -> Tensor:
         """Predict masks.
 
-        Args:
-            x: Pooled maps, coarsest first: Tensor[N, C, b, b], Tensor[N, C, 2b, 2b], ...
-            handed: What other RoI heads hand to their own mask heads; none is understood.
-            labels: LongTensor[N], class of each RoI, where the RoI head knows it.
-            return_feat: HTC asks for features to hand on.
+        Pooled maps come coarsest first: Tensor[N, C, b, b], Tensor[N, C, 2b, 2b], ...
+        What other RoI heads hand to their own mask heads is not understood, nor features to hand on
+        (HTC).
 
         Returns:
             Mask logits Tensor[N, num_classes, S, S]; Tensor[N, 1, S, S] of the RoIs' own classes
-            with ``labels``, and with ``class_agnostic``.
+            with ``labels``, LongTensor[N], and with ``class_agnostic``.
         """
         if handed or return_feat:
             raise ValueError(

@@ -201,7 +201,7 @@ class SipMaskBBoxHead(FCOSHeadBase):
 
         Returns:
             Per image, best score first: ``bboxes`` Tensor[N, 4] in pixels of the network input,
-                ``scores`` Tensor[N], ``labels`` LongTensor[N], ``coeffs`` and the other extras.
+            ``scores`` Tensor[N], ``labels`` LongTensor[N], ``coeffs`` and the other extras.
         """
         cfg = self.test_cfg if cfg is None else cfg
         defaults = dict(candidates='points', sqrt_score=cfg.get('score_sqrt', False))

@@ -205,7 +205,7 @@ class SipMaskHead(BaseModule):
 
         Returns:
             Per image ``bboxes``, ``scores``, ``labels``, ``masks`` (BoolTensor[n, h, w] or n RLEs)
-                and, with re-scoring, ``mask_scores`` Tensor[n]; coefficients are dropped.
+            and, with re-scoring, ``mask_scores`` Tensor[n]; coefficients are dropped.
         """
         cfg = self.test_cfg if cfg is None else cfg
         size = tuple(basis.shape[-2:])

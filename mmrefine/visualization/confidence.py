@@ -14,14 +14,9 @@ from mmrefine.masks.crops import crop_of
 
 
 def confidence_colours(confidences: np.ndarray, lowest: float = 0.5) -> np.ndarray:
-    """Colours from red (``lowest`` and less) over yellow to green (1).
+    """Colours uint8[..., 3] RGB from red (``lowest`` and less) over yellow to green (1).
 
-    Args:
-        confidences: float[...], in [0, 1].
-        lowest: Where red begins; trained models seldom go below one half.
-
-    Returns:
-        uint8[..., 3] RGB.
+    Of confidences float[...] in [0, 1]; trained models seldom go below one half.
     """
     if not 0 <= lowest < 1:
         raise ValueError(f'lowest must be at least 0 and below 1, got {lowest}')
@@ -38,18 +33,15 @@ def draw_boundary_confidence(
     maps: Sequence[np.ndarray] | None = None,
     width: int = 2,
 ) -> np.ndarray:
-    """Colour the inner boundary band of every mask.
+    """Colour the inner boundary band of every mask, in a copy of the image.
 
     Args:
-        image: uint8[H, W, 3] RGB; stays as it is.
+        image: uint8[H, W, 3] RGB.
         masks: bool[N, H, W].
         confidences: float[N], one colour per instance unless there are maps.
         boxes: float[N, 4], (x1, y1, x2, y2) in pixels, exclusive; needed with maps.
         maps: N float[S, S] over the boxes: a colour per pixel.
         width: Of the band, in pixels.
-
-    Returns:
-        uint8[H, W, 3] RGB.
     """
     if maps is not None and boxes is None:
         raise ValueError('maps lie over the boxes of the instances: give boxes too')
@@ -69,15 +61,9 @@ def draw_boundary_confidence(
 
 
 def sample_map(values: np.ndarray, box: np.ndarray, xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
-    """Read a map over a box at pixels, nearest cell; pixels outside the box take its border.
+    """Read a map float[S, S] over a box at pixels int[Q], nearest cell: float[Q].
 
-    Args:
-        values: float[S, S].
-        box: float[4], (x1, y1, x2, y2) in pixels, exclusive.
-        xs, ys: int[Q].
-
-    Returns:
-        float[Q].
+    The box is (x1, y1, x2, y2) in pixels, exclusive; pixels outside of it take its border.
     """
     cells = []
     for pixels, low, high, size in ((ys, box[1], box[3], 0), (xs, box[0], box[2], 1)):

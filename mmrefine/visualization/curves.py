@@ -11,15 +11,11 @@ AP_KEYS = ('segm_mAP', 'segm_AP')
 
 @dataclass
 class Run:
-    """What a training run wrote about itself.
+    """What a training run wrote about itself."""
 
-    Attributes:
-        losses: Name -> (step, value) pairs; 'loss' is the sum.
-        aps: (step, mask AP) pairs.
-    """
-
+    # name -> (step, value) pairs; 'loss' is the sum
     losses: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
-    aps: list[tuple[int, float]] = field(default_factory=list)
+    aps: list[tuple[int, float]] = field(default_factory=list)  # (step, mask AP) pairs
 
 
 def find_scalars(work_dir: str | Path) -> list[Path]:
@@ -38,11 +34,8 @@ def find_scalars(work_dir: str | Path) -> list[Path]:
 
 
 def read_run(logs: Sequence[Path]) -> Run:
-    """Read the newest of some logs, and what it resumed from the ones before.
-
-    Args:
-        logs: MMEngine's ``scalars.json``, the newest last.
-    """
+    """Read the newest of some logs, MMEngine's ``scalars.json``, and what it resumed from the ones
+    before it in the list."""
     *earlier, newest = logs
     run = _read_log(newest)
     while earlier and (start := _resumed_at(run)):
@@ -82,12 +75,7 @@ def _read_log(scalars: Path) -> Run:
 
 
 def plot_run(run: Run, out: str | Path, title: str = '') -> None:
-    """Draw losses (left axis) and mask AP (right axis) into a picture file.
-
-    Raises:
-        OSError: The file cannot be written.
-        ValueError: The run logged no loss, or ``out`` names no picture file.
-    """
+    """Draw losses (left axis) and mask AP (right axis) into a picture file."""
     out = Path(out)
     # Without a suffix, matplotlib would choose one and write another file than the one named.
     if not out.suffix or out.is_dir():

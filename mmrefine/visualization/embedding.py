@@ -13,15 +13,11 @@ SATURATED = 0.01
 
 
 def principal_components(pixels: Tensor, count: int = 3) -> Tensor:
-    """Project embeddings on the directions in which they vary most.
+    """Project embeddings Tensor[D, h, w] on the directions in which they vary most: Tensor[count,
+    h, w].
 
-    Args:
-        pixels: Tensor[D, h, w].
-        count: Number of directions.
-
-    Returns:
-        Tensor[count, h, w]; directions beyond D, or without variance, are zero. The sign of each
-        is chosen so that its largest weight is positive.
+    Directions beyond D, or without variance, are zero. The sign of each is chosen so that its
+    largest weight is positive.
     """
     dims, height, width = pixels.shape
     if height * width == 0:
@@ -39,14 +35,11 @@ def principal_components(pixels: Tensor, count: int = 3) -> Tensor:
 
 
 def embedding_colours(pixels: Tensor, size: tuple[int, int]) -> np.ndarray:
-    """Show the three main directions of an embedding map as red, green and blue.
-
-    Args:
-        pixels: Tensor[D, h, w].
-        size: (height, width) of the picture; the map is enlarged without smoothing.
+    """Show the three main directions of an embedding map Tensor[D, h, w] as red, green and blue.
 
     Returns:
-        uint8 array[height, width, 3], RGB; grey where a direction does not vary.
+        uint8 array[height, width, 3] of ``size``, enlarged without smoothing; grey where a
+        direction does not vary.
     """
     components = principal_components(pixels).flatten(1)
     low = components.quantile(SATURATED, dim=1, keepdim=True)

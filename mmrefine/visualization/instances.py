@@ -16,18 +16,12 @@ IN_CROWD = -2
 
 @dataclass(frozen=True)
 class Instances:
-    """Masks of one image.
+    """Masks of one image."""
 
-    Attributes:
-        rles: N compressed RLEs of the size of the image.
-        categories: N category ids or labels.
-        scores: float array[N]; None for ground truth.
-        crowd: BoolArray[N], objects that cannot be missed; None: there are none.
-    """
-
-    rles: list[dict]
-    categories: Sequence[Any]
-    scores: np.ndarray | None = None
+    rles: list[dict]  # N compressed RLEs of the size of the image
+    categories: Sequence[Any]  # N category ids or labels
+    scores: np.ndarray | None = None  # float array[N]; None for ground truth
+    # boolArray[N], objects that cannot be missed; None: there are none
     crowd: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -39,11 +33,7 @@ class Instances:
         return np.zeros(len(self), bool) if self.crowd is None else self.crowd
 
     def texts(self, names: Mapping[Any, str] | Sequence[str]) -> list[str]:
-        """Category names, with the score where there is one: ``'star 0.93'``.
-
-        Args:
-            names: Name of every category.
-        """
+        """Category names, with the score where there is one: ``'star 0.93'``."""
         if self.scores is None:
             return [str(names[c]) for c in self.categories]
         return [f'{names[c]} {s:.2f}' for c, s in zip(self.categories, self.scores)]
@@ -54,11 +44,8 @@ def match(
 ) -> tuple[list[int], np.ndarray]:
     """Give every prediction, best score first, the free object that it overlaps most.
 
-    Args:
-        truth: Objects.
-        found: Predictions.
-        threshold: Least mask IoU of a pair.
-        by_category: Only objects of the category of the prediction can be taken.
+    ``threshold`` is the least mask IoU of a pair; ``by_category`` only objects of the category of
+    the prediction can be taken.
 
     Returns:
         For each prediction the index of its object, or -1 (without one), or -2 (mostly inside a

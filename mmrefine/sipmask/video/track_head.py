@@ -137,7 +137,7 @@ class SipMaskTrackHead(BaseModule):
 
         Returns:
             ``loss_match``, the mean over the images of the cross entropy; ``match_acc``, percent of
-                the samples that are classified right.
+            the samples that are classified right.
         """
         loss = embed_map.new_zeros((), dtype=torch.float32)
         correct = embed_map.new_zeros((), dtype=torch.float32)

@@ -124,7 +124,7 @@ def associate(
 
     Returns:
         Ids LongTensor[n] of the detections, best first, maybe none; -1 for those that are dropped
-            because a better one has their object. And the new memory.
+        because a better one has their object. And the new memory.
     """
     memory = memory.resized(size)
     now = memory.frames
