@@ -220,22 +220,21 @@ def assert_about_same(found: list[Tensor], expected: list[Tensor]) -> None:
             torch.testing.assert_close(a.to(b.dtype), b, rtol=5e-3, atol=1e-2)
 
 
-@pytest.mark.parametrize('way', ['deepcopy', 'pickle', 'torch.save'])
-def test_copies_predict_the_same(family: Family, way: str) -> None:
+def saved_and_loaded(model: nn.Module) -> nn.Module:
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+def test_copies_predict_the_same(family: Family) -> None:
     model = family.build()
     expected = predict(model, family)  # before the copy: nothing that a call leaves may hinder it
-    if way == 'deepcopy':
-        again = copy.deepcopy(model)
-    elif way == 'pickle':
-        again = pickle.loads(pickle.dumps(model))
-    else:
-        file = io.BytesIO()
-        torch.save(model, file)
-        file.seek(0)
-        again = torch.load(file, weights_only=False)
-    assert_same(predict(again, family), expected)
-    losses = again.train().loss(*(family.raw_batch or family.batch)())
-    assert all(value.isfinite().all() for value in tensors(losses))
+    for copied in (copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m)), saved_and_loaded):
+        again = copied(model)
+        assert_same(predict(again, family), expected)
+        losses = again.train().loss(*(family.raw_batch or family.batch)())
+        assert all(value.isfinite().all() for value in tensors(losses))
 
 
 def test_mmengine_counts_operations(family: Family) -> None:
@@ -292,26 +291,25 @@ def test_outputs_do_not_depend_on_threads_or_gradients(family: Family) -> None:
 
     with torch.no_grad():
         expected = run()
-    for threads in (1, 2, 4):
+    for threads, grad in ((1, True), (2, False), (4, True)):
         torch.set_num_threads(threads)
-        for grad in (False, True):
-            with torch.set_grad_enabled(grad):
-                found = run()
-            assert len(found) == len(expected) > 0
-            for a, b in zip(found, expected):
-                torch.testing.assert_close(a.detach(), b, rtol=1e-5, atol=1e-5)
+        with torch.set_grad_enabled(grad):
+            found = run()
+        assert len(found) == len(expected) > 0
+        for a, b in zip(found, expected):
+            torch.testing.assert_close(a.detach(), b, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize('label', [-1, 2000])
-def test_labels_of_no_class_are_refused(family: Family, label: int) -> None:
+def test_labels_of_no_class_are_refused(family: Family) -> None:
     model = family.build().train()
-    pixels, samples = (family.raw_batch or family.batch)()
-    annotated = getattr(samples[0], 'video_data_samples', samples)[0].gt_instances
-    if 'labels' not in annotated:
-        pytest.skip('has no classes')
-    annotated.labels[-1] = label
-    with pytest.raises(ValueError, match=f'label {label}'):
-        model.loss(pixels, samples)
+    for label in (-1, 2000):
+        pixels, samples = (family.raw_batch or family.batch)()
+        annotated = getattr(samples[0], 'video_data_samples', samples)[0].gt_instances
+        if 'labels' not in annotated:
+            pytest.skip('has no classes')
+        annotated.labels[-1] = label
+        with pytest.raises(ValueError, match=f'label {label}'):
+            model.loss(pixels, samples)
 
 
 def test_pixels_that_are_no_numbers_are_an_error(family: Family) -> None:
