@@ -17,4 +17,4 @@ else
 fi
 # Two processes of one thread each: the tests are small, and a second thread would only spin.
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
-exec "$MMREFINE_PYTHON" -m pytest -q -n 2 --dist loadfile "$@"
+exec "$MMREFINE_PYTHON" -m pytest -q -n 2 --dist worksteal "$@"
