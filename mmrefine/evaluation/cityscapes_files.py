@@ -86,12 +86,9 @@ def _maps_of_json(data: Mapping, gt: GroundTruth, path: Path, scratch: Path) -> 
 def truth_file(image: Mapping, annotation_file: Path) -> Path | None:
     """Find ``*_gtFine_instanceIds.png`` of an image of a Cityscapes json; None if it is not there.
 
-    Args:
-        image: Entry of ``images`` with ``file_name`` and perhaps ``segm_file``.
-        annotation_file: The json; the PNGs lie in ``gtFine/<split>`` beside its folder.
-
-    Raises:
-        ValueError: Several splits have the image, and the name of the json matches none or several.
+    The entry has ``file_name`` and perhaps ``segm_file``; the PNGs lie in ``gtFine/<split>`` beside
+    the folder of the json. A ValueError says that several splits have the image, and the name of
+    the json matches none or several.
     """
     name = Path(image.get('segm_file') or image_file(image)).name
     for suffix in ('_leftImg8bit.png', '_gtFine_labelIds.png', '_gtFine_instanceIds.png'):

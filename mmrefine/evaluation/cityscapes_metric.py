@@ -33,8 +33,6 @@ class CityscapesMaskAPMetric(BaseMetric):
         metric: ``'segm'`` and / or ``'boundary'``.
         dilation_ratio: Width of the boundary band over the image diagonal.
         format_only: Write the tree and its zip, compute nothing.
-        show_progress: Draw a progress bar.
-        collect_device: ``'cpu'`` or ``'gpu'``.
         prefix: Default ``'cityscapes'``.
 
     Results are named as in ``CityScapesMetric``, ``mAP`` and ``AP@50``, for boundaries

@@ -69,7 +69,6 @@ def evaluate(
         box_areas: Take the areas that decide between small, medium and large masks from the boxes,
             as pycocotools and lvis do when results carry both; default: from the masks, as
             CocoMetric does.
-        show_progress: Draw a progress bar on stderr.
     """
     rules = rules or Rules()
     unknown = [t for t in iou_types if t not in IOU_TYPES]

@@ -29,7 +29,6 @@ class IdSwitchMetric(BaseVideoMetric):
     Args:
         iou_threshold: Overlap from which a prediction counts as an object.
         score_threshold: Predictions below it are left out.
-        collect_device: ``'cpu'``.
         prefix: Default ``'tracks'``.
 
     Needs ``instances`` with ``instance_id`` in the meta keys of the frames, as ``PackTrackInputs``

@@ -51,11 +51,8 @@ class MaskAPMetric(ScoringMetric):
         format_only: Write the result files and compute nothing.
         outfile_prefix: Write ``PREFIX.bbox.json`` and ``PREFIX.segm.json``, without ``ann_file``
             also the annotations, ``PREFIX.gt.json``.
-        show_progress: Draw a progress bar.
         proposal_nums: Stock configs' name of ``max_dets``.
         metric_items: Report these numbers only, e.g. ``['mAP', 'mAP_50', 'AR@100']``.
-        backend_args: Of mmengine's file client.
-        collect_device: ``'cpu'`` or ``'gpu'``.
         prefix: Default: ``'coco'``, ``'lvis'``, ``'lvis-fixed'`` or ``'coco-on-lvis'``.
 
     Results are named as in MMDetection, ``<metric>_mAP``, ``_mAP_50``, ``_mAP_75``, ``_mAP_s``,

@@ -123,8 +123,6 @@ class ProposalARMetric(BaseMetric):
         boxes_from_masks: Score the tight box of each mask instead of the predicted box.
         max_images: Score the images with the lowest ids only (5000 of val2014 in the papers); the
             test data set must list the same ones, see ``CocoFirstImagesDataset``.
-        collect_device: As in mmengine.
-        prefix: As in mmengine.
 
     Raises:
         ValueError: Bad option, a damaged annotation file, samples without annotations, or other

@@ -186,10 +186,6 @@ def cocofy(lvis: Mapping[str, Any], name: str = 'the ground truth') -> dict[str,
     The categories verified as absent and those not annotated to the end are translated likewise, so
     the result is an LVIS file (v0.5 or v1, as the given one) again and is scored by LVIS's
     federated rules. All images stay.
-
-    Raises:
-        ValueError: This is no LVIS file: a list, as results are, no images, categories without
-            synsets.
     """
     _check(lvis, name)
     categories = lvis['categories']

@@ -38,9 +38,6 @@ class VideoMaskAPMetric(ScoringMetric, BaseVideoMetric):
         backend: ``'pycocotools'``, or ``'vernier'`` if installed.
         format_only: Write the result file and compute nothing.
         outfile_prefix: Write ``PREFIX.json`` and ``PREFIX.submission_file.zip``.
-        show_progress: Draw a progress bar.
-        backend_args: Of mmengine's file client.
-        collect_device: ``'cpu'``.
         prefix: Default ``'youtube_vis'``.
 
     A track's score is the mean over its frames, its category the most frequent one (the lower of

@@ -10,9 +10,9 @@ class ConvStack(nn.Sequential):
 
     Args:
         in_channels, channels: C_in and C.
-        depth: None leaves the map as it is.
+        depth: How many; 0 leaves the map as it is.
         kernel_size: Odd.
-        conv_cfg, norm_cfg: As in mmcv; without a norm layer there is none.
+        conv_cfg, norm_cfg: As in mmcv; None is ``nn.Conv2d`` and no norm.
         bias: Of the convolutions; ``'auto'`` has one where there is no norm.
     """
 

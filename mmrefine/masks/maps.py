@@ -175,13 +175,11 @@ def _chunks(tiles: list[Tile], windows: Tensor) -> Sequence[Tensor]:
 
 
 class Resize:
-    """Bilinear resizing of a map, known pixel by pixel.
+    """Bilinear resizing of a map of ``map_size`` (Hm, Wm) to ``resized_size`` (h, w), known pixel
+    by pixel.
 
-    Args:
-        map_size: ``(Hm, Wm)``.
-        resized_size: ``(h, w)`` of the whole map in pixels. A fractional size keeps the exact scale
-            and drops the pixel that the map covers in part, as ``interpolate`` with
-            ``scale_factor`` does.
+    A fractional size keeps the exact scale and drops the pixel that the map covers in part, as
+    ``interpolate`` with ``scale_factor`` does.
     """
 
     def __init__(

@@ -181,13 +181,8 @@ class MultiStageMaskHead(BaseModule):
     ) -> tuple[list[Tensor], Tensor | None]:
         """Run the part that does not depend on RoIs, once for the whole batch.
 
-        Args:
-            fine_feat: Tensor[B, C, H, W].
-            stages: Adapt the features to that many stages only.
-
-        Returns:
-            Features Tensor[B, C_i, H, W] for each stage, and foreground logits Tensor[B, 1, H, W];
-            None in heads without this prediction.
+        Fine map Tensor[B, C, H, W] -> features Tensor[B, C_i, H, W] for each stage (or only so
+        many), and foreground logits Tensor[B, 1, H, W]; None in heads without this prediction.
         """
         semantic = self.semantic_convs(fine_feat)  # (B, D, H, W)
         maps = [stage.semantic_map(semantic) for stage in list(self.stages)[:stages]]
@@ -356,8 +351,7 @@ class SimpleRefineMaskHead(MultiStageMaskHead):
     Args:
         pre_upsample_last_stage: Upsample the features of the last stage before its logits rather
             than the logits.
-        fusion_type: See ``MultiStageMaskHead``.
-        **kwargs: See ``MultiStageMaskHead``.
+        fusion_type, **kwargs: See ``MultiStageMaskHead``.
     """
 
     default_weights = (0.5, 0.75, 0.75, 1.0)

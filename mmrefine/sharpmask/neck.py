@@ -37,7 +37,6 @@ class TopDownRefineNeck(BaseModule):
             the last output.
         channels: K; None means half of ``out_channels``.
         hidden_channels: First width of the horizontal branches.
-        norm_cfg: Normalisation of the output convolutions.
     """
 
     def __init__(

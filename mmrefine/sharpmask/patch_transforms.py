@@ -87,13 +87,9 @@ def label_of_polygons(
     """Label uint8 array[size, size] of the central window of a crop: polygons scaled, then
     rasterised.
 
-    Parity: the corner counts from 1 by the time the window is derived from it, so labels lie one
-    image pixel to the upper left of the object in the patch.
-
-    Args:
-        polygons: COCO polygons in image pixels.
-        corner, side: Of the crop; corner is (x, y).
-        share: Side of the window over the side of the crop.
+    Parity: the corner (x, y) counts from 1 by the time the window is derived from it, so labels lie
+    one image pixel to the upper left of the object in the patch. ``share`` is the side of the
+    window over that of the crop.
     """
     window = side * share
     scale = size / window

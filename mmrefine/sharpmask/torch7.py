@@ -171,10 +171,7 @@ def load_torch7(path: str | Path) -> Any:
     """Read the first value of a file written by ``torch.save`` of Torch7 in its binary form.
 
     Tables become dicts (Lua indices stay 1-based ints), tensors read-only views of the mapped file,
-    other objects ``Torch7Object``, functions None.
-
-    Raises:
-        Torch7Error: Damaged, truncated, cyclic or foreign file.
+    other objects ``Torch7Object``, functions None; damaged, cyclic and foreign files a Torch7Error.
     """
     path = Path(path)
     if path.stat().st_size == 0:

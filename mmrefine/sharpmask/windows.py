@@ -72,14 +72,8 @@ def level_image(
     """Resize a normalised image Tensor[1, 3, h, w] corner-aligned and surround it by the fill
     colour.
 
-    Args:
-        size: Size to resize to.
-        margin: Pixels added on each side.
-        fill: Tensor[3], normalised colour of the surroundings.
-        part: Rows and columns wanted of the level, (y1, x1, y2, x2); default all.
-
-    Returns:
-        Tensor[1, 3, y2 - y1, x2 - x1].
+    ``margin`` pixels of ``fill``, Tensor[3], are added on each side; ``part`` are the rows and
+    columns wanted of the level, (y1, x1, y2, x2), default all -> Tensor[1, 3, y2 - y1, x2 - x1].
     """
     y1, x1, y2, x2 = part or (0, 0, size[0] + 2 * margin, size[1] + 2 * margin)
     pixels = fill.view(1, 3, 1, 1).repeat(1, 1, y2 - y1, x2 - x1)
