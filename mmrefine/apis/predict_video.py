@@ -20,21 +20,14 @@ from .video_files import Clip, FrameWriter
 
 @dataclass
 class VideoRun:
-    """What ``predict_video`` found and wrote.
+    """What ``predict_video`` found and wrote."""
 
-    Attributes:
-        target: The video.
-        frames: Number of frames.
-        objects: Class -> objects seen; of a model without tracking, over all frames.
-        tracked: Whether objects keep their number through the video.
-        note: A sentence on the codec, see ``FrameWriter``; else empty.
-    """
-
-    target: Path
-    frames: int = 0
+    target: Path  # the video
+    frames: int = 0  # number of frames
+    # class -> objects seen; of a model without tracking, over all frames
     objects: Counter = field(default_factory=Counter)
-    tracked: bool = False
-    note: str = ''
+    tracked: bool = False  # whether objects keep their number through the video
+    note: str = ''  # a sentence on the codec, see ``FrameWriter``; else empty
 
     def summary(self) -> str:
         """One line: frames, objects, file; and the note, if there is one."""

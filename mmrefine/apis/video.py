@@ -37,12 +37,8 @@ class VideoSegmenter:
     >>> segmenter.start()  # the next video
 
     Args:
-        model: The video model.
         pipeline: ``test_dataloader.dataset.pipeline`` of its config.
         classes: Names by label.
-
-    Raises:
-        ValueError: The pipeline has no TransformBroadcaster.
     """
 
     def __init__(
@@ -59,12 +55,8 @@ class VideoSegmenter:
     def from_files(
         cls, config: str | Path | Config, checkpoint: str | Path | None, device: str = 'cpu'
     ) -> 'VideoSegmenter':
-        """Build the model of a config and load its weights.
-
-        Args:
-            config: Config file or parsed config of a ``SipMaskVIS``.
-            checkpoint: Weights, ours or the authors'; None keeps random ones.
-            device: Where it runs.
+        """Build the model of a config (file or parsed) and load its weights, ours or the authors';
+        None keeps random ones.
 
         Raises:
             OSError: A file is missing.
@@ -99,18 +91,13 @@ class VideoSegmenter:
 
     @torch.no_grad()
     def __call__(self, image: np.ndarray | None) -> InstanceData | None:
-        """Take the next frame.
+        """Take the next frame, uint8[H, W, 3], BGR; sizes may change within a video.
 
-        Args:
-            image: uint8[H, W, 3], BGR; sizes may change within a video. None stands for a frame
-                that is lost: it counts, and nothing else happens.
+        None stands for a frame that is lost: it counts, and nothing else happens.
 
         Returns:
-            ``bboxes``, ``scores``, ``labels``, ``instances_id`` and RLE ``masks``, in pixels of
-            the image, on the CPU; None for a lost frame.
-
-        Raises:
-            ValueError: The array is no picture.
+            ``bboxes``, ``scores``, ``labels``, ``instances_id`` and RLE ``masks``, in pixels of the
+            image, on the CPU; None for a lost frame.
         """
         number, self._frame = self._frame, self._frame + 1
         if image is None:
@@ -145,11 +132,7 @@ class VideoSegmenter:
 
 
 def frame_pipeline(pipeline: list[dict]) -> list[dict]:
-    """Keep the steps of a test pipeline that work on a single picture in memory.
-
-    Raises:
-        ValueError: It is not made for videos.
-    """
+    """Keep the steps of a test pipeline that work on a single picture in memory."""
     for step in pipeline:
         if step['type'] == 'TransformBroadcaster':
             steps = [s for s in step['transforms'] if not s['type'].startswith('Load')]
@@ -164,15 +147,11 @@ def track_clip(
     frames: Iterable[np.ndarray | None],
     on_frame: Callable[[int, np.ndarray | None, InstanceData | None], None],
 ) -> int:
-    """Run a whole video through; nothing is kept between frames but the tracker's memory.
+    """Run a whole video through, and return its number of frames; nothing is kept between them but
+    the tracker's memory.
 
-    Args:
-        segmenter: A new video begins with the first frame.
-        frames: uint8[H, W, 3], BGR, or None where a frame is lost.
-        on_frame: Called with number, picture and objects of every frame.
-
-    Returns:
-        Number of frames.
+    ``on_frame`` is called with number, picture (uint8[H, W, 3], BGR, or None where it is lost) and
+    objects of every frame.
     """
     segmenter.start()
     count = 0
@@ -184,16 +163,11 @@ def track_clip(
 def draw_tracks(
     image: np.ndarray, objects: InstanceData, classes: Sequence[str] | None = None
 ) -> np.ndarray:
-    """Draw the objects of a frame, each id in its own colour, the best object on top.
+    """Draw the objects of a frame uint8[H, W, 3], BGR, on a copy: each id in its own colour, the
+    best on top.
 
-    Args:
-        image: uint8[H, W, 3], BGR; not changed.
-        objects: ``instances_id``, ``labels``, ``scores``, ``masks`` (dense or RLE of H x W), best
-            first.
-        classes: Names by label; ids alone without them.
-
-    Returns:
-        uint8[H, W, 3], BGR.
+    Objects have ``instances_id``, ``labels``, ``scores``, ``masks`` (dense or RLE of H x W), best
+    first; without names of the labels, ids alone are written.
     """
     objects = objects[torch.arange(len(objects)).flip(0)]
     ids, labels = objects.instances_id.tolist(), objects.labels.tolist()

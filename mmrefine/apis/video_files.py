@@ -67,11 +67,7 @@ class Clip:
         capture.release()
 
     def __iter__(self) -> Iterator[np.ndarray | None]:
-        """Give uint8[H, W, 3], BGR, or None for an unreadable picture that is skipped.
-
-        Raises:
-            ValueError: A picture cannot be read and is not to be skipped, or none can be read.
-        """
+        """Give uint8[H, W, 3], BGR, or None for an unreadable picture that is skipped."""
         return self._pictures() if self.files else self._video()
 
     def _pictures(self) -> Iterator[np.ndarray | None]:
@@ -169,9 +165,6 @@ class FrameWriter:
 
         Files hold one size, that of the first frame; odd sides get one pixel more, as both codecs
         keep colours for two by two pixels.
-
-        Raises:
-            OSError: The frame cannot be written.
         """
         if not self.is_video:
             file = self.path / f'{number:06d}.jpg'

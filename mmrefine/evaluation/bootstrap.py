@@ -26,19 +26,12 @@ RECALL_LEVELS = np.linspace(0, 1, 101)
 
 @dataclass(frozen=True)
 class CategoryMatches:
-    """The matched detections of a category, best first.
+    """The matched detections of a category, best first."""
 
-    Attributes:
-        image: int64 array[N], number of the image of each.
-        hit: BoolArray[T, N], whether it found an object.
-        miss: BoolArray[T, N], whether it found none; detections of crowds do neither.
-        objects: int64 array[P], objects to be found in each image.
-    """
-
-    image: np.ndarray
-    hit: np.ndarray
-    miss: np.ndarray
-    objects: np.ndarray
+    image: np.ndarray  # int64 array[N], number of the image of each
+    hit: np.ndarray  # BoolArray[T, N], whether it found an object
+    miss: np.ndarray  # BoolArray[T, N], whether it found none; detections of crowds do neither
+    objects: np.ndarray  # int64 array[P], objects to be found in each image
 
     def average_precision(self, weights: np.ndarray) -> float:
         """AP over all thresholds, -1 without objects.

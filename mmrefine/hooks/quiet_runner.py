@@ -88,11 +88,8 @@ class _Console(logging.Filter):
 
 
 def compact_scores(numbers: Mapping[str, Any]) -> str:
-    """Mask, boundary and box AP of a validation in percent, in one line; empty without mask AP.
-
-    Args:
-        numbers: ``coco/segm_mAP`` and so on, 0-1, with any prefix.
-    """
+    """Mask, boundary and box AP of a validation (0-1, with any prefix) in percent, in one line;
+    empty without mask AP."""
     short = {name.rsplit('/', 1)[-1]: value for name, value in numbers.items()}
     main, half, three = next((n for n in AP_NAMES if f'segm_{n[0]}' in short), AP_NAMES[0])
     if f'segm_{main}' not in short:
@@ -108,12 +105,8 @@ def compact_scores(numbers: Mapping[str, Any]) -> str:
 
 
 def run_facts(runner: Runner, mode: str) -> str:
-    """One line on what a run works with.
-
-    Args:
-        runner: Its loop has been built.
-        mode: ``'train'``, ``'val'`` or ``'test'``.
-    """
+    """One line on what a run of ``'train'``, ``'val'`` or ``'test'`` works with; its loop has been
+    built."""
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     weights = list(model.parameters())
     loader = getattr(runner, f'{mode}_dataloader')

@@ -19,11 +19,7 @@ class Run:
 
 
 def find_scalars(work_dir: str | Path) -> list[Path]:
-    """Return the ``scalars.json`` of all trainings below a work folder, the newest last.
-
-    Raises:
-        FileNotFoundError: There is none.
-    """
+    """Return the ``scalars.json`` of all trainings below a work folder, the newest last."""
     logs = Path(work_dir).glob('**/vis_data/scalars.json')
     # A test in the same folder writes a log, too.
     found = [log for log in logs if '"loss"' in log.read_text()]

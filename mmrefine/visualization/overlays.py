@@ -29,20 +29,18 @@ def draw_instances(
     colours: Sequence[Colour],
     scale: int = 1,
 ) -> np.ndarray:
-    """Tint masks, trace their outlines and write a text on each; later masks cover earlier ones.
+    """Tint masks, trace their outlines and write a text on each, on a copy; later masks cover
+    earlier ones.
 
     Outlines lie inside the masks. They and the texts grow with the picture, so that a photo of any
     size can be read when shown as a whole.
 
     Args:
-        image: uint8[H, W, 3]; not changed.
+        image: uint8[H, W, 3].
         masks: bool[N, H, W], or N RLEs, of which only the box is decoded, one at a time.
         texts: N short texts, e.g. ``'star 0.93'``; empty ones are not written.
         colours: N colours, in the channel order of the image.
         scale: Enlargement, so that thin parts and texts can be seen.
-
-    Returns:
-        uint8[H * scale, W * scale, 3].
     """
     if not len(masks) == len(texts) == len(colours):
         raise ValueError(f'{len(masks)} masks, {len(texts)} texts and {len(colours)} colours')
@@ -86,12 +84,10 @@ def _crop(mask: np.ndarray | Mapping, size: tuple[int, int]) -> Crop:
 
 
 def _tint(window: np.ndarray, inside: np.ndarray, colour: Colour, line: int) -> None:
-    """Mix the colour into a mask by a third, and fill a band along its outline.
+    """Mix the colour into a mask by a third, and fill a band ``line`` pixels wide along its
+    outline.
 
-    Args:
-        window: uint8[h, w, 3], the part of the canvas under the mask; changed.
-        inside: bool[h, w].
-        line: Width of the band in pixels.
+    The window uint8[h, w, 3] is the part of the canvas under the mask bool[h, w]; it is changed.
     """
     window[inside] = (window[inside] * (1 - TINT) + np.array(colour) * TINT).astype(np.uint8)
     # the box is the mask's own, so what lies beyond it is outside
@@ -118,9 +114,6 @@ def truth_beside_prediction(
         names: Name of every category.
         scale: Enlargement.
         most: Longest side of a panel; a larger one is shrunk after it is drawn.
-
-    Returns:
-        uint8[H * scale + title, 2 * W * scale + gap, 3] RGB.
     """
     colours = [instance_colour(i) for i in range(len(truth))]
     matched, _ = match(truth, prediction, by_category=False)
@@ -135,11 +128,7 @@ def truth_beside_prediction(
 
 
 def without_colour(image: np.ndarray) -> np.ndarray:
-    """The picture in grey, so that what is coloured is a mask.
-
-    Args:
-        image: uint8[H, W, 3] RGB.
-    """
+    """The picture uint8[H, W, 3] RGB in grey, so that what is coloured is a mask."""
     return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
 
 
@@ -153,11 +142,7 @@ def shrunk(picture: np.ndarray, most: int | None) -> np.ndarray:
 
 
 def contact_sheet(panels: Sequence[np.ndarray], columns: int = 2) -> np.ndarray:
-    """Put panels side by side, padded with white to the largest.
-
-    Args:
-        panels: uint8[H, W, 3] each, at least one.
-    """
+    """Put panels uint8[H, W, 3] side by side, padded with white to the largest."""
     if not panels:
         raise ValueError('nothing to draw: no panels')
     height = max(panel.shape[0] for panel in panels) + 8
@@ -178,12 +163,8 @@ def instance_colour(index: int) -> Colour:
 
 
 def _write(canvas: np.ndarray, text: str, x: int, y: int, height: int) -> None:
-    """Write text centred at (x, y) on a dark ground, kept inside the picture.
-
-    Args:
-        canvas: uint8[H, W, 3]; changed.
-        height: Of the letters in pixels.
-    """
+    """Write text ``height`` pixels high, centred at (x, y) on a dark ground, kept inside the
+    picture."""
     font = _font(height)
     left, top, right, bottom = (round(side) for side in font.getbbox(text))
     pad = max(1, height // 6)

@@ -28,18 +28,11 @@ def comparison(
     names: Mapping[Any, str] | Sequence[str],
     scale: int | None = None,
 ) -> np.ndarray:
-    """Ground truth beside prediction at a size that can be looked at.
+    """Ground truth beside prediction at a size that can be looked at, uint8[H, W, 3] RGB as the
+    image.
 
-    Args:
-        image: uint8[H, W, 3] RGB.
-        truth: Its objects.
-        found: Predictions.
-        names: Name of every category.
-        scale: Enlargement; None doubles pictures below ``SMALL`` and bounds others by
-            ``PANEL_SIDE``.
-
-    Returns:
-        uint8[H, W, 3] RGB.
+    ``names`` are those of the categories; ``scale=None`` doubles pictures below ``SMALL`` and
+    bounds others by ``PANEL_SIDE``.
     """
     factor = scale or (2 if max(image.shape[:2]) < SMALL else 1)
     return truth_beside_prediction(
@@ -58,11 +51,8 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
 
 
 def write_bgr(path: Path, picture: np.ndarray) -> None:
-    """Write a picture in OpenCV's channel order, under any file name.
-
-    Raises:
-        OSError: It cannot be written; OpenCV itself only returns False.
-    """
+    """Write a picture in OpenCV's channel order, under any file name; OSError where OpenCV only
+    returns False."""
     jpeg = path.suffix.lower() in ('.jpg', '.jpeg')
     good, content = cv2.imencode(path.suffix, np.ascontiguousarray(picture), JPEG if jpeg else [])
     if not good:

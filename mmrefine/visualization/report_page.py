@@ -51,23 +51,14 @@ document.getElementById('order').addEventListener('change', event => {
 
 @dataclass
 class Card:
-    """One image on the page.
+    """One image on the page."""
 
-    Attributes:
-        title: File name or id.
-        drop: Largest mask AP minus boundary AP of any result file.
-        behind: Boundary AP of the first file minus the lowest of the others.
-        scores: Mask AP and boundary AP of every result file, 0-1.
-        rows: Rows of panels.
-        note: Stands above the panels, e.g. that the picture is missing.
-    """
-
-    title: str
-    drop: float
-    behind: float
-    scores: Sequence[tuple[float, float]]
+    title: str  # file name or id
+    drop: float  # largest mask AP minus boundary AP of any result file
+    behind: float  # boundary AP of the first file minus the lowest of the others
+    scores: Sequence[tuple[float, float]]  # mask AP and boundary AP of every result file, 0-1
     rows: list[list[Panel]]
-    note: str = ''
+    note: str = ''  # stands above the panels, e.g. that the picture is missing
 
 
 def render(

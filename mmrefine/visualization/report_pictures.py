@@ -31,29 +31,20 @@ COLOURS = {
 
 @dataclass
 class Panel:
-    """One picture.
+    """One picture."""
 
-    Attributes:
-        title: Shown above it.
-        alt: Read instead of it.
-        source: ``data:`` address of the JPEG.
-    """
-
-    title: str
-    alt: str
-    source: str
+    title: str  # shown above it
+    alt: str  # read instead of it
+    source: str  # ``data:`` address of the JPEG
 
 
 def make_panels(
     image: np.ndarray, truth: Instances, found: Mapping[str, Instances], names: Mapping[Any, str]
 ) -> list[list[Panel]]:
-    """Draw one image of the report: rows of masks, of errors, and around the worst boundary.
+    """Draw one image of the report, uint8 array[h, w, 3] RGB: masks, errors, and the worst
+    boundary.
 
-    Args:
-        image: uint8 array[h, w, 3], RGB.
-        truth: Its objects.
-        found: Name -> predictions of each result file.
-        names: Category id -> name.
+    ``found`` has the predictions of each result file, ``names`` those of the categories by id.
     """
     size = image.shape[:2]
     scale = min(WIDTH / size[1], 4.0)
@@ -87,9 +78,8 @@ def error_map(
 ) -> np.ndarray:
     """Mark wrong pixels; ``partner`` is what ``match`` returned.
 
-    Returns:
-        uint8 array[h, w] of ``MISSED``, ``EXTRA``, ``LOST_OBJECT``, ``FALSE_OBJECT`` or 0. Of
-        several errors at a pixel the one along a boundary is shown.
+    uint8 array[h, w] of ``MISSED``, ``EXTRA``, ``LOST_OBJECT``, ``FALSE_OBJECT`` or 0. Of several
+    errors at a pixel the one along a boundary is shown.
     """
     errors = np.zeros(size, np.uint8)
     lost = set(np.flatnonzero(~truth.is_crowd).tolist()) - set(partner)
@@ -108,16 +98,13 @@ def error_map(
 def draw_errors(
     image: np.ndarray, errors: np.ndarray, outlined: Sequence[dict], size: tuple[int, int]
 ) -> np.ndarray:
-    """Paint errors over a pale grey picture, with the objects' outlines.
+    """Paint errors over a pale grey picture, with the objects' outlines: uint8 array[H, W, 3], RGB.
 
     Args:
         image: uint8 array[h, w, 3], RGB.
         errors: uint8 array[h, w], from ``error_map``.
         outlined: RLEs of the objects, outlined in black.
         size: ``(H, W)`` of the drawing in pixels; errors thinner than its pixels stay visible.
-
-    Returns:
-        uint8 array[H, W, 3], RGB.
     """
     target = size[::-1]
     grey = cv2.cvtColor(cv2.resize(image, target, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)

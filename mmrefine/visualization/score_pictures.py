@@ -21,12 +21,7 @@ MASK_COLOUR, BOUNDARY_COLOUR = '#0072dc', '#e66100'
 def precision_recall(tables: dict[str, APTable], rules: Rules) -> np.ndarray:
     """Draw precision over recall, the mean of all classes: masks in blue, boundaries in orange.
 
-    Args:
-        tables: ``'segm'`` and ``'boundary'``, of one evaluation.
-        rules: Its protocol.
-
-    Returns:
-        uint8[H, W, 3] RGB.
+    Tables ``'segm'`` and ``'boundary'`` are of one evaluation -> uint8[H, W, 3] RGB.
     """
     figure = Figure(figsize=(4.2, 3.6), layout='constrained')
     axes = figure.subplots()
@@ -59,11 +54,8 @@ def count_confusions(
 ) -> None:
     """Add one image to a confusion matrix: pairs of mask IoU 0.5 or more, whatever their classes.
 
-    Args:
-        truth: Objects; crowds are left out.
-        found: Predictions.
-        categories: K category ids, the rows.
-        counts: int array[K + 1, K + 1], object by prediction; last are none. Changed.
+    The matrix int array[K + 1, K + 1], object by prediction, the last being none, is changed;
+    crowds are left out.
     """
     place = {category: i for i, category in enumerate(categories)}
     partner, _ = match(truth, found, by_category=False)
@@ -76,16 +68,10 @@ def count_confusions(
 
 
 def confusion_picture(counts: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """Draw a confusion matrix, rows scaled to percent of the objects of a class.
+    """Draw a confusion matrix from ``count_confusions`` with K names, rows scaled to percent of the
+    objects of a class: uint8[H, W, 3] RGB.
 
     Of many classes those with the most errors are shown.
-
-    Args:
-        counts: int array[K + 1, K + 1], from ``count_confusions``.
-        names: K names.
-
-    Returns:
-        uint8[H, W, 3] RGB.
     """
     wrong = counts.sum(0) + counts.sum(1) - 2 * counts.diagonal()
     shown = np.sort(np.argsort(-wrong[:-1], kind='stable')[:SHOWN])
