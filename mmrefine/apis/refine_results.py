@@ -37,7 +37,7 @@ class RefineOptions:
     images: Path  # folder of the images
     results: Path  # result json of any detector, with ``bbox``
     out: Path  # result json to write
-    device: str = 'cpu'  # E.g. ``'cuda:0'``
+    device: str = 'cpu'  # e.g. ``'cuda:0'``
     chunk: int | None = None  # boxes at once; None: see ``predict_masks``
     # A box that is not finite, or inverted: ``'error'``, or ``'empty'`` for an empty mask
     bad_boxes: str = 'error'

@@ -26,7 +26,7 @@ class Evaluation:
 
     # ``<iou type>_<name>`` -> value, e.g. ``segm_AP``, ``boundary_AP_s``, ``segm_APr``
     numbers: dict[str, float] = field(default_factory=dict)
-    # ioU type -> category id -> AP
+    # IoU type -> category id -> AP
     per_category: dict[str, dict[Id, float]] = field(default_factory=dict)
     # IoU type -> precision and recall
     tables: dict[str, APTable] = field(default_factory=dict)

@@ -40,9 +40,9 @@ class MultiStageMaskHead(BaseModule):
     """Base of the RefineMask heads.
 
     Args:
-        num_convs_instance, num_convs_semantic: 3x3 convolutions on the RoI features and on the fine
-            map; so for ``conv_in_channels``, ``conv_kernel_size`` (odd) and ``conv_out_channels``.
-            That of instances is halved by each stage.
+        num_convs_instance, num_convs_semantic: Convolutions on RoI features and on the fine map.
+            ``conv_in_channels_*``, ``conv_kernel_size_*`` (odd) and ``conv_out_channels_*``, halved
+            by each stage for instances, are theirs.
         conv_cfg, norm_cfg: Of the 3x3 convolutions; no normalisation as published.
         fusion_type: Registered fusion block.
         dilations: Branches of the fusion block.

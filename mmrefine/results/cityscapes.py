@@ -107,7 +107,7 @@ def write_cityscapes_tree(
 ) -> dict[Id, Path]:
     """Write the txt + png tree of detections with masks for all images, also those without any.
 
-    Image id -> path of the image -> text file below ``folder``.
+    ``file_names`` is image id -> path of the image; the result image id -> text file.
     """
     labels = cityscapes_labels(gt)
     rows: dict[Id, list[int]] = defaultdict(list)

@@ -21,7 +21,7 @@ class Entry(NamedTuple):
     label: str  # names the entry in messages
     image: Id  # id of its image or video
     category: Id  # id of its category
-    score: float | None  # A finite number
+    score: float | None  # a finite number
     box: tuple[float, float, float, float] | None = None  # x, y, w, h in pixels of the image
     counts: bytes | None = None  # compressed RLE counts at image size
 
