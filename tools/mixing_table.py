@@ -56,17 +56,11 @@ NECKS = {'TopDownRefineNeck': '`TopDownRefineNeck`', 'NASFPN': 'NAS-FPN'}
 
 
 class Mixture(NamedTuple):
-    """A config of this package and the mask head that is run in it.
+    """A config of this package and the mask head that is run in it."""
 
-    Attributes:
-        config: Path below ``configs``, without ``.py``.
-        mask_head: Name of the mask head's class.
-        swapped: Whether it replaces the one that the config names.
-    """
-
-    config: str
-    mask_head: str
-    swapped: bool
+    config: str  # path below ``configs``, without ``.py``
+    mask_head: str  # name of the mask head's class
+    swapped: bool  # whether it replaces the one that the config names
 
     def load(self) -> Config:
         """The config with this mask head.

@@ -49,21 +49,13 @@ CENTERED = 20.0
 
 @dataclass(frozen=True)
 class Kind:
-    """How a family of detectors is brought to N masks of given boxes.
+    """How a family of detectors is brought to N masks of given boxes."""
 
-    Attributes:
-        scores: Modules that end in class logits, by name.
-        boxes: Method whose results get the given boxes, by name; None for models without.
-        distances: Modules that predict the sides of boxes, by name.
-        softmax: Classes exclude each other, the last one is the background.
-        parallel: Suppression looks at a fixed number of boxes of every class, and the threshold
-            comes after it.
-    """
-
-    scores: str
-    boxes: str | None
-    distances: str | None = None
-    softmax: bool = False
+    scores: str  # modules that end in class logits, by name
+    boxes: str | None  # method whose results get the given boxes, by name; None for models without
+    distances: str | None = None  # modules that predict the sides of boxes, by name
+    softmax: bool = False  # classes exclude each other, the last one is the background
+    # suppression looks at a fixed number of boxes of every class, and the threshold comes after it
     parallel: bool = False
 
 
@@ -101,23 +93,14 @@ OURS_AGAINST = (
 
 @dataclass(frozen=True)
 class Scene:
-    """Input of a measurement.
+    """Input of a measurement."""
 
-    Attributes:
-        size: Height and width of the network input.
-        original: Height and width of the image, and of the masks.
-        count: Detections N.
-        names: Detectors; the first is the baseline.
-        proposals: Boxes that the first of two stages passes on, at most.
-        rle: Go on to RLE, on every side.
-    """
-
-    size: tuple[int, int]
-    original: tuple[int, int]
-    count: int
-    names: Sequence[str]
-    proposals: int = 1000
-    rle: bool = False
+    size: tuple[int, int]  # height and width of the network input
+    original: tuple[int, int]  # height and width of the image, and of the masks
+    count: int  # detections N
+    names: Sequence[str]  # detectors; the first is the baseline
+    proposals: int = 1000  # boxes that the first of two stages passes on, at most
+    rle: bool = False  # go on to RLE, on every side
 
     def __str__(self) -> str:
         form = ', to RLE' if self.rle else ''

@@ -14,28 +14,18 @@ from torch.profiler import ProfilerActivity, profile
 
 @dataclass
 class Row:
-    """One benchmark case.
+    """One benchmark case."""
 
-    Attributes:
-        id: Benchmark, e.g. ``B1``.
-        case: Sizes and variant.
-        time_ratio: Best time of the peer divided by ours.
-        memory_ratio: Peak extra memory of the peer divided by ours (None: not measured).
-        max_error: Largest absolute difference of the outputs.
-        equal: Whether the claim holds.
-        details: Medians and other figures of the run.
-        claim: What ``equal`` says: ``outputs`` agree within the benchmark's tolerance; both sides
-            did the same ``work`` (different models, as many results of the same size); or a
-            ``limit`` named in the case is kept.
-    """
-
-    id: str
-    case: str
-    time_ratio: float
-    memory_ratio: float | None
-    max_error: float
-    equal: bool
-    details: dict[str, Any] = field(default_factory=dict)
+    id: str  # benchmark, e.g. ``B1``
+    case: str  # sizes and variant
+    time_ratio: float  # best time of the peer divided by ours
+    memory_ratio: float | None  # peak extra memory of the peer divided by ours (None: not measured)
+    max_error: float  # largest absolute difference of the outputs
+    equal: bool  # whether the claim holds
+    details: dict[str, Any] = field(default_factory=dict)  # medians and other figures of the run
+    # what ``equal`` says: ``outputs`` agree within the benchmark's tolerance; both sides did the
+    # same ``work`` (different models, as many results of the same size); or a ``limit`` named in
+    # the case is kept
     claim: str = 'outputs'
 
     def as_dict(self) -> dict[str, Any]:

@@ -25,17 +25,11 @@ PACKAGE = __name__.rpartition('.')[0]
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of a benchmark that is measured at one go.
+    """A piece of a benchmark that is measured at one go."""
 
-    Attributes:
-        id: Benchmark, e.g. ``B7``.
-        name: ``id/part``.
-        function: Gives the rows.
-    """
-
-    id: str
-    name: str
-    function: Callable[..., Iterable[Row]]
+    id: str  # benchmark, e.g. ``B7``
+    name: str  # ``id/part``
+    function: Callable[..., Iterable[Row]]  # gives the rows
 
     @property
     def has_quick(self) -> bool:
@@ -94,16 +88,11 @@ class Store:
 
     The file is a list of rows, each with its ``part`` and the ``settings`` it was measured under,
     and is replaced as a whole after every part.
-
-    Attributes:
-        settings: From ``machine.describe``.
-        path: The file, or None to keep nothing.
-        rows: Rows so far.
     """
 
-    settings: dict[str, Any]
-    path: Path | None = None
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    settings: dict[str, Any]  # from ``machine.describe``
+    path: Path | None = None  # the file, or None to keep nothing
+    rows: list[dict[str, Any]] = field(default_factory=list)  # rows so far
 
     def load(self) -> None:
         """Take over the rows of an earlier run.

@@ -46,19 +46,12 @@ LVIS = 'mmrefine::refinemask/refinemask_r50_fpn_1x_lvis-v1.py'
 
 @dataclass(frozen=True)
 class Batch:
-    """Two images and what is given on each.
+    """Two images and what is given on each."""
 
-    Attributes:
-        size: Height and width.
-        objects: Objects of the ground truth.
-        near: Proposals about them, beside themselves.
-        elsewhere: Proposals anywhere.
-    """
-
-    size: tuple[int, int]
-    objects: int
-    near: int
-    elsewhere: int
+    size: tuple[int, int]  # height and width
+    objects: int  # objects of the ground truth
+    near: int  # proposals about them, beside themselves
+    elsewhere: int  # proposals anywhere
 
     def __str__(self) -> str:
         return f'2 x {self.size[0]}x{self.size[1]}, R18'

@@ -15,20 +15,15 @@ WARM_UP = 0.05
 
 @dataclass(frozen=True)
 class System:
-    """One model under comparison.
+    """One model under comparison."""
 
-    Attributes:
-        name: Short name.
-        config: File whose ``model`` is trained, below ``configs``, made for 8 classes or COCO's 80;
-            of proposal systems the whole file, with ``{set}`` for the name of the set.
-        start: Name of the proposal system whose weights it starts from.
-        one_size: Whether all pictures must have one size and no padding: MMDetection's YOLACT crops
-            its masks as if there were none.
-    """
-
-    name: str
+    name: str  # short name
+    # file whose ``model`` is trained, below ``configs``, made for 8 classes or COCO's 80; of
+    # proposal systems the whole file, with ``{set}`` for the name of the set
     config: str
-    start: str | None = None
+    start: str | None = None  # name of the proposal system whose weights it starts from
+    # whether all pictures must have one size and no padding: MMDetection's YOLACT crops its masks
+    # as if there were none
     one_size: bool = False
 
     @property
@@ -39,25 +34,17 @@ class System:
 
 @dataclass(frozen=True)
 class Set:
-    """One set of pictures.
+    """One set of pictures."""
 
-    Attributes:
-        name: As in the names of the proposal systems' configs.
-        config: Data fragment below ``configs``.
-        num_classes: Number of classes.
-        max_per_img: Detections kept per picture.
-        iterations: Default length of a run, in batches of 4.
-        square: Side to resize pictures to for systems of one size; None where they have one.
-        pretrained: Whether models get MobileNetV2 with ImageNet weights and the schedule for it
-            instead of a ResNet from scratch: sets of crops of photos.
-    """
-
-    name: str
-    config: str
-    num_classes: int
-    max_per_img: int
-    iterations: int
+    name: str  # as in the names of the proposal systems' configs
+    config: str  # data fragment below ``configs``
+    num_classes: int  # number of classes
+    max_per_img: int  # detections kept per picture
+    iterations: int  # default length of a run, in batches of 4
+    # side to resize pictures to for systems of one size; None where they have one
     square: int | None = None
+    # whether models get MobileNetV2 with ImageNet weights and the schedule for it instead of a
+    # ResNet from scratch: sets of crops of photos
     pretrained: bool = False
 
 
