@@ -9,16 +9,17 @@ import pickle
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
+
+from .plain_arrays import stand_ins
 
 
 def allow_checkpoint_types() -> None:
     """Let ``torch.load`` rebuild what mmengine's and the papers' checkpoints hold beside tensors.
 
-    These are mmengine's log buffers and NumPy arrays, scalars and types. Nothing on the list runs
-    code of the file's choosing.
+    These are mmengine's log buffers and NumPy arrays and numbers. Nothing on the list runs code of
+    the file's choosing, or lets it choose what memory an array shows.
     """
     if hasattr(torch.serialization, 'add_safe_globals'):
         torch.serialization.add_safe_globals(list(_harmless_types()))
@@ -28,14 +29,8 @@ def _harmless_types() -> Iterator[Any]:
     yield HistoryBuffer
     yield _statistic, 'builtins.getattr'
     yield _statistic, '__builtin__.getattr'
-    core = np._core if hasattr(np, '_core') else np.core
-    for function in (core.multiarray._reconstruct, core.multiarray.scalar):
-        # The package was renamed in NumPy 2; files written before and after both occur.
-        for package in ('numpy.core.multiarray', 'numpy._core.multiarray'):
-            yield function, f'{package}.{function.__name__}'
-    yield np.ndarray
-    yield np.dtype
-    yield from {type(np.dtype(code)) for code in '?bhilqBHILQefdgFDSU'} - {np.dtype}
+    for (module, name), stand_in in stand_ins().items():
+        yield stand_in, f'{module}.{name}'
 
 
 def _statistic(owner: Any, name: str) -> Callable:

@@ -4,13 +4,12 @@ import copy
 import io
 import pickle
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import pytest
 import tiny_embedmask
-import tiny_export
 import tiny_refinemask
 import tiny_sharpmask
 import tiny_sipmask
@@ -23,13 +22,11 @@ from mixed.shrink import shrink
 from mmdet.registry import MODELS
 from mmengine.analysis import get_model_complexity_info
 from mmengine.config import Config
+from tiny_stock_models import tiny_stock_config
 from torch import Tensor, nn
 
-# Tests that some families fail.
-LABELS = 'test_labels_of_no_class_are_refused'
-NUMBERS = 'test_pixels_that_are_no_numbers_are_an_error'
-FORMAT = 'test_memory_format_changes_nothing'
-SILENT = {NUMBERS: 'pixels without a number give no detections'}
+from mmrefine.layers import ClassLogits
+
 BOXES = [[8.0, 8.0, 60.0, 50.0], [50.0, 40.0, 120.0, 90.0]]
 
 
@@ -74,14 +71,12 @@ class Family:
         batch: Makes normalised images and their data samples.
         heads: Modules of ours that a compiler must take as one graph.
         raw_batch: The same for a forward pass in mode 'tensor', where that takes other images.
-        broken: Test -> why it fails today.
     """
 
     build: Callable[[], nn.Module]
     batch: Callable[[], tuple[Tensor, list]]
     heads: tuple[str, ...]
     raw_batch: Callable[[], tuple[Tensor, list]] | None = None
-    broken: Mapping[str, str] = field(default_factory=dict)
 
 
 def refine(**options: Any) -> Family:
@@ -115,6 +110,34 @@ def embed(generation: str) -> Family:
     )
 
 
+def sharp_roi(base: str) -> Family:
+    kind = 'CascadeSharpMaskRoIHead' if 'cascade' in base else 'SharpMaskRoIHead'
+
+    def build() -> nn.Module:
+        config = tiny_stock_config(f'{base}_r50_fpn_1x_coco')
+        config.merge_from_dict({'model.roi_head': dict(
+            type=kind,
+            mask_roi_extractor=dict(
+                _delete_=True, type='PyramidRoIExtractor', out_channels=16, base_size=4
+            ),
+            mask_head=dict(
+                _delete_=True, type='SharpMaskHead', in_channels=16, base_size=4, channels=64,
+                hidden_channels=8,
+            ),
+        )})  # fmt: skip
+        torch.manual_seed(0)
+        model = MODELS.build(config.model)
+        model.init_weights()
+        for head in model.roi_head.modules():
+            if isinstance(head, ClassLogits):
+                nn.init.normal_(head.weight)
+        return model.eval()
+
+    heads = [f'mask_head.{i}' for i in range(3)] if 'cascade' in base else ['mask_head']
+    names = tuple(f'roi_head.{head}' for head in heads)
+    return Family(build, lambda: plain_batch(tiny_refinemask), names)
+
+
 FAMILIES: dict[str, Family] = {
     'refinemask': refine(),
     'refinemask-simple': refine(kind='SimpleRefineMaskHead'),
@@ -135,26 +158,14 @@ FAMILIES: dict[str, Family] = {
     'embedmask-adet': embed('adet'),
     'deepmask': Family(tiny_sharpmask.build, sharp_batch, (), patch_batch),
     'sharpmask': Family(lambda: tiny_sharpmask.build(refined=True), sharp_batch, (), patch_batch),
-    'sharpmask-roi': Family(
-        tiny_export.sharp_model,
-        lambda: plain_batch(tiny_refinemask),
-        ('roi_head.mask_head',),
-        broken={
-            LABELS: 'IndexError without advice',
-            FORMAT: 'the stock box extractor reads every map as channels first',
-            **SILENT,
-        },
-    ),
+    'sharpmask-roi': sharp_roi('mask_rcnn/mask-rcnn'),
+    'sharpmask-roi-cascade': sharp_roi('cascade_rcnn/cascade-mask-rcnn'),
 }
 
 
 @pytest.fixture(params=FAMILIES)
 def family(request: pytest.FixtureRequest) -> Family:
-    found = FAMILIES[request.param]
-    reason = found.broken.get(request.function.__name__)
-    if reason:
-        request.node.add_marker(pytest.mark.xfail(reason=reason))
-    return found
+    return FAMILIES[request.param]
 
 
 def tensors(node: Any) -> Iterator[Tensor]:

@@ -1,6 +1,7 @@
 """The installer's own logic: choices, messages, the cached wheel, the check of the operators."""
 
 import os
+import re
 import stat
 import sys
 from pathlib import Path
@@ -37,6 +38,10 @@ def program(folder: Path, name: str, text: str) -> Path:
         ('g++: fatal error: Killed signal terminated program cc1plus', 'MAX_JOBS=1'),
         ('#error -- unsupported GNU version! gcc later than 12', 'CXX=g++-12'),
         ('The detected CUDA version (11.8) mismatches the version', 'nvcc and torch'),
+        (
+            'ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM',
+            'PIP_INDEX_URL=https://pypi.org/simple',
+        ),
         ('OSError: [Errno 28] No space left on device', 'the disk is full'),
         ('ERROR: No matching distribution found for mmcv', 'check the network'),
         ("error: command '/usr/bin/g++' failed with exit code 1", 'C++17 compiler'),
@@ -145,6 +150,17 @@ def test_unfit_interpreters_are_refused(tmp_path: Path) -> None:
 
 def test_lock_is_satisfied_here() -> None:
     assert shell('lacking').strip() == ''
+
+
+def test_every_package_of_the_lock_is_installed_by_its_hashes() -> None:
+    lines = (ROOT / 'tools' / 'install-lock.txt').read_text().splitlines()
+    wanted = [line.split(';')[0].strip() for line in lines if not line.startswith('#')]
+    wanted.append('mmcv==2.1.0')
+    found = shell(f'cat "$(with_hashes {" ".join(wanted)})"')
+    blocks = re.findall(r'^(\S+) \\\n((?: +--hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)', found, re.M)
+    assert {name for name, _ in blocks} == {w.lower().replace('_', '-') for w in wanted}
+    assert ''.join(f'{name} \\\n{hashes}' for name, hashes in blocks) == found
+    assert shell('cat "$(with_hashes numpy==0.1)"') == ''
 
 
 def test_environment_of_another_line_is_left_alone(tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def repeats(cfg: dict) -> int:
 
 
 def polygons(cfg: dict) -> bool:
-    loader = transform(cfg, 'LoadAnnotations', 'LoadTrackAnnotations', 'LoadMaskAnnotations')
+    loader = transform(cfg, 'LoadAnnotations', 'LoadMaskAnnotations', 'LoadTrackMaskAnnotations')
     return loader['type'] == 'LoadMaskAnnotations' or not loader.get('poly2mask', True)
 
 

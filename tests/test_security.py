@@ -117,20 +117,44 @@ def dump(path: Path, value: object) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    'forged',
-    [
-        Forged('O', (3, '|', None, None, None, -1, -1, 63), (2,), b'\x41' * 16),
-        Forged('f8', DTYPE, (1 << 40,), bytes(8)),
-        Forged('f8', DTYPE, (-1,), bytes(7)),
-        Forged('f8', (3, '<', None, ('a',), {'a': (np.dtype('O'), 0)}, 8, 1, 63), (1,), bytes(8)),
-        Forged('V8', (3, '|', None, ('a',), {'a': (np.dtype('f8'), 0)}, 8, 1, 63), (1,), bytes(8)),
-        Forged('f8', DTYPE, (1,), [1.5]),
-    ],
-)
+FORGED = [
+    Forged('O', (3, '|', None, None, None, -1, -1, 63), (2,), b'\x41' * 16),
+    Forged('f8', DTYPE, (1 << 40,), bytes(8)),
+    Forged('f8', DTYPE, (-1,), bytes(7)),
+    Forged('f8', (3, '<', None, ('a',), {'a': (np.dtype('O'), 0)}, 8, 1, 63), (1,), bytes(8)),
+    Forged('V8', (3, '|', None, ('a',), {'a': (np.dtype('f8'), 0)}, 8, 1, 63), (1,), bytes(8)),
+    Forged('f8', DTYPE, (1,), [1.5]),
+]
+
+
+@pytest.mark.parametrize('forged', FORGED)
 def test_forged_arrays_of_dumps_are_refused(tmp_path: Path, forged: Forged) -> None:
     with pytest.raises(ValueError, match='cannot be read as a dump'):
         read_dump(dump(tmp_path / 'dump.pkl', forged))
+
+
+@pytest.mark.parametrize('legacy', [False, True])
+@pytest.mark.parametrize('forged', [*FORGED, ForgedType('f8', FORGED[3].parts[1])])
+def test_forged_arrays_of_checkpoints_are_refused(
+    tmp_path: Path, forged: object, legacy: bool
+) -> None:
+    file = tmp_path / 'weights.pth'
+    content = {'state_dict': {'w': torch.ones(1)}, 'message_hub': {'runtime_info': forged}}
+    torch.save(content, file, _use_new_zipfile_serialization=not legacy)
+    refused(lambda: CheckpointLoader.load_checkpoint(str(file), 'cpu'), tmp_path)
+    refused(lambda: read_checkpoint(file), tmp_path)
+
+
+def test_arrays_of_checkpoints_are_plain_again_when_saved_again(tmp_path: Path) -> None:
+    values = [np.float64(2.5), np.arange(6.0).reshape(2, 3), np.zeros((0, 4)), np.array(['ant'])]
+    torch.save({'x': values}, tmp_path / 'a.pth')
+    found = CheckpointLoader.load_checkpoint(str(tmp_path / 'a.pth'), 'cpu')['x']
+    for a, b in zip(found, values):
+        np.testing.assert_array_equal(a, b)
+        assert a.dtype == b.dtype
+    torch.save({'x': found}, tmp_path / 'b.pth')
+    assert (tmp_path / 'b.pth').stat().st_size == (tmp_path / 'a.pth').stat().st_size
+    assert b'mmrefine' not in (tmp_path / 'b.pth').read_bytes()
 
 
 def test_arrays_and_numbers_of_dumps_are_read_as_they_were(tmp_path: Path) -> None:

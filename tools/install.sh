@@ -48,7 +48,7 @@ if ((VENV)); then
     make_environment
     PYTHON=$ROOT/.venv/bin/python
     STAMP=$ROOT/.venv/mmrefine.stamp
-    WANTED=$(cat tools/install*.sh tools/install-lock.txt setup.cfg | cksum)
+    WANTED=$(cat tools/install*.sh tools/install-*.txt setup.cfg | cksum)
     if [[ -f $STAMP && $(< "$STAMP") == "$WANTED" ]] && works 2> /dev/null; then
         say "everything is in place in $ROOT/.venv"
         exit

@@ -61,6 +61,8 @@ advice() {
         *'unsupported GNU version'*) echo 'nvcc refuses this host compiler: CXX=g++-12 CC=gcc-12 bash tools/install.sh' ;;
         *'CUDA version'*'mismatches'*) echo 'nvcc and torch are of different CUDA releases: put the matching nvcc first in PATH, or hide it (CUDA_HOME= PATH without nvcc) for CPU operators' ;;
         *'No space left on device'*) echo 'the disk is full: free some space (about 4 GB are needed), or set TMPDIR and MMREFINE_CACHE to another disk' ;;
+        *'DO NOT MATCH THE HASHES'*)
+            echo 'a package is not the file that PyPI serves: PIP_INDEX_URL=https://pypi.org/simple bash tools/install.sh' ;;
         *'No matching distribution'* | *'Failed to establish a new connection'* | *'Name or service not known'* | *'Temporary failure in name resolution'* | *'ReadTimeout'*)
             echo 'pip did not get a package: check the network, or name an index: PIP_INDEX_URL=... bash tools/install.sh' ;;
         *'fatal error:'*'file not found'* | *'compilation terminated'* | *'error: command'*'failed'*)
@@ -187,6 +189,15 @@ for line in open('tools/install-lock.txt'):
 PYTHON_CODE
 }
 
+# with_hashes NAME==VERSION...: a file of these requirements with the hashes that their files must have
+with_hashes() {
+    local file
+    file=$(mktemp)
+    printf '%s\n' "$@" | tr 'A-Z_' 'a-z-' |
+        awk 'NR == FNR {wanted[$1]; next} /^[^ ]/ {listed = $1 in wanted} listed' - tools/install-hashes.txt > "$file"
+    echo "$file"
+}
+
 install_packages() {
     local packages
     packages=$(lacking) || fail 'cannot read the installed packages' "$PYTHON -m pip list shows what is wrong"
@@ -195,7 +206,7 @@ install_packages() {
         return
     fi
     # shellcheck disable=SC2086  # one word per package
-    step "$(wc -w <<< "$packages") Python packages" pip_ install --no-deps $packages
+    step "$(wc -w <<< "$packages") Python packages" pip_ install --no-deps --require-hashes -r "$(with_hashes $packages)"
 }
 
 # a compiler and Python's headers, tried before ten minutes of building
@@ -265,7 +276,7 @@ build_mmcv() { # build_mmcv FOLDER
     [[ -z $CUDA ]] || cuda=(FORCE_CUDA=1 "TORCH_CUDA_ARCH_LIST=${TORCH_CUDA_ARCH_LIST:-$ARCHITECTURE}")
     env MMCV_WITH_OPS=1 MAX_JOBS="${MAX_JOBS:-$(jobs_)}" CXX="$CXX_FOUND" "${cuda[@]}" \
         "$PYTHON" -m pip --disable-pip-version-check --no-input wheel -v --no-deps --no-build-isolation \
-        --no-cache-dir --no-binary mmcv -w "$1" "mmcv==$MMCV"
+        --no-cache-dir --no-binary mmcv -w "$1" --require-hashes -r "$(with_hashes "mmcv==$MMCV")"
 }
 
 # A wheel of the maintained line for this CUDA torch, such as onedl-mmcv-cu128-torch2-8. Its mmcv is newer than

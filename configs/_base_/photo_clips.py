@@ -9,7 +9,7 @@ train_pipeline = [
         share_random_params=True,
         transforms=[
             dict(type='LoadImageFromFile'),
-            dict(type='LoadTrackAnnotations', with_mask=True),
+            dict(type='LoadTrackMaskAnnotations'),
             dict(type='Resize', scale=(320, 180), keep_ratio=True),
             dict(type='RandomFlip', prob=0.5),
         ],
@@ -22,7 +22,7 @@ test_pipeline = [
         transforms=[
             dict(type='LoadImageFromFile'),
             dict(type='Resize', scale=(320, 180), keep_ratio=True),
-            dict(type='LoadTrackAnnotations', with_mask=True),
+            dict(type='LoadTrackMaskAnnotations'),
         ],
     ),
     dict(type='PackTrackInputs'),

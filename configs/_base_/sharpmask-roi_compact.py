@@ -3,6 +3,7 @@ _base_ = './mask-rcnn_compact.py'
 custom_imports = dict(imports=['mmrefine'], allow_failed_imports=False)
 model = dict(
     roi_head=dict(
+        type='SharpMaskRoIHead',
         mask_roi_extractor=dict(
             _delete_=True, type='PyramidRoIExtractor', out_channels=64, featmap_strides=[4, 8, 16]
         ),

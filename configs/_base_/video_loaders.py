@@ -6,7 +6,7 @@ train_pipeline = [
         share_random_params=True,
         transforms=[
             dict(type='LoadImageFromFile'),
-            dict(type='LoadTrackAnnotations', with_mask=True),
+            dict(type='LoadTrackMaskAnnotations'),
             dict(type='Resize', scale_factor=1.0),
             dict(type='RandomFlip', prob=[0.3, 0.3], direction=['horizontal', 'vertical']),
         ],
@@ -19,7 +19,7 @@ test_pipeline = [
         transforms=[
             dict(type='LoadImageFromFile'),
             dict(type='Resize', scale_factor=1.0),
-            dict(type='LoadTrackAnnotations', with_mask=True),
+            dict(type='LoadTrackMaskAnnotations'),
         ],
     ),
     dict(type='PackTrackInputs'),
@@ -30,7 +30,7 @@ train_dataloader = dict(
     sampler=dict(type='TrackImgSampler'),
     batch_sampler=dict(type='TrackAspectRatioBatchSampler'),
     dataset=dict(
-        type='YouTubeVISDataset',
+        type='CheckedYouTubeVISDataset',
         dataset_version='2019',
         ann_file='annotations/cocovid_train.json',
         data_prefix=dict(img_path='train/JPEGImages'),
@@ -43,7 +43,7 @@ val_dataloader = dict(
     drop_last=False,
     sampler=dict(type='TrackImgSampler'),
     dataset=dict(
-        type='YouTubeVISDataset',
+        type='CheckedYouTubeVISDataset',
         dataset_version='2019',
         ann_file='annotations/cocovid_val.json',
         data_prefix=dict(img_path='val/JPEGImages'),

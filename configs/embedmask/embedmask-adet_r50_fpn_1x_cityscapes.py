@@ -4,6 +4,7 @@ _base_ = [
     'mmdet::_base_/schedules/schedule_1x.py',
     'mmdet::_base_/default_runtime.py',
 ]
+default_hooks = dict(learnable=dict(type='LearnableDataHook'))
 model = dict(bbox_head=dict(num_classes=8), mask_head=dict(num_classes=8))
 # lr is for 8 images an iteration; the data set is repeated 8 times an epoch
 optim_wrapper = dict(optimizer=dict(lr=0.005), paramwise_cfg=dict(norm_decay_mult=0.0))

@@ -2,6 +2,7 @@
 # images an iteration; every setting as released weights expect it.
 _base_ = 'mmdet::common/ms-poly-90k_coco-instance.py'
 custom_imports = dict(imports=['mmrefine'], allow_failed_imports=False)
+default_hooks = dict(learnable=dict(type='LearnableDataHook'))
 model = dict(
     type='EmbedMask',
     data_preprocessor=dict(

@@ -1,5 +1,6 @@
 _base_ = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'
 custom_imports = dict(imports=['mmrefine'], allow_failed_imports=False)
+default_hooks = dict(learnable=dict(type='LearnableDataHook'))
 model = dict(
     roi_head=dict(
         type='DynamicRefineRoIHead',

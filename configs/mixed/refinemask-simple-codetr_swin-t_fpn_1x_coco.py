@@ -1,6 +1,7 @@
 # The mask head of the Co-DETR instance models. Their five-scale pyramid has strides 4 to 64.
 _base_ = 'mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py'
 custom_imports = dict(imports=['mmrefine'], allow_failed_imports=False)
+default_hooks = dict(learnable=dict(type='LearnableDataHook'))
 model = dict(
     roi_head=dict(
         type='RefineRoIHead',

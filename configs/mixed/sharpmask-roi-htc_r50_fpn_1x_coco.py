@@ -1,5 +1,6 @@
 _base_ = 'mmdet::htc/htc_r50_fpn_1x_coco.py'
 custom_imports = dict(imports=['mmrefine'], allow_failed_imports=False)
+default_hooks = dict(learnable=dict(type='LearnableDataHook'))
 model = dict(
     roi_head=dict(
         mask_info_flow=False,

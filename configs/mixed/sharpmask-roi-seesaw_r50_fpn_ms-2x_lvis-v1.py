@@ -1,5 +1,6 @@
 _base_ = 'mmdet::seesaw_loss/mask-rcnn_r50_fpn_seesaw-loss_sample1e-3-ms-2x_lvis-v1.py'
 custom_imports = dict(imports=['mmrefine'], allow_failed_imports=False)
+default_hooks = dict(learnable=dict(type='LearnableDataHook'))
 model = dict(
     roi_head=dict(
         type='SharpMaskRoIHead',

@@ -6,6 +6,7 @@ _base_ = [
     'mmdet::_base_/schedules/schedule_1x.py',
     'mmdet::_base_/default_runtime.py',
 ]
+default_hooks = dict(learnable=dict(type='LearnableDataHook'))
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadMaskAnnotations', with_bbox=True),

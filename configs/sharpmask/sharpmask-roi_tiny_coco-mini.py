@@ -3,3 +3,4 @@ _base_ = [
     '../_base_/coco_mini_instance.py',
     '../_base_/schedule_tiny.py',
 ]
+default_hooks = dict(learnable=dict(type='LearnableDataHook'))

@@ -52,7 +52,7 @@ train_pipeline = [
         share_random_params=True,
         transforms=[
             dict(type='LoadImageFromFile', backend_args=None),
-            dict(type='LoadTrackAnnotations', with_mask=True),
+            dict(type='LoadTrackMaskAnnotations'),
             dict(type='InclusiveBoxes'),
             dict(type='Resize', scale=(640, 360), keep_ratio=True),
             dict(type='InclusiveFlip', prob=0.5),
@@ -66,7 +66,7 @@ test_pipeline = [
         transforms=[
             dict(type='LoadImageFromFile', backend_args=None),
             dict(type='Resize', scale=(640, 360), keep_ratio=True),
-            dict(type='LoadTrackAnnotations', with_mask=True),
+            dict(type='LoadTrackMaskAnnotations'),
         ],
     ),
     dict(type='PackTrackInputs'),

@@ -8,7 +8,7 @@ train_pipeline = [
         share_random_params=True,
         transforms=[
             dict(type='LoadImageFromFile', backend_args=None),
-            dict(type='LoadTrackAnnotations', with_mask=True),
+            dict(type='LoadTrackMaskAnnotations'),
             dict(type='InclusiveBoxes'),
             # 649 and not 640, as in the original
             dict(type='RandomResize', scale=[(649, 360), (960, 480)], keep_ratio=True),

@@ -2,6 +2,7 @@
 # on 4 GPUs of 4 images; every setting as the released weights expect it.
 _base_ = 'mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py'
 custom_imports = dict(imports=['mmrefine'], allow_failed_imports=False)
+default_hooks = dict(learnable=dict(type='LearnableDataHook'))
 model = dict(
     type='SipMask',
     data_preprocessor=dict(pad_mask=True),

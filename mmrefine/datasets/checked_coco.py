@@ -1,18 +1,69 @@
-"""A COCO data set that looks at its annotations first."""
+"""COCO and YouTube-VIS data sets that look at their annotations first."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from mmdet.datasets import CocoDataset
+from mmdet.datasets import CocoDataset, YouTubeVISDataset
 from mmdet.registry import DATASETS
 from mmengine.fileio import exists, get_local_path
 from mmengine.logging import print_log
 
 from .annotation_check import check_annotations, read_annotations
+from .learnable import mask_loaders, why_not
+
+
+class CheckedAnnotations:
+    """What goes before a data set that reads COCO's format; see ``CheckedCocoDataset``."""
+
+    def __init__(self, *args: Any, strict: bool = False, origin: str = '', **kwargs: Any) -> None:
+        self.strict = strict
+        self.origin = origin
+        super().__init__(*args, **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """Check, then load as the stock class does."""
+        classes = self.metainfo['classes']  # type: ignore[attr-defined]
+        if isinstance(classes, str):
+            raise ValueError(
+                f'classes={classes!r} is a text and no file with one name a line: a comma is '
+                f'missing, write classes=({classes!r},)'
+            )
+        name = self.ann_file  # type: ignore[attr-defined]
+        if self.origin and not exists(name, backend_args=self.backend_args):  # type: ignore[attr-defined]
+            raise FileNotFoundError(f'no annotation file {name}: {self.origin}')
+        with get_local_path(name, backend_args=self.backend_args) as path:  # type: ignore[attr-defined]
+            problems = check_annotations(read_annotations(path), classes)
+        if any(problem.fatal or self.strict for problem in problems):
+            listed = '\n  '.join(map(str, problems))
+            raise ValueError(f'{name} cannot be used:\n  {listed}')
+        for problem in problems:
+            print_log(f'{name}: {problem}', 'current', level=30)
+        return super().load_data_list()  # type: ignore[misc]
+
+    def parse_data_info(self, raw_data_info: dict) -> dict:
+        """Parse as the stock class does; leave out what has no mask where masks are loaded."""
+        info = super().parse_data_info(raw_data_info)  # type: ignore[misc]
+        if mask_loaders(self):
+            info['instances'] = [i for i in info['instances'] if 'mask' in i]
+        return info
 
 
 @DATASETS.register_module()
-class CheckedCocoDataset(CocoDataset):
+class CheckedYouTubeVISDataset(CheckedAnnotations, YouTubeVISDataset):
+    """``YouTubeVISDataset`` whose file is checked as that of ``CheckedCocoDataset``.
+
+    Args:
+        strict: Refuse annotations that would be left out, too.
+        origin: Where the set comes from; said where its file is missing.
+
+    Raises:
+        FileNotFoundError: There is no annotation file.
+        ValueError: The file is broken, and the message lists every kind of fault.
+    """
+
+
+@DATASETS.register_module()
+class CheckedCocoDataset(CheckedAnnotations, CocoDataset):
     """Refuse annotations that would give wrong results; report those that are left out.
 
     The stock class shifts labels without a word when the file lacks one of the config's classes or
@@ -32,59 +83,19 @@ class CheckedCocoDataset(CocoDataset):
             left to learn from.
     """
 
-    def __init__(
-        self,
-        *args: Any,
-        pipeline: list | tuple = (),
-        strict: bool = False,
-        origin: str = '',
-        **kwargs: Any,
-    ) -> None:
-        self.strict = strict
-        self.origin = origin
+    def __init__(self, *args: Any, pipeline: list | tuple = (), **kwargs: Any) -> None:
         super().__init__(*args, pipeline=[_with_rle(step) for step in pipeline], **kwargs)
-
-    @property
-    def with_mask(self) -> bool:
-        """Whether the pipeline loads masks."""
-        return any(getattr(step, 'with_mask', False) for step in self.pipeline.transforms)
-
-    def load_data_list(self) -> list[dict]:
-        """Check, then load as the stock class does."""
-        classes = self.metainfo['classes']
-        if isinstance(classes, str):
-            raise ValueError(
-                f'classes={classes!r} is a text and no file with one name a line: a comma is '
-                f'missing, write classes=({classes!r},)'
-            )
-        if self.origin and not exists(self.ann_file, backend_args=self.backend_args):
-            raise FileNotFoundError(f'no annotation file {self.ann_file}: {self.origin}')
-        with get_local_path(self.ann_file, backend_args=self.backend_args) as path:
-            problems = check_annotations(read_annotations(path), classes)
-        if any(problem.fatal or self.strict for problem in problems):
-            listed = '\n  '.join(map(str, problems))
-            raise ValueError(f'{self.ann_file} cannot be used:\n  {listed}')
-        for problem in problems:
-            print_log(f'{self.ann_file}: {problem}', 'current', level=30)
-        return super().load_data_list()
-
-    def parse_data_info(self, raw_data_info: dict) -> dict:
-        """Parse as the stock class does; leave out what has no mask where masks are loaded."""
-        info = super().parse_data_info(raw_data_info)
-        if self.with_mask:
-            info['instances'] = [i for i in info['instances'] if 'mask' in i]
-        return info
 
     def filter_data(self) -> list[dict]:
         """Filter as the stock class does, and make sure that there is something to learn."""
         kept = super().filter_data()
-        if not self.test_mode and not any(map(_is_object, _instances(kept))):
+        if not self.test_mode and all(why_not(i, self) for i in _instances(kept)):
             loaded = _instances(self.data_list)
             crowds = sum(instance['ignore_flag'] for instance in loaded)
             raise ValueError(
                 f'{self.ann_file}: there is no object to learn from. Its {len(self.data_list)} '
                 f'images have {len(loaded)} annotations of the classes {self.metainfo["classes"]} '
-                f'with box{" and mask" if self.with_mask else ""}, {crowds} of them crowds; '
+                f'with box{" and mask" if mask_loaders(self) else ""}, {crowds} of them crowds; '
                 f'filter_cfg={self.filter_cfg} keeps {len(kept)} images. '
                 'tools/check_annotations.py lists what is left out and why'
             )
@@ -102,10 +113,3 @@ def _with_rle(step: Any) -> Any:
 
 def _instances(data_list: list[dict]) -> list[dict]:
     return [instance for info in data_list for instance in info['instances']]
-
-
-def _is_object(instance: Mapping) -> bool:
-    """Whether it is no crowd, and its mask, if any, is one that loaders do not ignore."""
-    mask = instance.get('mask')
-    drawable = not isinstance(mask, list) or any(len(p) >= 6 and len(p) % 2 == 0 for p in mask)
-    return not instance['ignore_flag'] and drawable

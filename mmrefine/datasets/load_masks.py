@@ -1,10 +1,10 @@
-"""Load instance masks, polygons as polygons and run lengths as bitmaps."""
+"""Load instance masks of images and videos, whether polygons or run lengths."""
 
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from mmdet.datasets.transforms import LoadAnnotations
+from mmdet.datasets.transforms import LoadAnnotations, LoadTrackAnnotations
 from mmdet.registry import TRANSFORMS
 
 from mmrefine.masks.run_lengths import MaskError, check_polygons, to_counts
@@ -29,18 +29,44 @@ class LoadMaskAnnotations(LoadAnnotations):
 
     def transform(self, results: dict) -> dict:
         """Load; see ``LoadAnnotations``."""
-        given = results.get('instances', [])
-        results['instances'] = [instance for instance in given if instance.get('mask')]
-        if len(results['instances']) < len(given):
-            warnings.warn('objects without a mask are left out', stacklevel=2)
-        packed = False
-        for i, instance in enumerate(results['instances']):
-            try:
-                instance['mask'] = _checked(instance['mask'], results['ori_shape'])
-            except MaskError as error:
-                raise ValueError(f'{results.get("img_path")}, object {i}: {error}') from None
-            packed |= isinstance(instance['mask'], dict) and not instance['ignore_flag']
+        instances = _with_masks(results)
+        packed = any(isinstance(i['mask'], dict) and not i['ignore_flag'] for i in instances)
         return self.as_bitmaps.transform(results) if packed else super().transform(results)
+
+
+@TRANSFORMS.register_module()
+class LoadTrackMaskAnnotations(LoadTrackAnnotations):
+    """``LoadTrackAnnotations`` that leaves out what has no mask in its frame, with a warning, and
+    checks the others as ``LoadMaskAnnotations`` does.
+
+    Args:
+        kwargs: Those of ``LoadTrackAnnotations`` but ``with_mask``.
+
+    Raises:
+        ValueError: A mask that cannot be drawn in its image.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(with_mask=True, **kwargs)
+
+    def transform(self, results: dict) -> dict:
+        """Load; see ``LoadTrackAnnotations``."""
+        _with_masks(results)
+        return super().transform(results)
+
+
+def _with_masks(results: dict) -> list[dict]:
+    """Keep and check the instances that have a mask."""
+    given = results.get('instances', [])
+    results['instances'] = kept = [instance for instance in given if instance.get('mask')]
+    if len(kept) < len(given):
+        warnings.warn('objects without a mask are left out', stacklevel=3)
+    for i, instance in enumerate(kept):
+        try:
+            instance['mask'] = _checked(instance['mask'], results['ori_shape'])
+        except MaskError as error:
+            raise ValueError(f'{results.get("img_path")}, object {i}: {error}') from None
+    return kept
 
 
 def _checked(mask: Any, size: tuple[int, int]) -> Any:

@@ -18,6 +18,8 @@ from mmengine.hooks import Hook
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
+from mmrefine.datasets.learnable import parts
+
 
 @HOOKS.register_module()
 class ResumableRandomnessHook(Hook):
@@ -103,18 +105,10 @@ def _restart(sampler: Any, seed: int) -> None:
 
 
 def _own_streams(dataset: Any, epoch: Tensor, seed: int) -> None:
-    for number, part in enumerate(_parts(dataset)):
+    for number, part in enumerate(parts(dataset)):
         pipeline = getattr(part, 'pipeline', None)
         if callable(pipeline) and not isinstance(pipeline, _OwnStream):
             part.pipeline = _OwnStream(pipeline, epoch, seed, number)
-
-
-def _parts(dataset: Any) -> Iterator[Any]:
-    """A data set and, if it wraps others, these."""
-    yield dataset
-    for inner in [getattr(dataset, 'dataset', None), *getattr(dataset, 'datasets', [])]:
-        if inner is not None:
-            yield from _parts(inner)
 
 
 def _seed(*key: int) -> None:

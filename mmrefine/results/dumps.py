@@ -3,65 +3,18 @@
 import collections
 import io
 import pickle
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import _utils as torch_utils
 
-NUMBERS = re.compile(r'b1|[iu][1248]|f[248]|U\d{1,4}')  # types of arrays that a dump may hold
-
-
-class _DType:
-    """Stands in for ``numpy.dtype``, whose pickled state would be taken as the file has it."""
-
-    def __init__(self, code: str, align: bool = False, copy: bool = True) -> None:
-        self.checked = np.dtype(self._number(code))
-
-    def __setstate__(self, state: tuple) -> None:
-        if state[1] not in ('<', '>', '=', '|') or any(part is not None for part in state[2:5]):
-            raise pickle.UnpicklingError(f'it holds an array of the type {state!r}')
-        self.checked = np.dtype(state[1] + self.checked.str[1:])
-
-    @staticmethod
-    def _number(code: Any) -> str:
-        if not isinstance(code, str) or not NUMBERS.fullmatch(code):
-            raise pickle.UnpicklingError(f'it holds an array of the type {code!r}, no numbers')
-        return code
-
-
-class _Array(np.ndarray):
-    """Stands in for ``numpy.ndarray``; its state is checked before NumPy takes it."""
-
-    def __setstate__(self, state: tuple) -> None:
-        _, shape, dtype, fortran, data = state
-        _from_bytes(data, dtype, shape, 'F' if fortran else 'C')
-        checked: Any = (1, shape, dtype.checked, bool(fortran), data)
-        super().__setstate__(checked)
-
-
-def _reconstruct(kind: Any, shape: Any, code: Any) -> np.ndarray:
-    return _Array((0,), np.uint8)
-
-
-def _from_bytes(data: Any, dtype: _DType, shape: Any, order: Any) -> np.ndarray:
-    """Array of a type and shape whose number of bytes is right; ValueError otherwise."""
-    if type(dtype) is not _DType or not isinstance(data, (bytes, bytearray)):
-        raise pickle.UnpicklingError('it holds an array that is not made of numbers')
-    return np.frombuffer(data, dtype.checked).reshape(shape, order=order)
-
-
-def _scalar(dtype: _DType, data: bytes = b'') -> Any:
-    return _from_bytes(data, dtype, (1,), 'C')[0]
+from mmrefine.plain_arrays import stand_ins
 
 
 def _load_storage(data: bytes) -> Any:
     """Stand in for torch's own function, which unpickles without guard."""
-    if b'numpy' in data:  # whose types are allowed in checkpoints, with the state that they bring
-        raise pickle.UnpicklingError('it holds a storage with more than numbers')
     return torch.load(io.BytesIO(data), weights_only=True)
 
 
@@ -71,26 +24,15 @@ def _latin1(text: str, encoding: str) -> bytes:
     return text.encode('latin1')
 
 
-def _no_bytes() -> bytes:
-    return b''
-
-
 def _allowed() -> dict[tuple[str, str], Any]:
     table: dict[tuple[str, str], Any] = {
         ('collections', 'OrderedDict'): collections.OrderedDict,
         ('torch._utils', '_rebuild_tensor_v2'): torch_utils._rebuild_tensor_v2,
         ('torch.storage', '_load_from_bytes'): _load_storage,
-        ('numpy', 'ndarray'): _Array,
-        ('numpy', 'dtype'): _DType,
-        # MMEngine writes protocol 2, where bytes are text to be encoded, or a call for none
+        # MMEngine writes protocol 2, where bytes are text to be encoded
         ('_codecs', 'encode'): _latin1,
-        ('__builtin__', 'bytes'): _no_bytes,
     }
-    for package in ('numpy.core', 'numpy._core'):
-        table[f'{package}.multiarray', '_reconstruct'] = _reconstruct
-        table[f'{package}.multiarray', 'scalar'] = _scalar
-        table[f'{package}.numeric', '_frombuffer'] = _from_bytes
-    return table
+    return table | stand_ins()
 
 
 class DataUnpickler(pickle.Unpickler):

@@ -14,13 +14,14 @@ import torch
 from mmdet.models.roi_heads import CascadeRoIHead, StandardRoIHead
 from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.registry import MODELS
+from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox2roi
 from mmdet.utils import ConfigType, InstanceList, OptConfigType
 from mmengine.config import ConfigDict
 from mmengine.model import ModuleList
 from torch import Tensor, nn
 
-from mmrefine.layers import ClassLogits, ConvStack
+from mmrefine.layers import ClassLogits, ConvStack, require_finite, require_labels
 from mmrefine.masks import RLEMasks
 from mmrefine.masks.stock_heads import RLEOutput
 
@@ -58,7 +59,7 @@ class SharpMaskHead(RLEOutput):
     ``SharpMaskRoIHead`` and ``CascadeSharpMaskRoIHead`` it computes the class of each RoI alone.
 
     Args:
-        num_classes: Number of classes.
+        num_classes: Number of classes; ``SharpMaskRoIHead`` takes that of the box head.
         in_channels: C.
         levels: Number of pooled maps and refinement modules.
         base_size: b, grid of the coarsest pooled map.
@@ -236,16 +237,81 @@ def _own_class_logits(
     """Logits Tensor[N, 1, S, S] of the detected classes, all images in one batch."""
     rois = bbox2roi([results.bboxes for results in results_list])  # (N, 5)
     labels = torch.cat([results.labels for results in results_list])
-    return head(_pool(extractor, x, rois), labels=labels)
+    logits = head(_pool(extractor, x, rois), labels=labels)
+    require_finite('mask logits', logits)
+    return logits
 
 
 def _pool(extractor: nn.Module, x: Sequence[Tensor], rois: Tensor) -> Tensor | list[Tensor]:
+    return extractor(_channels_first(x[: extractor.num_inputs]), rois)
+
+
+def _channels_first(x: Sequence[Tensor]) -> tuple[Tensor, ...]:
     # MMCV's CPU kernel reads maps in any memory format as channels first
-    return extractor([level.contiguous() for level in x[: extractor.num_inputs]], rois)
+    return tuple(level.contiguous() for level in x)
+
+
+class CheckedRoIHead:
+    """What goes before a stock RoI head with ``SharpMaskHead``: both heads have the same classes,
+    and labels, maps and memory format are checked before the stock parts see them."""
+
+    def init_mask_head(self, mask_roi_extractor: ConfigType, mask_head: ConfigType) -> None:
+        """Build extractor and head; ``num_classes`` follows the box head.
+
+        Raises:
+            ValueError: The mask head is configured for other classes.
+        """
+        several = isinstance(mask_head, (list, tuple))
+        heads = [self._with_classes(head) for head in (mask_head if several else [mask_head])]
+        super().init_mask_head(mask_roi_extractor, heads if several else heads[0])  # type: ignore[misc]
+
+    def _box_head(self) -> nn.Module | None:
+        head = getattr(self, 'bbox_head', None)
+        return head[-1] if isinstance(head, nn.ModuleList) else head
+
+    def _with_classes(self, mask_head: ConfigType) -> dict[str, Any]:
+        boxes = self._box_head()
+        if boxes is None:
+            return mask_head
+        given = mask_head.get('num_classes', boxes.num_classes)
+        if given != boxes.num_classes and not mask_head.get('class_agnostic'):
+            raise ValueError(
+                f'mask_head.num_classes={given} but bbox_head.num_classes={boxes.num_classes}: '
+                'omit the former, it follows the latter'
+            )
+        return {'num_classes': boxes.num_classes, **mask_head}
+
+    def loss(
+        self, x: tuple[Tensor, ...], rpn_results_list: InstanceList, batch_data_samples: SampleList
+    ) -> dict:
+        """Losses of boxes and masks; arguments as in the stock RoI head.
+
+        Raises:
+            ValueError: A label is no class of the heads.
+        """
+        boxes = self._box_head()
+        if boxes is not None:
+            require_labels([s.gt_instances for s in batch_data_samples], boxes.num_classes)
+        return super().loss(_channels_first(x), rpn_results_list, batch_data_samples)  # type: ignore[misc]
+
+    def predict(
+        self,
+        x: tuple[Tensor, ...],
+        rpn_results_list: InstanceList,
+        batch_data_samples: SampleList,
+        rescale: bool = False,
+    ) -> InstanceList:
+        """Boxes and masks; arguments as in the stock RoI head.
+
+        Raises:
+            FloatingPointError: The feature maps are not finite.
+        """
+        require_finite('feature maps', *x)
+        return super().predict(_channels_first(x), rpn_results_list, batch_data_samples, rescale)  # type: ignore[misc]
 
 
 @MODELS.register_module()
-class SharpMaskRoIHead(StandardRoIHead):
+class SharpMaskRoIHead(CheckedRoIHead, StandardRoIHead):
     """``StandardRoIHead`` that tells ``SharpMaskHead`` the class of each RoI.
 
     Same masks and losses as in the stock RoI head, without the logits of the other classes: with
@@ -279,7 +345,7 @@ class SharpMaskRoIHead(StandardRoIHead):
 
 
 @MODELS.register_module()
-class CascadeSharpMaskRoIHead(CascadeRoIHead):
+class CascadeSharpMaskRoIHead(CheckedRoIHead, CascadeRoIHead):
     """``CascadeRoIHead`` that tells its ``SharpMaskHead``s the class of each RoI, see
     ``SharpMaskRoIHead``."""
 

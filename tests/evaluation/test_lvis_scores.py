@@ -1,67 +1,20 @@
 """LVIS numbers equal those of the lvis package; AP* keeps its rules."""
 
 import json
-import logging
 from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluation.scenes import make_scene, reference_band, shaken, text_rle
+from evaluation.references import lvis_scores
+from evaluation.scenes import make_scene, shaken, text_rle
 from locations import data_directory
 from pycocotools import mask as coco_mask
 
 from mmrefine.evaluation import GroundTruth, cocofy, evaluate, load_results, make_rules
-from mmrefine.evaluation.boundary import band_width
-
-NAMES = {
-    'AP': 'AP',
-    'AP50': 'AP50',
-    'AP75': 'AP75',
-    'APs': 'AP_s',
-    'APm': 'AP_m',
-    'APl': 'AP_l',
-    'APr': 'APr',
-    'APc': 'APc',
-    'APf': 'APf',
-}
 
 
-def lvis_numbers(
-    tmp_path: Path, truth: dict, results: list, iou_type: str, max_dets: int = 300
-) -> dict[str, float]:
-    """Numbers of the lvis package; `import mmrefine` supplies the np.float it still uses."""
-    from lvis import LVIS, LVISEval, LVISResults
-
-    logging.getLogger('lvis').setLevel(logging.ERROR)
-
-    class BoundaryEval(LVISEval):
-        def compute_iou(self, img_id: int, cat_id: int) -> np.ndarray | list:
-            ious = super().compute_iou(img_id, cat_id)
-            gts, dts = self._get_gt_dt(img_id, cat_id)
-            if len(gts) == 0 or len(dts) == 0:
-                return ious
-            order = np.argsort([-d['score'] for d in dts], kind='mergesort')
-            bands = [
-                [band_rle(part[i]['segmentation']) for i in indices]
-                for part, indices in ((dts, order), (gts, range(len(gts))))
-            ]
-            return np.minimum(ious, coco_mask.iou(*bands, [0] * len(gts)))
-
-    file = tmp_path / 'truth.json'
-    file.write_text(json.dumps(truth))
-    gt = LVIS(str(file))
-    dt = LVISResults(gt, json.loads(json.dumps(results)), max_dets)
-    kind = BoundaryEval if iou_type == 'boundary' else LVISEval
-    run = kind(gt, dt, 'bbox' if iou_type == 'bbox' else 'segm')
-    run.run()
-    return {NAMES[k]: v for k, v in run.get_results().items() if k in NAMES} | {
-        'AR': run.get_results()['AR@300']
-    }
-
-
-def band_rle(rle: dict) -> dict:
-    mask = coco_mask.decode(rle)
-    return coco_mask.encode(np.asfortranarray(reference_band(mask, band_width(mask.shape))))
+def lvis_numbers(*args: object, **kwargs: object) -> dict[str, float]:
+    return lvis_scores(*args, **kwargs)[0]
 
 
 def compare(tmp_path: Path, truth: dict, results: list, iou_type: str, backend: str) -> None:

@@ -1,14 +1,13 @@
 """Tracks as film strips score as YouTube-VIS's own evaluation does."""
 
-import io
 import json
-from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from evaluation.clips import LENGTH, make_clips
+from evaluation.references import video_scores
 from evaluation.scenes import NAMES, blob, text_rle
 from locations import data_directory
 from mmdet.registry import METRICS
@@ -27,30 +26,12 @@ from mmrefine.results.tracks import VideoTruth, join_frames, load_tracks
 RULES = Rules((1, 10, 100), dict(VIDEO_AREAS), crowd_overlap=False)
 
 
-def official(truth: dict, results: list) -> dict[str, float]:
-    from mmdet.evaluation.functional import YTVIS, YTVISeval
-
-    with redirect_stdout(io.StringIO()):
-        gt = YTVIS(json.loads(json.dumps(truth)))
-        for annotation in gt.dataset['annotations']:
-            areas = [a for a in annotation['areas'] if a]
-            annotation['avg_area'] = float(np.mean(areas)) if areas else 0
-        run = YTVISeval(gt, gt.loadRes(json.loads(json.dumps(results))), 'segm')
-        run.params.vidIds = gt.getVidIds()
-        run.params.maxDets = [1, 10, 100]
-        run.evaluate()
-        run.accumulate()
-        run.summarize()
-    names = ('AP', 'AP50', 'AP75', 'AP_s', 'AP_m', 'AP_l', 'AR1', 'AR10', 'AR100')
-    return dict(zip(names, run.stats.tolist()))
-
-
 @pytest.mark.parametrize('seed', range(4))
 def test_equal_to_the_youtube_vis_evaluation(seed: int) -> None:
     truth, results = make_clips(seed)
     clips = VideoTruth(truth)
     found = evaluate(clips.strips, load_tracks(results, clips), ['segm'], RULES).numbers
-    for name, value in official(truth, results).items():
+    for name, value in video_scores(truth, results, RULES)[0].items():
         assert found[f'segm_{name}'] == pytest.approx(value, abs=1e-9), name
 
 

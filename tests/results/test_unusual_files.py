@@ -43,6 +43,12 @@ def test_numbers_and_booleans_are_flags(flag: object, crowd: int) -> None:
     assert gt.annotations[1]['iscrowd'] == crowd
 
 
+def test_a_loose_box_near_the_origin_is_no_pair_of_corners() -> None:
+    mask = [[1, 1, 20, 1, 20, 20, 1, 20]]
+    gt = GroundTruth.from_dict(truth({'bbox': [3, 3, 20, 20], 'segmentation': mask}))
+    assert gt.annotations[0]['bbox'] == [3, 3, 20, 20]
+
+
 @pytest.mark.parametrize(
     ('data', 'reason'),
     [

@@ -1,6 +1,7 @@
 """From annotation files through mmdet's video data sets into the model, and back out as scores."""
 
 import json
+import warnings
 
 import cv2
 import numpy as np
@@ -20,7 +21,8 @@ SIDE = 96
 
 
 def write_clips(folder, videos: list[list[list[dict]]]) -> None:
-    """Clips in CocoVID layout: per video and frame the objects (id, box and perhaps crowd)."""
+    """Clips in CocoVID layout: per video and frame the objects (id, box, perhaps crowd, and fields
+    to change)."""
     images, annotations = [], []
     for video, frames in enumerate(videos, start=1):
         for number, objects in enumerate(frames):
@@ -39,7 +41,7 @@ def write_clips(folder, videos: list[list[list[dict]]]) -> None:
                     'category_id': 1, 'instance_id': one['id'], 'iscrowd': one.get('crowd', 0),
                     'bbox': one['box'], 'area': w * h,
                     'segmentation': [[x, y, x + w, y, x + w, y + h, x, y + h]],
-                })  # fmt: skip
+                } | one.get('changes', {}))  # fmt: skip
     (folder / 'annotations').mkdir()
     names = [{'id': 1, 'name': 'a'}, {'id': 2, 'name': 'b'}, {'id': 3, 'name': 'c'}]
     content = {
@@ -49,12 +51,12 @@ def write_clips(folder, videos: list[list[list[dict]]]) -> None:
     (folder / 'annotations' / 'cocovid_train.json').write_text(json.dumps(content))
 
 
-def training_set(folder) -> YouTubeVISDataset:
+def training_set(folder, **changes) -> YouTubeVISDataset:
     config = Config.fromfile(ROOT / 'configs' / '_base_' / 'video_loaders.py')
     init_default_scope('mmdet')
     return DATASETS.build({
         **config.train_dataloader.dataset, 'data_root': str(folder),
-        'metainfo': {'classes': ('a', 'b', 'c')},
+        'metainfo': {'classes': ('a', 'b', 'c')}, **changes,
     })  # fmt: skip
 
 
@@ -77,6 +79,40 @@ def test_crowds_leave_boxes_masks_and_ids_together(tmp_path):
         torch.testing.assert_close(areas, covered.to(areas), rtol=0.1, atol=0)
         assert len(frame.ignored_instances.bboxes) == 1
     assert torch.isfinite(losses['loss_match']) and losses['loss_match'] > 0
+
+
+@pytest.mark.parametrize('kind', ['CheckedYouTubeVISDataset', 'YouTubeVISDataset'])
+def test_objects_without_a_mask_are_left_out_with_a_word(kind, tmp_path):
+    bare = [
+        {'id': n, 'box': [50, 40, 30, 44], 'changes': {'segmentation': mask}}
+        for n, mask in enumerate((None, [], {}), start=1)
+    ]
+    whole = {'id': 9, 'box': [8, 8, 40, 40]}
+    write_clips(tmp_path, [[[*bare, whole], [whole, *bare]]])
+    dataset = training_set(tmp_path, type=kind)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        losses, samples = losses_of(dataset, (0, 0))
+    said = any('without a mask are left out' in str(warning.message) for warning in caught)
+    assert said == (kind == 'YouTubeVISDataset')  # the other one has counted them
+    for frame in samples[0]:
+        assert frame.gt_instances.instances_ids.tolist() == [9]
+        assert len(frame.gt_instances.masks) == 1
+    assert torch.isfinite(losses['loss_match'])
+    with pytest.raises(ValueError, match=r'without a mask.* \(6: 1, 2, 3, 6, 7'):
+        training_set(tmp_path, type='CheckedYouTubeVISDataset', strict=True)
+
+
+@pytest.mark.parametrize(
+    'mask', [{'size': [SIDE, SIDE], 'counts': '1' * 5000}, [[1e12, 8, 9, 9, 8, 9]]]
+)
+def test_masks_that_cannot_be_drawn_are_named_before_pycocotools_sees_them(mask, tmp_path):
+    broken = {'id': 1, 'box': [8, 8, 40, 40], 'changes': {'segmentation': mask}}
+    write_clips(tmp_path, [[[broken], [broken]]])
+    with pytest.raises(ValueError, match='cocovid_train.json cannot be used'):
+        training_set(tmp_path)
+    with pytest.raises(ValueError, match=r'1/0\.png, object 0: '):
+        training_set(tmp_path, type='YouTubeVISDataset')[0, 0]
 
 
 def test_a_video_of_one_frame_and_one_of_crowds_alone_train(tmp_path):
