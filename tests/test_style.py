@@ -97,7 +97,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     'checkpoint': ('loading_errors', 'results', 'safetensors_file'),
     **dict.fromkeys(PAPERS, SHARED),
     'datasets': ('masks', 'results'),
-    'backbones': ('results',),
+    'backbones': ('loading_errors', 'results'),
     'evaluation': ('masks', 'results'),
     'visualization': ('evaluation', 'masks', 'results'),
     # Proposals know no classes, and SipMask-VIS takes videos: what runs models has to know these.

@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from mmengine.runner.checkpoint import CheckpointLoader
 
+from mmrefine.loading_errors import explained
+
 from .packaged import BACKBONES, StateDict, weights_path
 
 SCHEME = 'mmrefine://'
@@ -31,4 +33,4 @@ def load_from_mmrefine(filename: str, map_location: Any = None) -> StateDict:
     return torch.load(path, map_location=map_location, weights_only=True)
 
 
-CheckpointLoader.register_scheme(prefixes=SCHEME, loader=load_from_mmrefine, force=True)
+CheckpointLoader.register_scheme(prefixes=SCHEME, loader=explained(load_from_mmrefine), force=True)
