@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tiny_embedmask
+import tiny_export
 import tiny_refinemask
 import tiny_sipmask
 import torch
@@ -61,6 +62,43 @@ def test_any_norm_trains(name: str, norm: dict) -> None:
         layer for layer in model.modules() if isinstance(layer, (nn.GroupNorm, nn.BatchNorm2d))
     ]
     assert any(layer.weight.grad is not None and layer.weight.grad.any() for layer in norms)
+
+
+BACKBONES = {
+    'swin': dict(
+        type='SwinTransformer', embed_dims=8, depths=(1, 1, 1, 1), num_heads=(1, 2, 4, 8),
+        window_size=4,
+    ),
+    'convnext': dict(
+        type='mmpretrain.ConvNeXt', out_indices=[0, 1, 2, 3], gap_before_final_norm=False,
+        arch=dict(depths=[1, 1, 1, 1], channels=[8, 16, 32, 64]),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('backbone', BACKBONES)
+@pytest.mark.parametrize('name', [*MODELS_OF, 'sharpmask-roi'])
+def test_transformers_and_convnext_train_a_few_steps(name: str, backbone: str) -> None:
+    if backbone == 'convnext':  # MMDetection's own ConvNeXt configs take it from there, too
+        pytest.importorskip('mmpretrain.models', reason='pip install mmpretrain')
+    model = tiny_export.sharp_model() if name == 'sharpmask-roi' else MODELS_OF[name]()
+    model.backbone = MODELS.build(BACKBONES[backbone])
+    model.train()
+    weights = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=1e-3)
+    totals = []
+    for _ in range(5):
+        torch.manual_seed(0)  # the same proposals
+        total, losses = model.parse_losses(
+            model.loss(*batch('refinemask' if name == 'sharpmask-roi' else name))
+        )
+        assert all(value.isfinite() for value in losses.values()), losses
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        totals.append(total.item())
+    assert totals[-1] < totals[0]
+    assert sum(p.grad is not None for p in model.backbone.parameters()) > 20
 
 
 @pytest.mark.parametrize('name', MODELS_OF)
