@@ -128,9 +128,14 @@ def _data(config: Config, data: PreparedData, batch_size: int, notes: list[str])
         for split in data.counts
     }
     scale = picture_scale(data.sizes)
-    notes.append(f'pictures are resized into {scale[0]} x {scale[1]}, ratio kept')
     train = _with_scale(_pipeline(config.train_dataloader.dataset), scale)
     test = _with_scale(_pipeline(config.test_dataloader.dataset), scale)
+    factors = {step['scale_factor'] for step in train if 'scale_factor' in step}
+    notes.append(
+        f'pictures are scaled by {factors.pop():g}, as in the base'
+        if factors
+        else f'pictures are resized into {scale[0]} x {scale[1]}, ratio kept'
+    )
 
     def loader(split: str, pipeline: list[dict], **kwargs: Any) -> dict:
         dataset = {

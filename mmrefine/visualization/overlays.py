@@ -50,7 +50,7 @@ def draw_instances(
     canvas = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC) if enlarged else image.copy()
     side = math.sqrt(size[0] * size[1])  # the shorter one of a panorama says little
     line = max(1, round(side / 550))
-    centres: list[tuple[int, int] | None] = []
+    places: list[tuple[int, int, int, tuple[int, int]] | None] = []
     for mask, colour in zip(masks, colours):
         crop = _crop(mask, (height, width))
         inside = np.repeat(np.repeat(crop.pixels, scale, 0), scale, 1)
@@ -59,13 +59,17 @@ def draw_instances(
             window = canvas[y : y + inside.shape[0], x : x + inside.shape[1]]
             _tint(window, inside, colour, line)
             ys, xs = np.nonzero(inside)
-            centres.append((x + int(xs.mean()), y + int(ys.mean())))
+            places.append((x + int(xs.mean()), y + int(ys.mean()), y, inside.shape))
         else:
-            centres.append(None)
+            places.append(None)
     # Texts come last, or the next mask would cover them.
-    for centre, text in zip(centres, texts):
-        if centre is not None and text:
-            _write(canvas, text, *centre, height=letter_height(size))
+    for place, text in zip(places, texts):
+        if place is not None and text:
+            x, y, top, (h, w) = place
+            plate = _plate(text, letter_height(size))
+            if plate.shape[0] > h / 2 or plate.shape[1] > w:
+                y = top - plate.shape[0] // 2 - 1  # above an object that it would hide
+            _put(canvas, plate, x, y)
     return canvas
 
 
@@ -162,15 +166,19 @@ def instance_colour(index: int) -> Colour:
     return int(red * 255), int(green * 255), int(blue * 255)
 
 
-def _write(canvas: np.ndarray, text: str, x: int, y: int, height: int) -> None:
-    """Write text ``height`` pixels high, centred at (x, y) on a dark ground, kept inside the
-    picture."""
+def _plate(text: str, height: int) -> np.ndarray:
+    """A text of letters of ``height`` pixels with a margin: uint8[h, w], 255 in the letters."""
     font = _font(height)
     left, top, right, bottom = (round(side) for side in font.getbbox(text))
     pad = max(1, height // 6)
     plate = Image.new('L', (right - left + 2 * pad, bottom - top + 2 * pad))
     ImageDraw.Draw(plate).text((pad - left, pad - top), text, fill=255, font=font)
-    letters = np.asarray(plate)[: canvas.shape[0], : canvas.shape[1]]
+    return np.asarray(plate)
+
+
+def _put(canvas: np.ndarray, plate: np.ndarray, x: int, y: int) -> None:
+    """Lay a plate on a dark ground around (x, y), kept inside the picture, which it changes."""
+    letters = plate[: canvas.shape[0], : canvas.shape[1]]
     h, w = letters.shape
     x = max(0, min(x - w // 2, canvas.shape[1] - w))
     y = max(0, min(y - h // 2, canvas.shape[0] - h))
@@ -191,5 +199,5 @@ def _titled(panel: np.ndarray, title: str) -> np.ndarray:
     """The panel below a white bar with black letters that grow with it."""
     height = letter_height(panel.shape[1::-1])
     bar = np.zeros((round(height * 1.6) // 2 * 2, panel.shape[1], 3), np.uint8)
-    _write(bar, title, 0, bar.shape[0] // 2, height)
+    _put(bar, _plate(title, height), 0, bar.shape[0] // 2)
     return np.concatenate([255 - bar, panel])

@@ -1,6 +1,7 @@
 """From a source to a set that trains: splits, files, checks, the config."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -151,6 +152,21 @@ def test_small_bases_keep_their_schedule(tmp_path: Path) -> None:
     base = ROOT / 'configs' / 'refinemask' / 'refinemask_tiny_shapes.py'
     before, after = Config.fromfile(base), configs_of(tmp_path, str(base))
     assert after.train_cfg == before.train_cfg and after.param_scheduler == before.param_scheduler
+
+
+@pytest.mark.parametrize(
+    ('base', 'said'),
+    [
+        ('refinemask', r'resized into \d+ x \d+'),
+        (str(ROOT / 'configs/refinemask/refinemask_tiny_fruit-nuts.py'), r'scaled by 0\.5'),
+    ],
+)
+def test_what_is_said_of_the_scale_is_what_is_written(base: str, said: str, tmp_path: Path) -> None:
+    source = labelme_folder(tmp_path / 'source', ['a', 'b'])
+    notes = write_config(tmp_path / 'mine.py', base, prepare_data([source], tmp_path / 'out'))
+    assert [re.search(said, note) for note in notes if note.startswith('pictures')] != [None]
+    steps = Config.fromfile(tmp_path / 'mine.py').train_dataloader.dataset.pipeline
+    assert any(step.get('scale_factor') == 0.5 for step in steps) == ('0' in said)
 
 
 @pytest.mark.parametrize(

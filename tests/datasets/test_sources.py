@@ -242,6 +242,13 @@ def test_pascal_voc(tmp_path: Path, cvat: bool) -> None:
         found = dict(masks(source)['a.jpg'])
         np.testing.assert_array_equal(found['bicycle'], drawn(SQUARE))
         np.testing.assert_array_equal(found['aeroplane'], drawn(TRIANGLE))
+        assert "those of Pascal VOC's twenty classes" in source.notes[-1]
+        boxes = '<annotation><object>\n<name>{}</name></object></annotation>'
+        write(tmp_path / 'Annotations' / 'a.xml', boxes.format('bicycle'))
+        read_source(tmp_path)
+        write(tmp_path / 'Annotations' / 'b.xml', boxes.format('nut'))
+        with pytest.raises(ValueError, match=r"b.xml has the class 'nut'.*labelmap.txt"):
+            read_source(tmp_path)
 
 
 @pytest.mark.parametrize('layout', ['numbers', 'folders', 'bowl'])

@@ -9,6 +9,7 @@ from mmrefine.visualization.overlays import (
     contact_sheet,
     draw_instances,
     instance_colour,
+    letter_height,
     truth_beside_prediction,
 )
 
@@ -43,6 +44,26 @@ def test_names_are_written_inside_the_picture() -> None:
     named = draw_instances(image, squares(16), ['star'], [(0, 0, 0)], 3)
     assert named.shape == (72, 96, 3)
     assert (named != plain).any()
+
+
+def test_a_text_does_not_hide_a_small_object() -> None:
+    image = np.full((600, 800, 3), 100, np.uint8)
+    masks = np.zeros((2, 600, 800), bool)
+    masks[0, 300:312, 400:412] = True
+    masks[1, 350:550, 100:400] = True
+    colours = [(255, 0, 0)] * 2
+    plain = draw_instances(image, masks, ['', ''], colours)
+    named = draw_instances(image, masks, ['pebble 0.93'] * 2, colours)
+    assert (named[masks[0]] == plain[masks[0]]).all() and (named[280:300] != 100).any()
+    assert (named[masks[1]] != plain[masks[1]]).any()  # in the middle of a large one
+    masks[0] = np.roll(masks[0], -300, 0)  # at the upper edge there is no room above
+    assert (draw_instances(image, masks, ['star', ''], colours)[:15] != 100).any()
+
+
+def test_panoramas_have_letters_for_their_length() -> None:
+    """Letters follow the area: those of the shorter side would be lost on a strip."""
+    assert letter_height((8000, 800)) > letter_height((1200, 800)) > letter_height((800, 800))
+    assert letter_height((64, 64)) == 11
 
 
 def test_predictions_take_the_colour_of_the_object_they_cover() -> None:

@@ -1,5 +1,6 @@
 """Pascal VOC: pictures with two PNGs each, one of object numbers and one of classes."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -55,6 +56,8 @@ def read(source: Path) -> Source:
             image.objects.append(SourceObject(classes[kind - 1], rle_of(inside)))
         images.append(image)
     notes = ['border pixels (255) belong to no object'] if images else []
+    if classes is CLASSES:
+        notes.append("no labelmap.txt: class numbers are those of Pascal VOC's twenty classes")
     return Source(images, classes, notes)
 
 
@@ -62,12 +65,26 @@ def _label_map(root: Path) -> tuple[dict[tuple[int, ...], int], list[str]]:
     """Colour -> class number, and the names of the classes from 1 on."""
     path = root / 'labelmap.txt'
     if not path.is_file():
+        _require_voc_names(root)
         return {}, CLASSES
     lines = [line.split(':') for line in path.read_text(encoding='utf-8').splitlines()]
     rows = [(f[0], tuple(int(v) for v in f[1].split(','))) for f in lines if f[0][:1] != '#']
     names = [name for name, _ in rows if name != 'background']
     numbers = {name: i + 1 for i, name in enumerate(names)}
     return {colour: numbers.get(name, 0) for name, colour in rows}, names
+
+
+def _require_voc_names(root: Path) -> None:
+    """Refuse boxes of other classes than VOC's: then its numbers stand for others, too."""
+    for file in sorted((root / 'Annotations').glob('*.xml')):
+        text = file.read_text(encoding='utf-8')
+        for name in re.findall(r'<object>\s*<name>\s*(.*?)\s*</name>', text, re.S):
+            if name not in CLASSES:
+                raise ValueError(
+                    f'{file} has the class {name!r}, which is none of Pascal VOC, and there is no '
+                    f'{root / "labelmap.txt"}: write one with a line NAME:R,G,B:: for every class, '
+                    'background:0,0,0:: first'
+                )
 
 
 def _values(path: Path, colours: Mapping[tuple[int, ...], int] | None = None) -> np.ndarray:
