@@ -1,5 +1,7 @@
 """Build a model from a config and load its checkpoint; raise if they do not match."""
 
+import contextlib
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,7 +41,8 @@ def load_model(
     state = read_checkpoint(checkpoint)
     # Only our reader knows Torch7 files; the weights come with `require_weights` in any case.
     known = None if Path(checkpoint).suffix == '.t7' else str(checkpoint)
-    model = init_detector(config, known, device=str(place))
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints how it reads the file
+        model = init_detector(config, known, device=str(place))
     require_weights(model, state, str(checkpoint), unused)
     return model
 
