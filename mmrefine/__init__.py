@@ -22,6 +22,7 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
     'mmrefine.evaluation.numpy_names': (),
     'mmrefine.loading_errors': (),
     'mmrefine.safetensors_file': (),
+    'mmrefine.apis.tta': ('ViewsTTAModel',),
     'mmrefine.backbones.efficientnet_lite': ('EfficientNetLite',),
     'mmrefine.datasets.checked_coco': ('CheckedCocoDataset', 'CheckedYouTubeVISDataset'),
     'mmrefine.datasets.coco_by_id': ('CocoFirstImagesDataset',),
@@ -90,6 +91,7 @@ FUNCTIONS: dict[str, tuple[str, ...]] = {
     'mmrefine.apis.given_boxes': ('predict_masks',),
     'mmrefine.apis.load_model': ('load_model',),
     'mmrefine.apis.predict': ('predict',),
+    'mmrefine.apis.views': ('View',),
 }
 
 __all__ = [name for names in (COMPONENTS | FUNCTIONS).values() for name in names]

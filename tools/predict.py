@@ -18,8 +18,9 @@ from mmengine.logging import MMLogger
 import mmrefine  # noqa: F401  (registers the components)
 from mmrefine.apis.inputs import find_inputs
 from mmrefine.apis.load_model import load_model, read_config
-from mmrefine.apis.predict import predict
+from mmrefine.apis.predict import MERGES, predict
 from mmrefine.apis.predict_video import predict_video
+from mmrefine.apis.views import parse_views
 from mmrefine.results.files import file_digest, value_digest
 from mmrefine.sipmask.video.detector import SipMaskVIS
 
@@ -35,9 +36,26 @@ def arguments() -> argparse.Namespace:
     parser.add_argument('--out', type=Path, required=True)
     parser.add_argument('--score', type=float, default=0.3, help='leave out objects below it')
     parser.add_argument('--classes', nargs='+', metavar='NAME', help='keep these classes only')
-    parser.add_argument('--batch', type=int, default=1, help='pictures at once')
+    parser.add_argument('--batch', type=int, default=1, help='pictures, or tiles, at once')
     parser.add_argument('--device', default='cpu', help='cpu or cuda:N')
     parser.add_argument('--polygons', action='store_true', help='also polygons.json and .geojson')
+    parser.add_argument(
+        '--tolerance', type=float, default=0.0, help='pixels by which polygons may be simplified'
+    )
+    parser.add_argument(
+        '--world-files',
+        action='store_true',
+        help='.geojson on the map, by photo.jgw beside a photo',
+    )
+    parser.add_argument(
+        '--tile', type=int, nargs='+', metavar='N', help='cut larger pictures: height and width'
+    )
+    parser.add_argument('--overlap', type=int, help='pixels that tiles share (a quarter of a tile)')
+    parser.add_argument(
+        '--views', nargs='+', metavar='VIEW', help='scales as 0.75, and flip, vflip; merged'
+    )
+    parser.add_argument('--merge', choices=MERGES, default='nms', help='how views are merged')
+    parser.add_argument('--exclusive', action='store_true', help='a pixel has one object at most')
     parser.add_argument('--crops', action='store_true', help='also cut every object out')
     parser.add_argument('--no-pictures', action='store_true', help='draw nothing')
     args = parser.parse_args()
@@ -54,6 +72,7 @@ def main() -> int:
     warnings.filterwarnings('ignore')  # deprecations inside other packages
     MMLogger.get_current_instance().setLevel('ERROR')
     try:
+        views = None if args.views is None else parse_views(args.views)
         pictures, videos = find_inputs(args.inputs)
         config = read_config(args.config, 'model')
         model = load_model(config, args.checkpoint, args.device)
@@ -66,6 +85,10 @@ def main() -> int:
             raise ValueError(
                 f'SipMask-VIS follows objects through videos, but {pictures[0].path} is a picture: '
                 'give video files, or tools/track_video.py a folder of frames'
+            )
+        if videos and (args.tile or views or args.exclusive):
+            raise ValueError(
+                f'--tile, --views and --exclusive are for pictures, but {videos[0]} is a video'
             )
         names = Counter(video.stem for video in videos)
         if twice := [name for name, count in names.items() if count > 1]:
@@ -81,6 +104,13 @@ def main() -> int:
                 pictures=not args.no_pictures,
                 polygons=args.polygons,
                 crops=args.crops,
+                tile=args.tile,
+                overlap=args.overlap,
+                views=views,
+                merge=args.merge,
+                exclusive=args.exclusive,
+                tolerance=args.tolerance,
+                world_files=args.world_files,
                 show_progress=True,
                 run=run,
             )

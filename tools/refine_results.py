@@ -40,6 +40,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         choices=BAD_BOXES,
         help='boxes that are not finite or inverted: stop, or give them an empty mask',
     )
+    add('--tile', type=int, nargs='+', metavar='N', help='cut larger images: height and width')
+    add('--overlap', type=int, help='pixels that tiles share, a quarter of a tile by default')
     return parser.parse_args(argv)
 
 

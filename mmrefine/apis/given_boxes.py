@@ -4,7 +4,6 @@ Shapes:   N boxes, h x w pixels of the original image.
 """
 
 import copy
-import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,20 +12,15 @@ import cv2
 import numpy as np
 import torch
 from mmcv.transforms import Compose
-from mmdet.models.roi_heads import SparseRoIHead
 from mmdet.utils import get_test_pipeline_cfg
-from mmengine.config import ConfigDict
-from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from mmrefine.masks import RLEMasks, check_format, encode, to_dense
+from mmrefine.masks import check_format, encode, to_dense
 from mmrefine.masks.rle import RLE
-from mmrefine.masks.stock_heads import RLE_HEADS, rle_head
 
 from .class_names import class_count
+from .mask_branch import MaskBranch
 
-# boxes at once: stock heads predict every class of a box, ours split the work themselves
-CHUNK, OWN_CHUNK = 100, 1000
 # a detector's own boxes leave the image by rounding; what is less is no reason to move an edge
 EDGE = 1 + 1e-6
 
@@ -73,7 +67,7 @@ class BoxSegmenter:
     there."""
 
     def __init__(self, model: nn.Module, chunk: int | None = None) -> None:
-        head = _mask_roi_head(model)
+        branch = MaskBranch(model, chunk)
         if not hasattr(model, 'cfg'):
             raise ValueError(
                 'the model has no cfg, whose test pipeline prepares images: build it '
@@ -81,13 +75,10 @@ class BoxSegmenter:
             )
         if model.training:
             raise ValueError('the model is in training mode: call model.eval() first')
-        if chunk is not None and chunk < 1:
-            raise ValueError(f'chunk must be at least 1 box, got {chunk}')
         self.model = model
-        self.roi_head = _with_rle_masks(head)
-        self.chunk = chunk or (OWN_CHUNK if hasattr(head, 'fine_level') else CHUNK)
+        self.branch = branch
         self.device = next(model.parameters()).device
-        self.classes = class_count(head) or 1
+        self.classes = class_count(model.roi_head) or 1
         self._pipelines: dict[bool, Compose] = {}
 
     @torch.no_grad()
@@ -109,37 +100,11 @@ class BoxSegmenter:
         chosen = visible.nonzero().flatten()
         if len(chosen):
             network = network_boxes(inside[chosen], meta['scale_factor']).to(self.device)
-            found = self._run(inputs, meta, network, classes[chosen].to(self.device))
+            x = self.model.extract_feat(inputs['inputs'])
+            found = self.branch(x, meta, network, classes[chosen].to(self.device)).masks
             for index, mask in zip(chosen.tolist(), found):
                 masks[index] = mask
         return masks, size
-
-    def _run(self, inputs: dict, meta: dict, boxes: Tensor, labels: Tensor) -> list[RLE]:
-        """Masks of boxes in pixels of the network input."""
-        x = self.model.extract_feat(inputs['inputs'])
-        context = self._context(x)
-        masks: list[RLE] = []
-        for part in torch.arange(len(boxes), device=boxes.device).split(self.chunk):
-            # heads that score their masks multiply into scores, which are the caller's own
-            detections = InstanceData(
-                bboxes=boxes[part], labels=labels[part], scores=boxes.new_ones(len(part))
-            )
-            found = self.roi_head.predict_mask(
-                x=x, batch_img_metas=[meta], results_list=[detections], rescale=True, **context
-            )[0].masks
-            masks += found.tolist() if isinstance(found, RLEMasks) else encode(found)
-        return masks
-
-    def _context(self, x: tuple[Tensor, ...]) -> dict[str, Any]:
-        """What HTC and SCNet derive from the whole image for their mask heads."""
-        head = self.roi_head
-        wanted = inspect.signature(head.predict_mask).parameters
-        context: dict[str, Any] = {}
-        if 'semantic_heat' in wanted:
-            context['semantic_heat'] = head.semantic_head(x)[1] if head.with_semantic else None
-        if 'glbctx_feat' in wanted:
-            context['glbctx_feat'] = head.glbctx_head(x)[1] if head.with_glbctx else None
-        return context
 
     def _load(self, image: str | Path | np.ndarray) -> tuple[dict, dict]:
         """Preprocessed input and meta information of an image."""
@@ -243,32 +208,3 @@ def network_boxes(boxes: Tensor, scale_factor: Sequence[float]) -> Tensor:
     )
     first = (candidates / scale == boxes).int().argmax(0, keepdim=True)
     return candidates.gather(0, first)[0]
-
-
-def _mask_roi_head(model: nn.Module) -> nn.Module:
-    """The RoI head of a model whose masks depend on features, boxes and labels only."""
-    name, head = type(model).__name__, getattr(model, 'roi_head', None)
-    choose = (
-        'choose one with a RoI mask head: RefineMask, Mask R-CNN, Cascade Mask R-CNN, PointRend'
-    )
-    if not hasattr(head, 'predict_mask'):
-        raise TypeError(f'{name} has no RoI head that could run on given boxes; {choose}')
-    if not head.with_mask:
-        raise TypeError(f'{name} of this config predicts boxes only; {choose}')
-    if isinstance(head, SparseRoIHead) and not hasattr(head, 'fine_level'):
-        raise TypeError(f'the masks of {name} come from its own queries, not from boxes; {choose}')
-    return head
-
-
-def _with_rle_masks(roi_head: nn.Module) -> nn.Module:
-    """A RoI head with the same weights that hands out RLEs; the given one stays as it is."""
-    twin: Any = copy.copy(roi_head)
-    twin._modules = {**roi_head._modules, 'mask_head': _rle_head(roi_head.mask_head)}
-    twin.test_cfg = ConfigDict({**roi_head.test_cfg, 'mask_format': 'rle'})
-    return twin
-
-
-def _rle_head(head: nn.Module) -> nn.Module:
-    if isinstance(head, nn.ModuleList):
-        return nn.ModuleList(_rle_head(each) for each in head)
-    return rle_head(head) if type(head) in RLE_HEADS else head

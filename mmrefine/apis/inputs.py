@@ -94,3 +94,31 @@ def read_picture(path: Path) -> np.ndarray:
     if picture is None:
         raise ValueError(f'{path} cannot be read as a picture: damaged, or no picture')
     return picture
+
+
+def read_world_file(path: Path) -> list[float]:
+    """Read where a picture lies on a map, from the world file beside it.
+
+    ``a.tif`` has ``a.tfw``, ``a.tifw`` or ``a.wld``: six lines, four for the step of a column and a
+    row, two for the centre of the first pixel.
+
+    Returns:
+        ``[a, b, d, e, x, y]`` of shapely: the corner of the first pixel is at (x, y), a column
+        further is (a, d), a row (b, e).
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: It does not hold six numbers, or all of the picture falls on one line.
+    """
+    end = path.suffix[1:].lower()
+    names = [f'.{end[:1]}{end[-1:]}w', f'.{end}w', '.wld']
+    found = [file for name in names if (file := path.with_suffix(name)).is_file()]
+    if not found:
+        raise FileNotFoundError(f'{path} has no world file beside it ({", ".join(names)})')
+    try:
+        a, d, b, e, x, y = (float(word) for word in found[0].read_text().split())
+    except ValueError:
+        raise ValueError(f'{found[0]} is no world file: expected six numbers') from None
+    if not abs(a * e - b * d) > 0:
+        raise ValueError(f'{found[0]} puts all columns and rows on one line')
+    return [a, b, d, e, x - (a + b) / 2, y - (d + e) / 2]

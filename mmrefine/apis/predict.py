@@ -5,10 +5,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pycocotools import mask as coco_mask
+from shapely import orient_polygons
+from shapely.affinity import affine_transform
 from shapely.geometry import MultiPolygon, mapping
 from torch import nn
 
@@ -20,8 +22,15 @@ from mmrefine.results.progress import progress_bar
 from mmrefine.results.resume_log import ResumeLog
 from mmrefine.visualization.picture_files import write_bgr
 
-from .inputs import Picture, find_inputs, read_picture
+from .exclusive import ExclusivePredictor
+from .inputs import Picture, find_inputs, read_picture, read_world_file
 from .predictor import Prediction, Predictor, draw_prediction
+from .tiles import TiledPredictor
+from .tiling import read_tiling
+from .views import View
+
+
+MERGES = ('nms', 'soft_nms', 'weighted_boxes')
 
 
 @dataclass
@@ -56,6 +65,16 @@ class PredictionRun:
         return '\n'.join(lines)
 
 
+class Outputs(NamedTuple):
+    """Files that ``predict`` writes, see there."""
+
+    pictures: bool
+    polygons: bool
+    crops: bool
+    tolerance: float
+    world_files: bool
+
+
 def predict(
     model: nn.Module,
     inputs: str | Path | Sequence[str | Path],
@@ -66,6 +85,13 @@ def predict(
     pictures: bool = True,
     polygons: bool = False,
     crops: bool = False,
+    tile: int | tuple[int, int] | None = None,
+    overlap: int | None = None,
+    views: Sequence[View] | None = None,
+    merge: str = 'nms',
+    exclusive: bool = False,
+    tolerance: float = 0.0,
+    world_files: bool = False,
     show_progress: bool = False,
     run: Mapping[str, Any] | None = None,
 ) -> PredictionRun:
@@ -78,34 +104,56 @@ def predict(
             pictures and categories); a stopped run goes on there. None returns the predictions.
         score: Objects below it are left out.
         classes: Names of the classes to keep; None keeps all.
-        batch_size: Pictures at once.
+        batch_size: Pictures, or tiles, at once.
         pictures: Draw every picture.
         polygons: Also write ``polygons.json`` (COCO annotations) and ``polygons.geojson``.
         crops: Also cut every object out, into ``crops/``.
+        tile: Height and width of the tiles of larger pictures, or one number for both; see
+            ``Tiling``.
+        overlap: Pixels that tiles share; by default a quarter of the shorter side.
+        views: Scales and mirror images to merge, see ``ViewsTTAModel``.
+        merge: How: ``nms``, ``soft_nms`` or ``weighted_boxes``.
+        exclusive: Give every pixel to the best-scored object only.
+        tolerance: Pixels by which the outlines of ``polygons`` may be simplified.
+        world_files: Take the coordinates of ``polygons.geojson`` from the world file beside each
+            picture.
         show_progress: Draw a progress bar.
         run: What else the results depend on (config, checkpoint): another run does not go on in
             the same folder.
 
     Raises:
         FileNotFoundError: An input leads to no file.
-        ValueError: The model makes no masks, a class is unknown, or ``out`` is of another run.
+        ValueError: The model makes no masks, a class is unknown, ``out`` is of another run, or
+            tiles and views that make no sense.
     """
+    tiling = read_tiling(tile, overlap)
+    if merge not in MERGES:
+        raise ValueError(f'merge must be one of {MERGES}, got {merge!r}')
     given = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
     found, videos = find_inputs(given)
-    predictor = Predictor(model, score, classes, batch_size)
+    outputs = Outputs(pictures, polygons, crops, tolerance, world_files)
+    for picture in found if world_files else ():
+        read_world_file(picture.path)  # a missing one is told now
+    nms = dict(type=merge, iou_threshold=0.5)
+    predictor: Any = Predictor(model, score, classes, batch_size, views, nms)
+    if tiling is not None:
+        predictor = TiledPredictor(predictor, tiling)
+    if exclusive:
+        predictor = ExclusivePredictor(predictor)
     if out is None:
         result = PredictionRun(None, videos=videos)
         for picture, _, prediction in _predicted(predictor, found, result.unreadable):
             result.predictions[picture.path] = prediction
             _count(result, predictor, prediction.labels)
         return result
-    writer = _Writer(Path(out), predictor.classes, pictures, polygons, crops)
+    writer = _Writer(Path(out), predictor.classes, outputs)
     settings = {
         'pictures': value_digest([str(picture.path.resolve()) for picture in found]),
         'classes': list(predictor.classes),
         'score': score,
         'kept': None if classes is None else list(classes),
-        'outputs': [pictures, polygons, crops],
+        'outputs': str(outputs),
+        'views': str((tiling, views, merge, exclusive)),
         **(run or {}),
     }
     return writer.run(predictor, found, videos, settings, show_progress)
@@ -139,12 +187,8 @@ def _count(result: PredictionRun, predictor: Predictor, labels: np.ndarray) -> N
 class _Writer:
     """Writes what is asked of every picture, and the lists at the end."""
 
-    def __init__(
-        self, out: Path, classes: Sequence[str], pictures: bool, polygons: bool, crops: bool
-    ) -> None:
-        self.out = out
-        self.classes = classes
-        self.pictures, self.polygons, self.crops = pictures, polygons, crops
+    def __init__(self, out: Path, classes: Sequence[str], outputs: Outputs) -> None:
+        self.out, self.classes, self.outputs = out, classes, outputs
 
     def run(
         self,
@@ -184,12 +228,13 @@ class _Writer:
         ]
         name = picture.name.with_suffix(picture.path.suffix).as_posix()
         image = {'id': number + 1, 'file_name': name, 'width': w, 'height': h}
-        return {'image': image, 'objects': objects}
+        affine = read_world_file(picture.path) if self.outputs.world_files else None
+        return {'image': image, 'objects': objects, 'affine': affine}
 
     def _write_picture(self, picture: Picture, pixels: np.ndarray, prediction: Prediction) -> None:
-        if self.crops:
+        if self.outputs.crops:
             self._write_crops(pixels, picture, prediction)
-        if self.pictures:
+        if self.outputs.pictures:
             target = self.out / 'pictures' / f'{picture.name}.jpg'
             write_bgr(target, draw_prediction(pixels, prediction, self.classes))
 
@@ -213,56 +258,60 @@ class _Writer:
         with atomic_file(self.out / 'images.json') as file:
             json.dump({**head, 'annotations': []}, file)
         write_json_list(self.out / 'predictions.json', _results(entries()))
-        if self.polygons:
+        if self.outputs.polygons:
+            tolerance = self.outputs.tolerance
             with atomic_file(self.out / 'polygons.json') as file:
-                json.dump({**head, 'annotations': list(_annotations(entries()))}, file)
-            features = list(_features(entries(), self.classes))
+                json.dump({**head, 'annotations': list(_annotations(entries(), tolerance))}, file)
+            features = list(_features(entries(), self.classes, tolerance))
             with atomic_file(self.out / 'polygons.geojson') as file:
                 json.dump({'type': 'FeatureCollection', 'features': features}, file)
 
 
 def _objects(entries: Iterator[Any]) -> Iterator[tuple[dict, int, float, list, dict]]:
-    """Image, label, score, box and RLE of every object."""
+    """Entry of the picture, label, score, box and RLE of every object."""
     for entry in entries:
         image = entry['image']
         for label, score, box, counts in entry['objects']:
             rle = {'size': [image['height'], image['width']], 'counts': counts}
-            yield image, label, score, box, rle
+            yield entry, label, score, box, rle
 
 
 def _results(entries: Iterator[Any]) -> Iterator[dict]:
     """COCO results."""
-    for image, label, score, _, rle in _objects(entries):
+    for entry, label, score, _, rle in _objects(entries):
         yield {
-            'image_id': image['id'],
+            'image_id': entry['image']['id'],
             'category_id': label + 1,
             'score': round(score, 6),
             'segmentation': rle,
         }
 
 
-def _annotations(entries: Iterator[Any]) -> Iterator[dict]:
+def _annotations(entries: Iterator[Any], tolerance: float) -> Iterator[dict]:
     """COCO annotations with polygons, for annotation tools."""
-    for number, (image, label, score, box, rle) in enumerate(_objects(entries), 1):
+    for number, (entry, label, score, box, rle) in enumerate(_objects(entries), 1):
         yield {
             'id': number,
-            'image_id': image['id'],
+            'image_id': entry['image']['id'],
             'category_id': label + 1,
             'score': round(score, 6),
             'bbox': [round(value, 2) for value in box],
             'area': int(coco_mask.area(rle)),
             'iscrowd': 0,
-            'segmentation': coco_segmentation(mask_polygons(rle)),
+            'segmentation': coco_segmentation(mask_polygons(rle, tolerance)),
         }
 
 
-def _features(entries: Iterator[Any], classes: Sequence[str]) -> Iterator[dict]:
-    """GeoJSON features in pixels, y down."""
-    for image, label, score, _, rle in _objects(entries):
+def _features(entries: Iterator[Any], classes: Sequence[str], tolerance: float) -> Iterator[dict]:
+    """GeoJSON features in pixels, y down, or in the coordinates of a world file."""
+    for entry, label, score, _, rle in _objects(entries):
         properties = {
-            'image': image['file_name'],
+            'image': entry['image']['file_name'],
             'category': classes[label],
             'score': round(score, 6),
         }
-        geometry = mapping(MultiPolygon(mask_polygons(rle)))
+        shape = MultiPolygon(mask_polygons(rle, tolerance))
+        if entry['affine'] is not None:
+            shape = affine_transform(shape, entry['affine'])
+        geometry = mapping(orient_polygons(shape))
         yield {'type': 'Feature', 'properties': properties, 'geometry': geometry}

@@ -1,7 +1,6 @@
 """Masks of single pictures by any MMDetection model that makes them."""
 
-import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,13 +13,14 @@ from mmdet.utils import get_test_pipeline_cfg
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from mmrefine.masks.stock_heads import set_mask_format
 from mmrefine.results.predictions import read_instances
 from mmrefine.sharpmask.detector import DeepMask
 from mmrefine.sipmask.video.detector import SipMaskVIS
 from mmrefine.visualization.overlays import draw_instances, instance_colour
 
 from .class_names import class_names
+from .tta import TTA_CFG, ViewsTTAModel
+from .views import View, checked_views, view_pipeline
 
 LOADER = dict(type='LoadImageFromFile', backend_args=None)
 
@@ -58,6 +58,8 @@ class Predictor:
         score: Objects below it are left out.
         classes: Names of the classes to keep; None keeps all.
         batch_size: Pictures at once.
+        views: How to look at a picture; None: as the config's pipeline prepares it.
+        nms: How boxes of several views are merged, see ``ViewsTTAModel``.
 
     Attributes:
         classes: Names of all classes of the model, in the order of the labels.
@@ -73,6 +75,8 @@ class Predictor:
         score: float = 0.3,
         classes: Sequence[str] | None = None,
         batch_size: int = 1,
+        views: Sequence[View] | None = None,
+        nms: Mapping[str, Any] = TTA_CFG['nms'],
     ) -> None:
         if isinstance(model, SipMaskVIS):
             raise ValueError('SipMask-VIS follows objects through a video: give it one')
@@ -82,16 +86,22 @@ class Predictor:
         # proposals know no classes
         self.classes = ('object',) if isinstance(model, DeepMask) else class_names(model)
         self.kept = None if classes is None else labels_of(classes, self.classes)
-        # a stock head of another kind gives dense masks, which are encoded picture by picture
-        with contextlib.suppress(ValueError):
-            set_mask_format(model, 'rle')
         init_default_scope(model.cfg.get('default_scope', 'mmdet'))
         # what was annotated is no matter here
         steps = [s for s in get_test_pipeline_cfg(model.cfg) if s['type'] != 'LoadAnnotations']
         # any other loader (Pillow's decoder, say) has to see the file
         self.reads_arrays = {**steps[0], 'backend_args': None} == LOADER
-        self._from_file = Compose(steps)
-        self._from_array = Compose([dict(type='mmdet.LoadImageFromNDArray'), *steps[1:]])
+        self._loader = Compose(steps[:1])
+        views = [View()] if views is None else checked_views(views)
+        self._pipelines = []  # of every view from files and from arrays
+        for view in views:
+            prepared = view_pipeline(steps, view)
+            array = [dict(type='mmdet.LoadImageFromNDArray'), *prepared[1:]]
+            self._pipelines.append((Compose(prepared), Compose(array)))
+        limit = model.cfg.get('model', {}).get('test_cfg') or {}
+        limit = limit.get('rcnn') or limit
+        config = dict(nms=dict(nms), max_per_img=limit.get('max_per_img', TTA_CFG['max_per_img']))
+        self._tester = ViewsTTAModel(module=self.model, tta_cfg=config)
 
     def __call__(self, pictures: Iterable[Path | np.ndarray]) -> Iterator[Prediction]:
         """Predict pictures one batch after the other.
@@ -109,22 +119,25 @@ class Predictor:
         while batch := list(islice(iterator, self.batch_size)):
             yield from self._predict(batch)
 
+    def read(self, path: Path) -> np.ndarray:
+        """Read a picture as the config does: uint8[H, W, 3] in BGR."""
+        return self._loader({'img_path': str(path), 'img_id': 0})['img']
+
     @torch.no_grad()
     def _predict(self, batch: Sequence[Path | np.ndarray]) -> Iterator[Prediction]:
-        samples = [self._prepare(picture) for picture in batch]
-        found = self.model.test_step(
-            {
-                'inputs': [sample['inputs'] for sample in samples],
-                'data_samples': [sample['data_samples'] for sample in samples],
-            }
-        )
+        inputs, samples = [], []  # a list a view
+        for from_file, from_array in self._pipelines:
+            packed = [
+                from_array({'img': picture, 'img_id': 0})
+                if isinstance(picture, np.ndarray)
+                else from_file({'img_path': str(picture), 'img_id': 0})
+                for picture in batch
+            ]
+            inputs.append([each['inputs'] for each in packed])
+            samples.append([each['data_samples'] for each in packed])
+        found = self._tester.test_step({'inputs': inputs, 'data_samples': samples})
         for picture, sample in zip(batch, found):
             yield self._read(picture, sample)
-
-    def _prepare(self, picture: Path | np.ndarray) -> dict:
-        if isinstance(picture, np.ndarray):
-            return self._from_array({'img': picture, 'img_id': 0})
-        return self._from_file({'img_path': str(picture), 'img_id': 0})
 
     def _read(self, picture: Path | np.ndarray, sample: Any) -> Prediction:
         instances = sample.pred_instances

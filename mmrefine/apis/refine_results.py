@@ -21,6 +21,8 @@ from mmrefine.results.resume_log import ResumeLog
 from .class_names import class_names
 from .given_boxes import BoxSegmenter, empty_mask
 from .load_model import load_model, read_config
+from .tiled_boxes import TiledBoxSegmenter
+from .tiling import Tiling, read_tiling
 
 UNUSED = ('rpn_head.', 'roi_head.bbox_head.')  # the boxes are given
 BAD_BOXES = ('error', 'empty')
@@ -41,6 +43,9 @@ class RefineOptions:
     chunk: int | None = None  # boxes at once; None: see ``predict_masks``
     # A box that is not finite, or inverted: ``'error'``, or ``'empty'`` for an empty mask
     bad_boxes: str = 'error'
+    # Height and width, or one number for both: larger images are cut, see ``Tiling``
+    tile: int | Sequence[int] | None = None
+    overlap: int | None = None  # pixels that tiles share; a quarter of the shorter side
     show_progress: bool = True
 
 
@@ -60,6 +65,7 @@ def refine_results(options: RefineOptions) -> list[str]:
     """
     if options.bad_boxes not in BAD_BOXES:
         raise ValueError(f'bad_boxes must be one of {BAD_BOXES}, got {options.bad_boxes!r}')
+    tiling = read_tiling(options.tile, options.overlap)
     inputs = {name: getattr(options, name) for name in ('results', 'gt', 'config', 'checkpoint')}
     refuse_overwriting(options.out, **inputs)
     if options.out.is_dir():
@@ -69,9 +75,9 @@ def refine_results(options: RefineOptions) -> list[str]:
     gt = GroundTruth.from_dict(listed, name=str(options.gt))
     config = read_config(options.config)
     progress = options.out.with_name(f'{options.out.name}.progress')
-    log = ResumeLog(progress, _run_settings(options, config))
+    log = ResumeLog(progress, _run_settings(options, config, tiling))
     try:
-        count = _segment_all(options, config, gt, data['images'], log)
+        count = _segment_all(options, config, gt, data['images'], log, tiling)
         entries = zip(iterate_json_list(options.results), log.results(), strict=True)
         write_json_list(options.out, ({**e, 'segmentation': mask} for e, mask in entries))
         notes = log.notes()
@@ -83,13 +89,19 @@ def refine_results(options: RefineOptions) -> list[str]:
 
 
 def _segment_all(
-    options: RefineOptions, config: Config, gt: GroundTruth, images: list, log: ResumeLog
+    options: RefineOptions,
+    config: Config,
+    gt: GroundTruth,
+    images: list,
+    log: ResumeLog,
+    tiling: Tiling | None,
 ) -> int:
     """Complete the log; return the number of images that have boxes."""
     if 'test_dataloader' not in config:
         raise ValueError(f'{options.config} has no test_dataloader, whose pipeline prepares images')
     model = load_model(config, options.checkpoint, options.device, UNUSED)
-    segmenter = BoxSegmenter(model, options.chunk)
+    whole = BoxSegmenter(model, options.chunk)
+    segmenter = whole if tiling is None else TiledBoxSegmenter(whole, tiling)
     if not log.filled:
         unusual: Counter = Counter()
         boxes = _boxes(options, gt, class_names(model), unusual)
@@ -163,7 +175,7 @@ def _box(label: str, entry: Mapping, bad_boxes: str) -> tuple[float, ...] | None
 
 
 def _masks(
-    segmenter: BoxSegmenter, file: Path, tasks: list, size: tuple[int, int]
+    segmenter: BoxSegmenter | TiledBoxSegmenter, file: Path, tasks: list, size: tuple[int, int]
 ) -> list[dict[str, Any]]:
     """RLEs of the boxes of one image, counts as text."""
     good = [(label, box) for label, box in tasks if box is not None]
@@ -179,7 +191,7 @@ def _masks(
     return [{'size': list(r['size']), 'counts': r['counts'].decode('ascii')} for r in rles]
 
 
-def _run_settings(options: RefineOptions, config: Config) -> dict[str, Any]:
+def _run_settings(options: RefineOptions, config: Config, tiling: Tiling | None) -> dict[str, Any]:
     """What the masks depend on."""
     return {
         'config': value_digest(config.to_dict()),
@@ -188,5 +200,6 @@ def _run_settings(options: RefineOptions, config: Config) -> dict[str, Any]:
         'gt': file_digest(options.gt),
         'chunk': options.chunk,
         'bad_boxes': options.bad_boxes,
+        'tiling': str(tiling),
         'version': mmrefine.__version__,
     }

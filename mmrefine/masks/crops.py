@@ -8,7 +8,10 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import torch
 
+from .rle import RLE, boxed_masks_to_rle
+from .roi import roi_masks_to_rle
 from .run_lengths import read_runs
 
 
@@ -61,6 +64,54 @@ def _crop(runs: np.ndarray, h: int) -> Crop:
     values = np.zeros(len(lengths), np.uint8)
     values[1::2] = 1
     return Crop(x, y, np.repeat(values, lengths).reshape(width, rows))
+
+
+def flip_masks(masks: Sequence[RLE], direction: str) -> list[RLE]:
+    """Mirror masks of one size; ``direction`` is horizontal, vertical or diagonal (both)."""
+    if not masks:
+        return []
+    h, w = masks[0]['size']
+    pixels, corners = [], []
+    for x, y, columns in crop_masks([mask['counts'] for mask in masks], h):
+        if direction in ('horizontal', 'diagonal'):
+            x, columns = w - x - len(columns), columns[::-1]
+        if direction in ('vertical', 'diagonal'):
+            y, columns = h - y - columns.shape[1], columns[:, ::-1]
+        pixels.append(torch.from_numpy(columns.T.astype(bool)))
+        corners.append((x, y))
+    return boxed_masks_to_rle(pixels, corners, (h, w))
+
+
+def move_masks(
+    masks: Sequence[RLE],
+    offset: tuple[int, int],
+    image_size: tuple[int, int],
+    scale: tuple[float, float] = (1.0, 1.0),
+) -> list[RLE]:
+    """Bring masks of a part of an image to the image.
+
+    Args:
+        masks: RLEs of one size.
+        offset: (x, y) of the part's first pixel in the image.
+        image_size: ``(h, w)`` of the image.
+        scale: Pixels of the image over those of the part, (x, y); enlarged outlines run between
+            the centres of pixels inside and outside.
+    """
+    if not masks:
+        return []
+    crops = crop_masks([mask['counts'] for mask in masks], masks[0]['size'][0])
+    (dx, dy), (sx, sy) = offset, scale
+    if (sx, sy) == (1, 1):
+        pixels = [torch.from_numpy(crop.pixels) for crop in crops]
+        return boxed_masks_to_rle(pixels, [(c.x + dx, c.y + dy) for c in crops], image_size)
+    moved = []
+    for x, y, columns in crops:
+        w, h = columns.shape
+        grid = torch.zeros(1, max(h, 1), max(w, 1))  # (1, h, w); roi_masks_to_rle resizes it
+        grid[0, :h, :w] = torch.from_numpy(columns.T)
+        box = [x * sx + dx, y * sy + dy, (x + w) * sx + dx, (y + h) * sy + dy]
+        moved += roi_masks_to_rle(grid, torch.tensor([box]), image_size)
+    return moved
 
 
 def crop_of(mask: np.ndarray) -> Crop:

@@ -91,20 +91,23 @@ def roi_masks(
     image_size: tuple[int, int],
     threshold: float = 0.5,
     mask_format: str = 'dense',
-) -> Tensor | RLEMasks:
+) -> Tensor | RLEMasks | MaskGrids:
     """Resize RoI masks into their boxes and threshold them.
 
     Args:
         masks: Tensor[N, S, S], probabilities; or ``MaskGrids`` of N, for grids of several sizes.
         boxes, image_size, threshold: As in ``roi_masks_to_rle``.
-        mask_format: ``'dense'`` or ``'rle'``.
+        mask_format: ``'dense'`` or ``'rle'``; ``'grids'`` gives the probabilities as they are,
+            for the average of several views.
 
     Returns:
-        BoolTensor[N, h, w] or N RLEs, in the order of the boxes.
+        BoolTensor[N, h, w], N RLEs or ``MaskGrids``, in the order of the boxes.
     """
     if len(masks) != len(boxes):
         raise ValueError(f'{len(masks)} masks but {len(boxes)} boxes')
     grids = MaskGrids.of_one_size(masks) if isinstance(masks, Tensor) else masks
+    if mask_format == 'grids':
+        return grids
     rles: list[RLE] = [{}] * len(boxes)
     for positions, group in grids.groups:
         found = roi_masks_to_rle(group, boxes[positions], image_size, threshold)

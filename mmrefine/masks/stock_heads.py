@@ -28,7 +28,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from . import RLEMasks, check_format, output_size, roi_masks_to_rle, scale_factors
+from . import MaskGrids, RLEMasks, check_format, output_size, roi_masks_to_rle, scale_factors
 
 
 class RLEOutput(FCNMaskHead):
@@ -54,7 +54,9 @@ class RLEOutput(FCNMaskHead):
         Returns:
             Detections with ``masks``: ``RLEMasks`` of n, or BoolTensor[n, h, w] if dense.
         """
-        mask_format = check_format(rcnn_test_cfg.get('mask_format', self.default_format))
+        mask_format = rcnn_test_cfg.get('mask_format', self.default_format)
+        if mask_format != 'grids':
+            check_format(mask_format)
         results_list = super().predict_by_feat(
             mask_preds, results_list, batch_img_metas, rcnn_test_cfg, rescale, activate_map
         )
@@ -73,8 +75,9 @@ class RLEOutput(FCNMaskHead):
         rcnn_test_cfg: dict,
         rescale: bool = False,
         activate_map: bool = False,
-    ) -> Tensor | RLEMasks:
-        if rcnn_test_cfg.get('mask_format', self.default_format) == 'dense':
+    ) -> Tensor | RLEMasks | MaskGrids:
+        mask_format = rcnn_test_cfg.get('mask_format', self.default_format)
+        if mask_format == 'dense':
             return super()._predict_by_feat_single(
                 mask_preds, bboxes, labels, img_meta, rcnn_test_cfg, rescale, activate_map
             )
@@ -84,13 +87,11 @@ class RLEOutput(FCNMaskHead):
         # Averaged predictions of several stages or views arrive as arrays.
         masks = torch.as_tensor(mask_preds, device=bboxes.device)  # (n, C, S, S)
         channel = 0 if self.class_agnostic else labels
-        rles = roi_masks_to_rle(
-            masks[range(len(masks)), channel],  # (n, S, S)
-            bboxes,
-            size,
-            rcnn_test_cfg['mask_thr_binary'],
-            logits=not activate_map,
-        )
+        masks = masks[range(len(masks)), channel]  # (n, S, S)
+        if mask_format == 'grids':
+            return MaskGrids.of_one_size(masks if activate_map else masks.sigmoid())
+        threshold = rcnn_test_cfg['mask_thr_binary']
+        rles = roi_masks_to_rle(masks, bboxes, size, threshold, logits=not activate_map)
         return RLEMasks(rles, size)
 
 

@@ -1,0 +1,235 @@
+"""Large pictures tile by tile, and the objects put together again that the seams cut.
+
+A *tile* is a window of the picture; one more, the whole picture reduced to the size of a tile,
+sees what no tile holds. The *inside* of a tile is its window without a margin along the seams.
+An object whose mask leaves the inside is a *piece*:
+
+- a piece that lies in the inside of another tile is left out, since that tile saw more of it;
+- two objects of one class are the same if their masks agree where both their windows are, and no
+  two others of theirs disagree, so that neighbours in a crowd stay apart;
+- of the same objects one that no seam cuts is taken, the best one; otherwise the pieces are joined,
+  and what lies beyond their tiles is taken from the reduced picture.
+
+Shapes:   N objects, T tiles, H x W pixels of the picture.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from pycocotools import mask as coco_mask
+
+from mmrefine.masks.crops import crop_masks, move_masks
+from mmrefine.masks.rle import RLE, boxed_masks_to_rle
+
+from .predictor import Prediction, Predictor
+from .tiling import Tiling
+
+LEAST = 32  # sides of a reduced picture below it show nothing
+MISSING = 0.03  # share of an object that no tile found
+AGREEMENT = 0.5  # IoU of two masks in the pixels that both views saw
+
+
+class TiledPredictor:
+    """``Predictor`` for pictures larger than a tile; others it predicts as that does.
+
+    Memory follows the tile: of each tile its objects remain, as RLE.
+
+    Args:
+        predictor: For the tiles; its ``batch_size`` is of tiles.
+        tiling: How pictures are cut.
+    """
+
+    def __init__(self, predictor: Predictor, tiling: Tiling) -> None:
+        self.predictor, self.tiling = predictor, tiling
+        self.classes, self.reads_arrays = predictor.classes, predictor.reads_arrays
+
+    def __call__(self, pictures: Iterable[Path | np.ndarray]) -> Iterator[Prediction]:
+        """Predict pictures one after the other; as ``Predictor``."""
+        for picture in pictures:
+            pixels = picture if isinstance(picture, np.ndarray) else self.predictor.read(picture)
+            size = pixels.shape[0], pixels.shape[1]
+            windows = self.tiling.windows(size)
+            if len(windows) == 1:
+                yield from self.predictor([picture])
+                continue
+            objects = _Objects(size, windows, self.tiling)
+            crops = (pixels[y1:y2, x1:x2].copy() for x1, y1, x2, y2 in windows.tolist())
+            for tile, found in enumerate(self.predictor(crops)):
+                objects.add(tile, found, (1.0, 1.0))
+            small, scale = self.tiling.reduce(pixels)
+            if min(small.shape[:2]) >= LEAST:
+                (found,) = self.predictor([small])
+                objects.add(len(windows), found, scale)
+            yield objects.join()
+
+
+class _Objects:
+    """Objects of all tiles of a picture, in pixels of the picture."""
+
+    def __init__(self, size: tuple[int, int], windows: np.ndarray, tiling: Tiling) -> None:
+        whole = np.array([[0, 0, size[1], size[0]]])
+        self.size = size
+        self.windows = np.vstack([windows, whole])  # (T + 1, 4), the last is the reduced picture
+        self.insides = tiling.insides(self.windows, size)
+        self.margin = tiling.margin
+        self.largest = tiling.overlap - 2 * tiling.margin  # what some tile surely holds
+        self.tiles: list[int] = []
+        self.scores: list[float] = []
+        self.labels: list[int] = []
+        self.rles: list[RLE] = []
+        self.boxes: list[np.ndarray] = []  # as predicted, x, y, w, h
+        self.agreements: dict[tuple[int, int], float | None] = {}
+
+    def add(self, tile: int, found: Prediction, scale: tuple[float, float]) -> None:
+        """Take the objects of a tile; of the reduced picture only those that no tile may hold."""
+        offset = self.windows[tile, :2]
+        boxes = found.boxes * np.tile(scale, 2) + [*offset, 0, 0]
+        kept = np.arange(len(found))
+        if tile == len(self.windows) - 1:
+            kept = np.flatnonzero((boxes[:, 2:] > self.largest).any(1))
+        x, y = offset.tolist()
+        self.rles += move_masks([found.rles[i] for i in kept], (x, y), self.size, scale)
+        self.boxes += list(boxes[kept])
+        self.scores += found.scores[kept].tolist()
+        self.labels += found.labels[kept].tolist()
+        self.tiles += [tile] * len(kept)
+
+    def join(self) -> Prediction:
+        """The objects of the picture, best score first."""
+        count = len(self.rles)
+        self.extents = np.zeros((count, 4))  # x1, y1, x2, y2 of the masks
+        if count:
+            self.extents[:] = coco_mask.toBbox(self.rles)
+            empty = self.extents[:, 2] == 0
+            self.extents[empty] = np.array(self.boxes)[empty]
+            self.extents[:, 2:] += self.extents[:, :2]
+        self.tile_of, self.label_of = np.array(self.tiles, int), np.array(self.labels, int)
+        self.cut = ~_inside(self.extents, self.insides[self.tile_of])
+        elsewhere = np.zeros(count, bool)
+        for inside in self.insides[:-1]:
+            elsewhere |= _inside(self.extents, inside)
+        groups = self._groups(np.flatnonzero(~(self.cut & elsewhere)))
+        kept = [self._one(group) for group in groups if self._from_tiles(group)]
+        kept += self._unexplained(kept, [g[0] for g in groups if not self._from_tiles(g)])
+        kept.sort(key=lambda one: -one[1])
+        labels, scores, boxes, rles = zip(*kept) if kept else ((), (), (), ())
+        return Prediction(
+            self.size,
+            np.array(boxes, float).reshape(-1, 4),
+            np.array(scores, float),
+            np.array(labels, np.int64),
+            list(rles),
+        )
+
+    def _from_tiles(self, group: Sequence[int]) -> bool:
+        return any(self.tiles[i] < len(self.windows) - 1 for i in group)
+
+    def _groups(self, candidates: np.ndarray) -> list[list[int]]:
+        """Gather the views of each object, beginning with those that agree best."""
+        pairs = []
+        for place, i in enumerate(candidates.tolist()):
+            for j in candidates[place + 1 :][self._close(i, candidates[place + 1 :])].tolist():
+                value = self._agreement(i, j)
+                if value is not None and value >= AGREEMENT:
+                    pairs.append((-value, i, j))
+        group = {i: [i] for i in candidates.tolist()}
+        for _, i, j in sorted(pairs):
+            first, second = group[i], group[j]
+            if first is not second and not self._disagree(first, second):
+                first += second
+                group.update((k, first) for k in second)
+        return list({id(members): members for members in group.values()}.values())
+
+    def _close(self, i: int, others: np.ndarray) -> np.ndarray:
+        """Which of the others may be the same object in another tile."""
+        a, b = self.extents[i], self.extents[others]
+        touching = (a[:2] <= b[:, 2:]).all(1) & (b[:, :2] <= a[2:]).all(1)
+        last = len(self.windows) - 1
+        # the reduced picture completes pieces, it does not compete with whole objects
+        tiles, kinds = self.tile_of[others], self.label_of[others]
+        fit = self.cut[others] if self.tiles[i] == last else self.cut[i] | (tiles != last)
+        return touching & (tiles != self.tiles[i]) & (kinds == self.labels[i]) & fit
+
+    def _agreement(self, i: int, j: int) -> float | None:
+        """IoU of two masks in the pixels of both their windows; None if hardly any are there."""
+        key = (i, j) if i < j else (j, i)
+        if key not in self.agreements:
+            a, b = self.windows[self.tiles[i]], self.windows[self.tiles[j]]
+            x1, y1 = np.maximum(a[:2], b[:2])
+            x2, y2 = np.minimum(a[2:], b[2:])
+            value = None
+            if x2 > x1 and y2 > y1:
+                window = _rectangle((int(x1), int(y1), int(x2), int(y2)), self.size)
+                parts = [coco_mask.merge([self.rles[k], window], intersect=True) for k in (i, j)]
+                # a corner of an object beyond a seam says nothing
+                areas = coco_mask.area(parts)
+                whole = coco_mask.area([self.rles[i], self.rles[j]])
+                if max(areas) > min(self.margin**2, min(whole) // 10):
+                    value = float(coco_mask.iou(parts[:1], parts[1:], [0])[0, 0])
+            self.agreements[key] = value
+        return self.agreements[key]
+
+    def _disagree(self, first: Sequence[int], second: Sequence[int]) -> bool:
+        """Whether two groups hold objects that cannot be one."""
+        for i in first:
+            for j in second:
+                if self.tiles[i] == self.tiles[j]:
+                    return True
+                value = self._agreement(i, j)
+                if value is not None and value < AGREEMENT:
+                    return True
+        return False
+
+    def _one(self, group: list[int]) -> tuple[int, float, np.ndarray, RLE]:
+        """Label, score, box and mask of the object of a group."""
+        last = len(self.windows) - 1
+        mine = [i for i in group if self.tiles[i] != last]
+        whole = [i for i in mine if not self.cut[i]]
+        if whole or len(group) == 1:
+            best = max(whole or mine, key=lambda i: self.scores[i])
+            return self.labels[best], self.scores[best], self.boxes[best], self.rles[best]
+        parts = [self.rles[i] for i in mine]
+        areas = np.maximum(coco_mask.area(parts), 1)
+        score = float(np.average([self.scores[i] for i in mine], weights=areas))
+        for i in (i for i in group if self.tiles[i] == last):
+            rest = self._beyond(i, [self.tiles[j] for j in mine])
+            # less is the rounding of enlarged pixels
+            if coco_mask.area(rest) > MISSING * coco_mask.area(self.rles[i]):
+                parts.append(rest)
+        joined = coco_mask.merge(parts)
+        return self.labels[mine[0]], score, coco_mask.toBbox(joined), joined
+
+    def _beyond(self, i: int, tiles: Sequence[int]) -> RLE:
+        """What of an object lies in none of the tiles."""
+        (crop,) = crop_masks([self.rles[i]['counts']], self.size[0])
+        pixels = crop.pixels
+        for x1, y1, x2, y2 in self.windows[list(tiles)] - np.tile([crop.x, crop.y], 2):
+            pixels[max(y1, 0) : max(y2, 0), max(x1, 0) : max(x2, 0)] = False
+        return boxed_masks_to_rle([torch.from_numpy(pixels)], [(crop.x, crop.y)], self.size)[0]
+
+    def _unexplained(self, known: Sequence[tuple], reduced: Sequence[int]) -> list[tuple]:
+        """Objects of the reduced picture alone, if the tiles do not show others in their place."""
+        kept = []
+        for i in reduced:
+            same = [rle for label, _, _, rle in known if label == self.labels[i]]
+            # of crowds pycocotools gives the share of the first mask
+            shares = coco_mask.iou([self.rles[i]], same, [1] * len(same)) if same else np.zeros(1)
+            if shares.sum() < AGREEMENT:
+                kept.append((self.labels[i], self.scores[i], self.boxes[i], self.rles[i]))
+        return kept
+
+
+def _inside(boxes: np.ndarray, windows: np.ndarray) -> np.ndarray:
+    """Whether boxes lie in windows: array[N, 4] and array[N, 4] or array[4] -> BoolArray[N]."""
+    begins, ends = boxes[:, :2] >= windows[..., :2], boxes[:, 2:] <= windows[..., 2:]
+    return np.logical_and(begins.all(1), ends.all(1))
+
+
+@lru_cache(maxsize=256)
+def _rectangle(box: tuple[int, int, int, int], size: tuple[int, int]) -> RLE:
+    """RLE of all pixels in a window."""
+    x1, y1, x2, y2 = box
+    return boxed_masks_to_rle([torch.ones(y2 - y1, x2 - x1, dtype=torch.bool)], [(x1, y1)], size)[0]

@@ -1,0 +1,269 @@
+"""Tiles: no object is cut or doubled, neighbours stay apart, and what makes no sense is named."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools import mask as coco_mask
+
+from mmrefine.apis.exclusive import exclusive_masks
+from mmrefine.apis.predictor import Prediction
+from mmrefine.apis.tiles import TiledPredictor
+from mmrefine.apis.tiling import Tiling, read_tiling
+from mmrefine.masks.rle import encode
+
+
+class Nearest(Tiling):
+    """Reduces without mixing colours, which are numbers of objects here."""
+
+    def reduce(self, pixels: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
+        small, scale = super().reduce(pixels)
+        rows, columns = (
+            ((np.arange(n) + 0.5) * f).astype(int) for n, f in zip(small.shape, scale[::-1])
+        )
+        return pixels[rows][:, columns], scale
+
+
+class Truth:
+    """Finds in a picture whose colours are numbers of objects just these.
+
+    Args:
+        classes: An object n has the class n % classes.
+    """
+
+    reads_arrays = True
+
+    def __init__(self, classes: int = 1) -> None:
+        self.classes = tuple(f'class {i}' for i in range(classes))
+        self.sizes: list[tuple[int, int]] = []
+
+    def __call__(self, pictures: Iterable[np.ndarray]) -> Iterator[Prediction]:
+        for picture in pictures:
+            numbers = picture[..., :2].astype(int) @ [1, 256]
+            self.sizes.append(numbers.shape)
+            yield self.objects(numbers)
+
+    def objects(self, numbers: np.ndarray) -> Prediction:
+        # a view that shows less of an object is as sure of it as any other
+        sure = {
+            n: 0.5 + digest(n, (numbers == n).sum()) / 2 for n in np.unique(numbers).tolist() if n
+        }
+        found = sorted(sure, key=lambda n: -sure[n])
+        masks = np.array([numbers == n for n in found]).reshape(-1, *numbers.shape)
+        rles = encode(masks)
+        boxes = coco_mask.toBbox(rles) if rles else np.zeros((0, 4))
+        scores = np.array([sure[n] for n in found])
+        labels = np.array([n % len(self.classes) for n in found], int)
+        return Prediction(numbers.shape, boxes, scores, labels, rles)
+
+
+def digest(*values: object) -> float:
+    """A number in [0, 1) that depends on the values."""
+    return hashlib.sha256(repr(values).encode()).digest()[0] / 256
+
+
+def painted(numbers: np.ndarray) -> np.ndarray:
+    return np.dstack([numbers % 256, numbers // 256, 0 * numbers]).astype(np.uint8)
+
+
+def strings(found: Prediction) -> list[bytes]:
+    return sorted(rle['counts'] for rle in found.rles)
+
+
+def expect_truth(numbers: np.ndarray, tiling: Tiling, classes: int = 1) -> Prediction:
+    """Predict tile by tile, and compare with the objects of the whole picture."""
+    (found,) = TiledPredictor(Truth(classes), tiling)([painted(numbers)])
+    truth = Truth(classes).objects(numbers)
+    assert strings(found) == strings(truth)
+    kinds = dict(zip((rle['counts'] for rle in truth.rles), truth.labels))
+    assert [kinds[rle['counts']] for rle in found.rles] == found.labels.tolist()
+    assert (np.diff(found.scores) <= 0).all()
+    for box, rle in zip(found.boxes, found.rles):
+        np.testing.assert_array_equal(box, coco_mask.toBbox(rle))
+    return found
+
+
+def cells(height: int, width: int, count: int, seed: int) -> np.ndarray:
+    """A crowd that leaves no gap: every pixel belongs to the nearest of some points."""
+    rng = np.random.default_rng(seed)
+    points = rng.random((count, 2)) * [height, width]
+    y, x = np.mgrid[:height, :width]
+    return 1 + ((y[..., None] - points[:, 0]) ** 2 + (x[..., None] - points[:, 1]) ** 2).argmin(-1)
+
+
+@settings(max_examples=60)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(40, 260),
+    st.integers(40, 260),
+    st.integers(1, 40),
+    st.integers(48, 120),
+    st.integers(16, 40),
+    st.integers(1, 3),
+)
+def test_crowds_of_any_size_come_back_as_they_are(
+    seed: int, height: int, width: int, count: int, tile: int, overlap: int, classes: int
+) -> None:
+    expect_truth(cells(height, width, count, seed), Nearest((tile, tile + 7), overlap), classes)
+
+
+@pytest.mark.parametrize('shift', range(-6, 7))
+def test_objects_on_every_seam_are_neither_cut_nor_doubled(shift: int) -> None:
+    tiling = Nearest((96, 96), 32)
+    numbers = np.zeros((288, 352), int)
+    windows = tiling.windows(numbers.shape)
+    seams_x, seams_y = np.unique(windows[:, [0, 2]]), np.unique(windows[:, [1, 3]])
+    for n, (x, y) in enumerate((x, y) for x in seams_x for y in seams_y):
+        numbers[max(y + shift - 10, 0) : y + shift, max(x + shift - 10, 0) : x + shift] = n + 1
+    found = expect_truth(numbers, tiling)
+    assert len(found) >= 30
+
+
+def test_touching_bars_across_many_tiles_stay_apart() -> None:
+    numbers = np.repeat(1 + np.arange(20), 8)[:, None] * np.ones(500, int)  # 20 bars of 8 rows
+    expect_truth(numbers, Nearest((80, 80), 24))
+    expect_truth(numbers.T, Nearest((80, 80), 24))
+
+
+def test_objects_with_holes_and_parts_are_joined() -> None:
+    y, x = np.mgrid[:300, :300]
+    radius = np.hypot(y - 150, x - 150)
+    numbers = np.where((radius > 60) & (radius < 140), 1, 0)  # a ring around all inner seams
+    numbers[radius < 30] = 2
+    expect_truth(numbers, Nearest((96, 96), 32))
+
+
+def test_what_the_tiles_miss_comes_from_the_reduced_picture() -> None:
+    numbers = np.zeros((256, 256), int)
+    numbers[20:236, 20:236] = 1
+    numbers[100:110, 240:250] = 2
+
+    class Blind(Truth):
+        """Sees no object that fills a tile."""
+
+        def objects(self, numbers: np.ndarray) -> Prediction:
+            if (numbers == 1).mean() > 0.9:
+                numbers = np.zeros_like(numbers)
+            return super().objects(numbers)
+
+    (found,) = TiledPredictor(Blind(), Nearest((96, 96), 32))([painted(numbers)])
+    truth = Truth().objects(numbers)
+    assert len(found) == 2
+    assert sorted(coco_mask.iou(found.rles, truth.rles, [0, 0]).max(0))[0] > 0.97
+
+
+def test_a_crowd_that_melts_in_the_reduced_picture_stays_a_crowd() -> None:
+    numbers = cells(256, 256, 60, 3)
+
+    class Melting(Truth):
+        """Takes the whole picture for one object where it is reduced."""
+
+        def objects(self, numbers: np.ndarray) -> Prediction:
+            whole = len(self.sizes) == 1 + len(Nearest((96, 96), 32).windows((256, 256)))
+            return super().objects(np.ones_like(numbers) if whole else numbers)
+
+        def __call__(self, pictures: Iterable[np.ndarray]) -> Iterator[Prediction]:
+            for picture in pictures:
+                numbers = picture[..., 0].astype(int)
+                self.sizes.append(numbers.shape)
+                yield self.objects(numbers)
+
+    (found,) = TiledPredictor(Melting(), Nearest((96, 96), 32))([painted(numbers)])
+    assert strings(found) == strings(Truth().objects(numbers))
+
+
+def test_the_model_sees_one_tile_after_the_other() -> None:
+    alive: list[int] = []
+
+    class Counting(Truth):
+        """Counts what it is given."""
+
+        def __call__(self, pictures: Iterable[np.ndarray]) -> Iterator[Prediction]:
+            for picture in pictures:
+                assert picture.nbytes <= 64 * 64 * 3
+                alive.append(1)
+                yield self.objects(picture[..., 0].astype(int))
+
+    list(TiledPredictor(Counting(), Nearest((64, 64), 16))([painted(cells(200, 200, 9, 0))]))
+    assert len(alive) == 17  # 16 tiles and the reduced picture
+
+
+# What users may give.
+
+
+def test_a_picture_smaller_than_a_tile_goes_through_whole() -> None:
+    predictor = Truth()
+    picture = painted(cells(60, 90, 5, 1))
+    (found,) = TiledPredictor(predictor, Tiling((90, 90), 20))([picture])
+    assert predictor.sizes == [(60, 90)]
+    assert strings(found) == strings(Truth().objects(picture[..., 0].astype(int)))
+
+
+@pytest.mark.parametrize(
+    'size', [(1, 700), (700, 1), (2, 300), (200, 3000), (97, 96), (96, 97), (1, 1)]
+)
+def test_strips_and_single_pixels(size: tuple[int, int]) -> None:
+    expect_truth(cells(*size, 7, 0), Nearest((96, 96), 32))
+
+
+def test_a_scan_of_thirty_thousand_columns() -> None:
+    numbers = np.zeros((200, 30_000), int)
+    for n, x in enumerate(range(5, 29_900, 97)):
+        numbers[20 + n % 90 : 100 + n % 90, x : x + 90] = n + 1
+    predictor = Truth()
+    found = list(TiledPredictor(predictor, Tiling((1024, 1024), 128))([painted(numbers)]))
+    assert strings(found[0]) == strings(Truth().objects(numbers))
+    assert set(predictor.sizes) == {(200, 1024)}  # reduced, it would be seven pixels high
+
+
+def test_pictures_without_objects() -> None:
+    found = expect_truth(np.zeros((300, 200), int), Nearest((96, 96), 32))
+    assert len(found) == 0 and found.boxes.shape == (0, 4) and found.size == (300, 200)
+
+
+@pytest.mark.parametrize(
+    ('tile', 'overlap', 'message'),
+    [
+        (256, 256, 'overlap by 256: give larger tiles'),
+        ((256, 128), 200, '256 x 128 pixels overlap by 200'),
+        (0, None, 'positive sides'),
+        (128, -1, 'overlap of 0 or more'),
+        (None, 64, 'needs tiles'),
+        ((1, 2, 3), None, 'a height and a width'),
+    ],
+)
+def test_tiles_that_make_no_sense(tile: object, overlap: int | None, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_tiling(tile, overlap)
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000), st.integers(2, 700), st.integers(0, 600))
+def test_tiles_cover_the_picture_with_the_overlap(h: int, w: int, tile: int, overlap: int) -> None:
+    tiling = Tiling((tile, tile), min(overlap, tile - 1))
+    if h * w > 2_000_000 or tile - tiling.overlap < 8:
+        return
+    windows = tiling.windows((h, w))
+    for low, high, side in ((0, 2, w), (1, 3, h)):
+        spans = np.unique(windows[:, [low, high]], axis=0)
+        assert spans[0, 0] == 0 and spans[-1, 1] == side
+        assert (spans[:, 1] - spans[:, 0] == min(tile, side)).all()
+        assert (spans[:-1, 1] - spans[1:, 0] >= tiling.overlap).all()
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 6))
+def test_exclusive_masks_give_each_pixel_to_the_best(seed: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    masks = np.zeros((count, 30, 40), bool)
+    for mask in masks:
+        y, x = rng.integers(0, 30), rng.integers(0, 40)
+        mask[y : y + rng.integers(1, 25), x : x + rng.integers(1, 30)] = True
+    scores = np.sort(rng.random(count))[::-1]
+    found = Prediction((30, 40), np.zeros((count, 4)), scores, np.arange(count), encode(masks))
+    result = exclusive_masks(found)
+    owner = np.where(masks.any(0), masks.argmax(0) if count else 0, -1)
+    expected = [i for i in range(count) if (owner == i).any()]
+    assert result.labels.tolist() == expected
+    assert strings(result) == sorted(encode(owner[None] == i)[0]['counts'] for i in expected)
