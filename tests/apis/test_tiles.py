@@ -1,19 +1,23 @@
 """Tiles: no object is cut or doubled, neighbours stay apart, and what makes no sense is named."""
 
 import hashlib
+import resource
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from large_pictures import large_picture
 from pycocotools import mask as coco_mask
+from scipy import ndimage
 
 from mmrefine.apis.exclusive import exclusive_masks
 from mmrefine.apis.predictor import Prediction
 from mmrefine.apis.tiles import TiledPredictor
 from mmrefine.apis.tiling import Tiling, read_tiling
-from mmrefine.masks.rle import encode
+from mmrefine.masks.rle import boxed_masks_to_rle, encode
 
 
 class Nearest(Tiling):
@@ -52,8 +56,7 @@ class Truth:
             n: 0.5 + digest(n, (numbers == n).sum()) / 2 for n in np.unique(numbers).tolist() if n
         }
         found = sorted(sure, key=lambda n: -sure[n])
-        masks = np.array([numbers == n for n in found]).reshape(-1, *numbers.shape)
-        rles = encode(masks)
+        rles = [encode((numbers == n)[None])[0] for n in found]
         boxes = coco_mask.toBbox(rles) if rles else np.zeros((0, 4))
         scores = np.array([sure[n] for n in found])
         labels = np.array([n % len(self.classes) for n in found], int)
@@ -94,7 +97,7 @@ def cells(height: int, width: int, count: int, seed: int) -> np.ndarray:
     return 1 + ((y[..., None] - points[:, 0]) ** 2 + (x[..., None] - points[:, 1]) ** 2).argmin(-1)
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(
     st.integers(0, 2**32 - 1),
     st.integers(40, 260),
@@ -189,6 +192,38 @@ def test_the_model_sees_one_tile_after_the_other() -> None:
 
     list(TiledPredictor(Counting(), Nearest((64, 64), 16))([painted(cells(200, 200, 9, 0))]))
     assert len(alive) == 17  # 16 tiles and the reduced picture
+
+
+@pytest.mark.slow
+def test_a_thousand_objects_of_a_large_picture() -> None:
+    _, numbers, labels = large_picture(8192, 8192)
+    assert len(labels) >= 1000
+    picture = painted(numbers)
+    before = peak()
+    tiling = Nearest((1024, 1024), 256)
+    (found,) = TiledPredictor(Truth(), tiling)([picture])
+    used = peak() - before
+    seams = np.unique(tiling.windows(numbers.shape)[:, [0, 2]])
+    count = len(labels)
+    truth = [rle for rle in _encoded(numbers, count) if coco_mask.area(rle)]
+    assert strings(found) == sorted(rle['counts'] for rle in truth) and len(found) > 1000
+    x, _, w, _ = coco_mask.toBbox(truth).T
+    assert sum(((x < seam) & (x + w > seam)).sum() for seam in seams) > 200
+    assert used < 1000
+
+
+def _encoded(numbers: np.ndarray, count: int) -> Iterator[dict]:
+    """Masks of the objects, each from its own box."""
+    for n, box in enumerate(ndimage.find_objects(numbers, count), 1):
+        if box is not None:
+            inside = torch.from_numpy(numbers[box] == n)
+            corner = (box[1].start, box[0].start)
+            yield boxed_masks_to_rle([inside], [corner], numbers.shape)[0]
+
+
+def peak() -> float:
+    """Most memory of the process so far in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
 
 
 # What users may give.

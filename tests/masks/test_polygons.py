@@ -1,11 +1,14 @@
 """Polygons of masks: valid, with holes, and the same pixels when drawn again."""
 
+import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+import shapely
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
-from shapely.geometry import MultiPolygon
+from scipy import ndimage
+from shapely.geometry import MultiPolygon, Polygon
 
 from mmrefine.masks.polygons import coco_segmentation, mask_polygons
 
@@ -71,3 +74,51 @@ def test_any_mask_gives_valid_polygons_of_about_its_area(
     if polygons:
         left, top, right, bottom = shape.bounds
         assert left >= 0 and top >= 0 and right <= width and bottom <= height
+
+
+def pixels_inside(polygons: list[Polygon], size: tuple[int, int]) -> np.ndarray:
+    """Pixels whose centre is in a polygon."""
+    y, x = np.mgrid[: size[0], : size[1]] + 0.5
+    return shapely.contains_xy(MultiPolygon(polygons), x.ravel(), y.ravel()).reshape(size)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 24), st.integers(1, 24), st.floats(0.1, 0.9))
+def test_unsimplified_polygons_hold_the_pixels_of_the_mask(
+    seed: int, height: int, width: int, share: float
+) -> None:
+    mask = np.random.default_rng(seed).random((height, width)) < share
+    polygons = mask_polygons(encoded(mask))
+    np.testing.assert_array_equal(pixels_inside(polygons, mask.shape), mask)
+    _, parts = ndimage.label(~np.pad(mask, 1), np.ones((3, 3)))
+    assert sum(len(polygon.interiors) for polygon in polygons) >= parts - 1
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**32 - 1), st.floats(60, 200), st.booleans())
+def test_half_a_pixel_leaves_out_two_thirds_of_the_vertices(
+    seed: int, radius: float, hole: bool
+) -> None:
+    """Of objects with a wavy outline, against all points of OpenCV's outlines."""
+    rng = np.random.default_rng(seed)
+    side = int(2.6 * radius)
+    y, x = np.mgrid[:side, :side] - (side - 1) / 2
+    angle, waves = np.arctan2(y, x), rng.integers(2, 7)
+    edge = radius * (1 + 0.2 * np.sin(waves * angle + rng.random() * 6))
+    distance = np.hypot(x, y)
+    mask = (distance < edge) & ~(hole & (distance < edge / 3))
+    polygons = mask_polygons(encoded(mask), 0.5)
+    (polygon,) = polygons
+    assert polygon.is_valid and len(polygon.interiors) == hole
+    assert iou(pixels_inside(polygons, mask.shape), mask) >= 0.995
+    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    assert shapely.get_num_coordinates(polygon) <= sum(map(len, outlines)) / 3
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0, 3))
+def test_simplified_polygons_are_valid(seed: int, tolerance: float) -> None:
+    rng = np.random.default_rng(seed)
+    mask = ndimage.gaussian_filter(rng.random((40, 50)), 2) > 0.5
+    polygons = mask_polygons(encoded(mask), tolerance)
+    assert all(polygon.is_valid and polygon.area for polygon in polygons)
+    for ring in coco_segmentation(polygons):
+        assert len(ring) >= 6 and len(ring) % 2 == 0
