@@ -29,7 +29,6 @@ from .tiles import TiledPredictor
 from .tiling import read_tiling
 from .views import View
 
-
 MERGES = ('nms', 'soft_nms', 'weighted_boxes')
 
 

@@ -1,18 +1,23 @@
 """Views of a picture merged into one prediction, by hand-made models and real ones."""
 
+from pathlib import Path
 from typing import Any
 
+import mmengine
 import numpy as np
 import pytest
 import tiny_sipmask
 import torch
+from locations import ROOT
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
+from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from pycocotools import mask as coco_mask
 from tiny_refinemask import tiny_detector
 from tiny_stock_models import tiny_stock_model
+from tiny_training import write_config
 from torch import Tensor, nn
 
 from mmrefine.apis.tta import ViewsTTAModel, weighted_boxes
@@ -277,3 +282,46 @@ def test_pipelines_of_views() -> None:
     assert view_pipeline(factor, View(0.5))[1]['scale_factor'] == 1.0
     with pytest.raises(ValueError, match='no Resize .* LoadImageFromFile, PackDetInputs'):
         view_pipeline([STEPS[0], STEPS[2]], View(2.0))
+
+
+# As `mim test --tta` runs it.
+
+
+def tested(folder: Path, transforms: list | None, **tta_cfg: Any) -> tuple[dict, list]:
+    """Metrics and predictions of the tiny data set, with what --tta makes of a config."""
+    config = Config.fromfile(write_config(folder))
+    config.merge_from_dict(
+        dict(work_dir=str(folder / 'work'), default_scope='mmdet', load_from=str(folder / 'w.pth'))
+    )
+    dump = dict(type='DumpDetResults', out_file_path=str(folder / 'dump.pkl'))
+    config.test_evaluator = [dict(type='MaskAPMetric'), dump]
+    pipeline = [step for step in config.pipeline if step.type != 'RandomFlip']
+    if transforms is not None:
+        base = Config.fromfile(ROOT / 'configs' / '_base_' / 'views_tta.py')
+        base.tta_model.tta_cfg.update(tta_cfg)
+        load, pack = base.tta_pipeline[1].transforms[-2:]
+        pipeline = [
+            base.tta_pipeline[0],
+            dict(type='TestTimeAug', transforms=[*transforms, load, pack]),
+        ]
+        config.model = ConfigDict(**base.tta_model, module=config.model)
+    config.test_dataloader.dataset.pipeline = pipeline
+    runner = Runner.from_cfg(config)
+    if not (folder / 'w.pth').exists():
+        torch.save(dict(state_dict=runner.model.state_dict()), folder / 'w.pth')
+    metrics = runner.test()
+    found = [sample['pred_instances'] for sample in mmengine.load(folder / 'dump.pkl')]
+    return metrics, [(each['scores'].tolist(), each['masks']) for each in found]
+
+
+def test_the_runner_tests_with_views(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    resize = [dict(type='Resize', scale=(side, side)) for side in (64, 96)]
+    flips = [dict(type='RandomFlip', prob=p, direction='vertical') for p in (0.0, 1.0)]
+    alone = tested(tmp_path, None)
+    assert tested(tmp_path, [resize[:1], flips[:1]]) == alone  # one view is the plain test
+    views = tested(tmp_path, [resize, flips], max_per_img=20)
+    assert set(views[0]) == set(alone[0]) and all(np.isfinite(list(views[0].values())))
+    for one, several in zip(alone[1], views[1]):
+        assert 5 <= len(one[0]) < len(several[0]) == len(several[1]) <= 20
+        assert all(tuple(mask['size']) == (64, 64) for mask in several[1])
