@@ -169,8 +169,8 @@ def _lower_to_boundaries(
             for prediction in predictions:
                 for pair in _lower_one(prediction, truth, real, width, threshold):
                     # The official code keeps every pair twice and reads either copy.
-                    copy = stored[pair['instID'], prediction['predID']]
-                    copy['intersection'] = pair['intersection']
+                    other = stored[pair['instID'], prediction['predID']]
+                    other['intersection'] = pair['intersection']
         step()
 
 
