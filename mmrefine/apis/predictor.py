@@ -16,7 +16,7 @@ from torch import nn
 from mmrefine.results.predictions import read_instances
 from mmrefine.sharpmask.detector import DeepMask
 from mmrefine.sipmask.video.detector import SipMaskVIS
-from mmrefine.visualization.overlays import draw_instances, instance_colour
+from mmrefine.visualization.overlays import draw_instances, neighbour_colours
 
 from .class_names import class_names
 from .tta import TTA_CFG, ViewsTTAModel
@@ -188,5 +188,6 @@ def draw_prediction(
     """
     order = np.argsort(prediction.scores, kind='stable')
     texts = [f'{classes[prediction.labels[i]]} {prediction.scores[i]:.2f}' for i in order]
-    colours = [instance_colour(i)[::-1] for i in order.tolist()]
+    colours = neighbour_colours(prediction.boxes)
+    colours = [colours[i][::-1] for i in order]
     return draw_instances(pixels, [prediction.rles[i] for i in order], texts, colours)

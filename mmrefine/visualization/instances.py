@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
 from mmrefine.evaluation.greedy import UNMATCHED, match_greedily, pairwise_ious
 
@@ -31,6 +32,11 @@ class Instances:
     def is_crowd(self) -> np.ndarray:
         """BoolArray[N]."""
         return np.zeros(len(self), bool) if self.crowd is None else self.crowd
+
+    @property
+    def boxes(self) -> np.ndarray:
+        """Float64 array[N, 4], x, y, width, height of the masks."""
+        return coco_mask.toBbox(self.rles).reshape(-1, 4) if self.rles else np.zeros((0, 4))
 
     def texts(self, names: Mapping[Any, str] | Sequence[str]) -> list[str]:
         """Category names, with the score where there is one: ``'star 0.93'``."""

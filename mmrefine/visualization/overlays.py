@@ -20,6 +20,7 @@ Colour = tuple[int, int, int]
 GOLDEN_RATIO = 0.618034
 UNMATCHED_GREY = (190, 190, 190)
 TINT = 0.35
+PALETTE, NEIGHBOURS = 13, 4  # hues to choose from, and objects that a hue has to differ from
 
 
 def draw_instances(
@@ -119,7 +120,7 @@ def truth_beside_prediction(
         scale: Enlargement.
         most: Longest side of a panel; a larger one is shrunk after it is drawn.
     """
-    colours = [instance_colour(i) for i in range(len(truth))]
+    colours = neighbour_colours(truth.boxes)
     matched, _ = match(truth, prediction, by_category=False)
     shades = [colours[j] if j >= 0 else UNMATCHED_GREY for j in matched]
     image = without_colour(image)
@@ -159,11 +160,31 @@ def contact_sheet(panels: Sequence[np.ndarray], columns: int = 2) -> np.ndarray:
     return sheet
 
 
+def neighbour_colours(boxes: np.ndarray) -> list[Colour]:
+    """RGB colours of the objects of a picture, each unlike those of its nearest neighbours.
+
+    Args:
+        boxes: float[N, 4], x, y, width, height.
+    """
+    hues = np.array([_hue(i) for i in range(PALETTE)])
+    centres = boxes[:, :2] + boxes[:, 2:] / 2
+    chosen: list[int] = []
+    for i in range(len(boxes)):
+        nearest = np.argsort(np.hypot(*(centres[:i] - centres[i]).T), kind='stable')[:NEIGHBOURS]
+        taken = hues[[chosen[j] for j in nearest]]
+        apart = np.abs(hues[:, None] - taken)  # (PALETTE, neighbours), of a circle of length 1
+        chosen.append(int(np.minimum(apart, 1 - apart).min(1, initial=1.0).argmax()))
+    return [instance_colour(i) for i in chosen]
+
+
 def instance_colour(index: int) -> Colour:
     """RGB colour of an instance or a track; those of close indices differ strongly in hue."""
-    hue = (0.02 + index * GOLDEN_RATIO) % 1
-    red, green, blue = colorsys.hsv_to_rgb(hue, 0.85, 1.0)
+    red, green, blue = colorsys.hsv_to_rgb(_hue(index), 0.85, 1.0)
     return int(red * 255), int(green * 255), int(blue * 255)
+
+
+def _hue(index: int) -> float:
+    return (0.02 + index * GOLDEN_RATIO) % 1
 
 
 def _plate(text: str, height: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from pycocotools import mask as coco_mask
 from mmrefine.evaluation.boundary import boundary_iou
 
 from .instances import Instances, match
-from .overlays import UNMATCHED_GREY, Colour, draw_instances, instance_colour, without_colour
+from .overlays import UNMATCHED_GREY, Colour, draw_instances, neighbour_colours, without_colour
 
 WIDTH = 420  # of a panel on the page, pixels
 CROWDED = 15  # more objects than that are drawn without their names
@@ -49,7 +49,7 @@ def make_panels(
     size = image.shape[:2]
     scale = min(WIDTH / size[1], 4.0)
     drawn = max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)
-    colours = [instance_colour(i) for i in range(len(truth))]
+    colours = neighbour_colours(truth.boxes)
     picture = _draw(image, truth, truth.texts(names), colours, drawn)
     masks = [make_panel('ground truth', f'{len(truth)} objects', picture)]
     plain = cv2.resize(image, drawn[::-1], interpolation=cv2.INTER_AREA)

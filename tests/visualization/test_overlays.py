@@ -1,5 +1,7 @@
 """Ground truth beside prediction."""
 
+import colorsys
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from mmrefine.visualization.overlays import (
     draw_instances,
     instance_colour,
     letter_height,
+    neighbour_colours,
     truth_beside_prediction,
 )
 
@@ -89,6 +92,20 @@ def test_pictures_without_objects_or_predictions_can_be_drawn() -> None:
 
 def test_colours_are_distinct() -> None:
     assert len({instance_colour(index) for index in range(100)}) == 100
+
+
+def test_neighbours_differ_in_hue() -> None:
+    """Of 200 objects anywhere, each and the four before it that are nearest."""
+    boxes = np.random.default_rng(0).uniform(0, 500, (200, 4))
+    colours = neighbour_colours(boxes)
+    assert len(set(colours)) > 8
+    centres = boxes[:, :2] + boxes[:, 2:] / 2
+    hues = np.array([colorsys.rgb_to_hsv(*(v / 255 for v in colour))[0] for colour in colours])
+    for i in range(1, 200):
+        near = np.argsort(np.hypot(*(centres[:i] - centres[i]).T), kind='stable')[:4]
+        apart = np.abs(hues[near] - hues[i])
+        assert np.minimum(apart, 1 - apart).min() > 0.06
+    assert neighbour_colours(boxes[:0]) == []
 
 
 def test_sheets_pad_panels_of_different_sizes() -> None:
