@@ -185,7 +185,7 @@ def _chunked_peer(head: RefineMaskHead, inputs: tuple[Tensor, ...]) -> Tensor:
 def mask_head(device: str, quick: bool = False) -> Iterator[Row]:
     """B1: mask head forward with test-time fusion, equal outputs."""
     size = (24, 32) if quick else FINE_MAP
-    cases = ((4, 80),) if quick else ((20, 80), (100, 80), (100, 1203), (300, 1203))
+    cases = ((4, 80),) if quick else ((20, 80), (100, 80), (100, 1203))
     for count, classes in cases:
         head, inputs = _head(classes, device), _inputs(count, classes, device, size)
         _fit_logits(head, inputs)
