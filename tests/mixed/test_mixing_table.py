@@ -34,7 +34,17 @@ def test_examples_are_short_and_stand_on_one_stock_config(path: Path) -> None:
     assert len(lines) <= 15
     bases = [line for line in lines if line.startswith('_base_')]
     assert len(bases) == 1 and re.fullmatch(r"_base_ = 'mmdet::[\w./+-]+'", bases[0])
-    allowed = ('# ', '_base_ = ', 'custom_imports = ', 'model = ', 'optim_wrapper = ', ' ', ')')
+    hook = "default_hooks = dict(learnable=dict(type='LearnableDataHook'))"
+    allowed = (
+        '# ',
+        '_base_ = ',
+        'custom_imports = ',
+        'model = ',
+        'optim_wrapper = ',
+        ' ',
+        ')',
+        hook,
+    )
     assert [line for line in lines if not line.startswith(allowed)] == []
 
 

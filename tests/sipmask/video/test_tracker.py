@@ -28,6 +28,11 @@ def test_a_video_that_begins_with_an_empty_frame_begins_anew():
     assert run(legacy, *steps) == [[0, 1], [], [1]]
 
 
+def test_a_score_at_the_limit_is_kept():
+    seen = found([HERE, THERE], [RED, BLUE], score=0.5)  # and 0.25
+    assert run(SipMaskTracker(min_score=0.5), ('a', 0, seen)) == [[0, -1]]
+
+
 def test_a_video_without_objects_leaves_nothing():
     tracker = SipMaskTracker()
     assert run(tracker, *[('a', number, NOTHING) for number in range(5)]) == [[]] * 5
