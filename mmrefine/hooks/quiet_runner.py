@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmdet.registry import LOG_PROCESSORS, RUNNERS
-from mmengine.dist import get_world_size
+from mmengine.dist import get_world_size, is_main_process
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, LogProcessor, Runner
@@ -59,7 +59,8 @@ class QuietRunner(Runner):
         if fn_name in ('before_train', 'before_val', 'before_test') and not self._console.opened:
             self._console.opened = True
             self._console.tables = fn_name != 'before_train'
-            self.logger.info(run_facts(self, fn_name.removeprefix('before_')))
+            if is_main_process():
+                self.logger.info(run_facts(self, fn_name.removeprefix('before_')))
 
 
 @LOG_PROCESSORS.register_module()

@@ -9,6 +9,7 @@ from mmdet.registry import HOOKS
 from mmengine.dist import collect_results, is_main_process
 from mmengine.hooks import Hook
 
+from mmrefine.evaluation.proposal_ar import ProposalARMetric
 from mmrefine.evaluation.protocols import read_truth
 from mmrefine.results.ground_truth import GroundTruth
 from mmrefine.results.json_files import load_json, write_json_list
@@ -47,7 +48,9 @@ class TrainingSummaryHook(Hook):
     def before_val_epoch(self, runner: Any) -> None:
         """Begin with an empty list; learn how labels and categories belong together."""
         self._entries = []
-        if self._truth is None:
+        metrics = runner.val_evaluator.metrics
+        # proposals would all be taken for the first class
+        if self._truth is None and not any(isinstance(m, ProposalARMetric) for m in metrics):
             self._truth, self._categories = _truth_of(runner.val_dataloader.dataset)
 
     def after_val_iter(
