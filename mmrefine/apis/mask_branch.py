@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from mmdet.models.roi_heads import SparseRoIHead
-from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
@@ -119,9 +118,8 @@ def shallow_copy(module: nn.Module) -> Any:
 
 
 def _rle_head(head: nn.Module, strict: bool) -> nn.Module:
+    """A head that gives RLE, if there is one; ``strict`` raises where grids need it."""
     if isinstance(head, nn.ModuleList):
         return nn.ModuleList(_rle_head(each, strict) for each in head)
-    stock = type(head) in RLE_HEADS
-    if stock or (strict and isinstance(head, FCNMaskHead) and not isinstance(head, RLEOutput)):
-        return rle_head(head)
-    return head
+    ours = isinstance(head, RLEOutput) or hasattr(head, 'fused_masks')
+    return rle_head(head) if type(head) in RLE_HEADS or (strict and not ours) else head

@@ -237,6 +237,21 @@ def test_models_that_give_masks_without_boxes() -> None:
     assert found.bboxes.tolist() == [[10, 20, 30, 50], [60, 20, 90, 50]]
 
 
+def test_a_mask_head_of_another_kind_keeps_the_masks_of_the_best_view() -> None:
+    model = tiny_stock_model(STOCK['Mask R-CNN'])
+    head = model.roi_head.mask_head
+
+    class Own(type(head)):  # type: ignore[misc]
+        """A head of one's own, whose grids nobody knows."""
+
+    head.__class__ = Own
+    expected = best_first(plain(model, picture()))
+    tta = ViewsTTAModel(module=model, tta_cfg=ALL)
+    found = tta.test_step(views_of(picture(), View(), View()))[0].pred_instances
+    assert torch.equal(found.scores, expected.scores) and type(model.roi_head.mask_head) is Own
+    assert torch.equal(to_dense(found.masks, SIZE), expected.masks)
+
+
 def test_rooms_for_the_state_dict() -> None:
     """The wrapper adds no weights, so that checkpoints fit."""
     model = tiny_detector('RefineMaskHead').eval()
