@@ -4,6 +4,7 @@ Imported with the components; from then on ``load_from``, ``mim test`` and ``loa
 that end in ``.safetensors``.
 """
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,10 @@ def load_from_safetensors(filename: str, map_location: Any = None) -> dict[str, 
     weights, metadata = read_safetensors(Path(filename).expanduser())
     if map_location is not None:
         weights = {name: value.to(map_location) for name, value in weights.items()}
-    return dict(state_dict=weights, meta=metadata)
+    meta: dict[str, Any] = dict(metadata)
+    if 'dataset_meta' in meta:  # classes and their colours, as in mmengine's checkpoints
+        meta['dataset_meta'] = json.loads(meta['dataset_meta'])
+    return dict(state_dict=weights, meta=meta)
 
 
 # mmengine matches its "prefixes" as regular expressions.

@@ -22,8 +22,13 @@ class Block:
 
 
 def pages() -> list[Path]:
-    """README, docs and the READMEs of the families."""
-    found = [ROOT / 'README.md', *(ROOT / 'docs').glob('*.md'), *ROOT.glob('configs/*/README.md')]
+    """README, docs, the model card and the READMEs of the families."""
+    found = [
+        ROOT / 'README.md',
+        ROOT / 'demo/README.md',
+        *(ROOT / 'docs').glob('*.md'),
+        *ROOT.glob('configs/*/README.md'),
+    ]
     return sorted(found)
 
 

@@ -65,13 +65,17 @@ def test_other_files_are_refused_by_every_reader(tmp_path: Path, content: bytes)
 
 def test_published_weights_fill_the_model(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     model = MODELS.build(Config.fromfile(CONFIG).model)
-    torch.save(dict(state_dict=model.state_dict(), optimizer={}), tmp_path / 'iter_1.pth')
+    meta = dict(dataset_meta=dict(classes=('a', 'b'), palette=[(1, 2, 3), (4, 5, 6)]))
+    content = dict(state_dict=model.state_dict(), optimizer={}, meta=meta)
+    torch.save(content, tmp_path / 'iter_1.pth')
     out = tmp_path / 'w.safetensors'
     words = [str(tmp_path / 'iter_1.pth'), str(out), '--config', CONFIG.name]
     assert publish_weights.main(words) == 0
     assert out.stat().st_size < 0.6 * (tmp_path / 'iter_1.pth').stat().st_size
-    assert read_safetensors(out)[1] == {'config': CONFIG.name}
-    loaded = load_model(CONFIG, out).state_dict()
+    assert read_safetensors(out)[1]['config'] == CONFIG.name
+    detector = load_model(CONFIG, out)
+    assert list(detector.dataset_meta['classes']) == ['a', 'b']
+    loaded = detector.state_dict()
     for name, value in model.state_dict().items():
         expected = value.half().float() if value.ndim > 1 else value
         assert torch.equal(loaded[name], expected), name

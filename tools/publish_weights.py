@@ -1,16 +1,18 @@
 #!/usr/bin/env python
 """Shrink a trained checkpoint: python tools/publish_weights.py epoch_12.pth model.safetensors
 
-Optimizer and log are left out, kernels and matrices are halved in precision, vectors stay as they
-are: biases and norms, whose statistics may not fit a half. The hash is printed.
+Optimizer and log are left out, the classes stay. Kernels and matrices are halved in precision,
+vectors are not: biases and norms, whose statistics may not fit a half. The hash is printed.
 """
 
 import argparse
 import hashlib
+import json
 import sys
 from pathlib import Path
 
 import torch
+from mmengine.runner import CheckpointLoader
 
 from mmrefine.checkpoint import read_checkpoint
 from mmrefine.results.files import refuse_overwriting
@@ -50,8 +52,12 @@ def main(argv: list[str] | None = None) -> int:
         if args.out.suffix != '.safetensors':
             raise ValueError(f'{args.out} must end in .safetensors: readers go by the name')
         refuse_overwriting(args.out, checkpoint=args.checkpoint)
-        metadata = dict(config=args.config) if args.config else None
-        write_safetensors(args.out, halved(read_checkpoint(args.checkpoint)), metadata)
+        weights = halved(read_checkpoint(args.checkpoint))
+        metadata = dict(config=args.config) if args.config else {}
+        content = CheckpointLoader.load_checkpoint(args.checkpoint, 'cpu', logger='silent')
+        if 'dataset_meta' in content.get('meta', {}):
+            metadata['dataset_meta'] = json.dumps(content['meta']['dataset_meta'])
+        write_safetensors(args.out, weights, metadata)
     except (OSError, ValueError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1

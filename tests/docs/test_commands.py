@@ -22,7 +22,7 @@ CITYSCAPES = 'tests/evaluation/test_cityscapes.py::test_files_score_as_the_metri
 # Pattern of a whole command -> the test that runs it at a small size, or the script that holds it.
 # The first that fits counts.
 COVERED = {
-    r'bash tools/demo\.sh': 'tools/demo.sh',
+    r'bash tools/demo\.sh( --train)?': 'tools/demo.sh',
     r'git clone ADDRESS .*': (
         'tests/test_packaging.py::test_a_clone_holds_what_the_first_commands_need'
     ),
@@ -53,6 +53,12 @@ COVERED = {
     ),
     r'python tools/get_backbone\.py .*': (
         'tests/backbones/test_packaged.py::test_the_real_weights_know_photos'
+    ),
+    r'mim test mmdet configs/\w+/\w+_windows\.py --checkpoint demo/.*': (
+        'tests/test_demo_weights.py::test_the_whole_set_gives_the_figures_of_the_card'
+    ),
+    r'mim train mmdet configs/\w+/\w+_mobilenetv2_fpn_1k_windows\.py.*': (
+        'tests/learning/test_plan.py::test_runs_on_photos_are_those_of_the_configs'
     ),
     r'mim gridsearch mmdet .*': f'{MIM}::test_mim_searches_a_grid',
     r'mim (train|test) mmdet configs/sipmask/sipmask-vis_.*': (
