@@ -1,4 +1,5 @@
 # Small COCO-format sets at their own size: a child names data_root, ann_file and classes.
+origin = 'docs/learning.md names the source of the set, and the variable for its folder'
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
@@ -21,6 +22,7 @@ train_dataloader = dict(
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         type='CheckedCocoDataset',
+        origin=origin,
         data_prefix=dict(img=''),
         filter_cfg=dict(filter_empty_gt=True, min_size=32),
         pipeline=train_pipeline,
@@ -33,6 +35,7 @@ val_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='CheckedCocoDataset',
+        origin=origin,
         data_prefix=dict(img=''),
         test_mode=True,
         pipeline=test_pipeline,

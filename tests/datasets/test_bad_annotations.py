@@ -210,6 +210,11 @@ def test_a_missing_set_of_shapes_says_how_to_make_it(tmp_path, monkeypatch) -> N
         for loader in (config.train_dataloader, config.val_dataloader):
             with pytest.raises(FileNotFoundError, match=said):
                 DATASETS.build(loader.dataset)
+    monkeypatch.setenv('MMREFINE_NUCLEI', str(tmp_path / 'nowhere'))
+    config = Config.fromfile(ROOT / 'configs' / 'refinemask' / 'refinemask_tiny_nuclei.py')
+    with pytest.raises(FileNotFoundError, match=r'nowhere/.*: docs/learning\.md names the source'):
+        DATASETS.build(config.train_dataloader.dataset)
+    assert 'MMREFINE_NUCLEI' in (ROOT / 'docs' / 'learning.md').read_text()
 
 
 def test_run_lengths_and_polygons_may_be_mixed(tmp_path) -> None:
