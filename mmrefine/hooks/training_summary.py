@@ -44,10 +44,11 @@ class TrainingSummaryHook(Hook):
         self._categories: Sequence[Any] = ()
         self._entries: list[list[dict]] = []
         self._last: list[dict] | None = None
+        self._fault = ''
 
     def before_val_epoch(self, runner: Any) -> None:
         """Begin with an empty list; learn how labels and categories belong together."""
-        self._entries = []
+        self._entries, self._fault = [], ''
         metrics = runner.val_evaluator.metrics
         # proposals would all be taken for the first class
         if self._truth is None and not any(isinstance(m, ProposalARMetric) for m in metrics):
@@ -62,9 +63,15 @@ class TrainingSummaryHook(Hook):
     ) -> None:
         """Keep the predictions of a batch, masks as RLE."""
         for sample in outputs or ():
-            if self._truth is not None and 'masks' in sample.get('pred_instances', ()):
-                found = {**sample.metainfo, 'pred_instances': sample.pred_instances}
-                self._entries.append(list(sample_entries(found, self._truth, self._categories)))
+            if self._truth is None or 'masks' not in sample.get('pred_instances', ()):
+                continue
+            found = {**sample.metainfo, 'pred_instances': sample.pred_instances}
+            try:
+                entries = list(sample_entries(found, self._truth, self._categories))
+            except ValueError as error:  # the metric, if it minds, ends the validation
+                entries = []
+                self._fault = self._fault or str(error)
+            self._entries.append(entries)
 
     def after_val_epoch(self, runner: Any, metrics: dict | None = None) -> None:
         """Bring the predictions of all processes together."""
@@ -89,6 +96,8 @@ class TrainingSummaryHook(Hook):
         plot_run(
             read_run(find_scalars(runner.work_dir)), out / 'curves.png', Path(runner.work_dir).name
         )
+        if self._fault:
+            raise ValueError(self._fault)
         if not self._last or self._truth is None:
             return
         dataset = runner.val_dataloader.dataset

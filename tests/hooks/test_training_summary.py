@@ -110,3 +110,7 @@ def test_what_goes_wrong_does_not_end_the_training(data: tuple, tmp_path: Path) 
     dataset.data_prefix = {'img': str(tmp_path / 'gone')}
     hook.after_train(runner)
     assert runner.said[0].startswith('no complete summary in ') and 'gone' in runner.said[0]
+    runner = runner_of(dataset, MaskAPMetric(dataset.ann_file), tmp_path / 'diverged')
+    validate(hook, runner, [{**found['sharp'][0], 'score': float('nan')}])
+    hook.after_train(runner)
+    assert 'diverged' in runner.said[0] and 'score nan' in runner.said[0]
