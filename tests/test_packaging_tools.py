@@ -215,7 +215,7 @@ def test_help_lists_the_options() -> None:
     assert 'unknown option' in run('bash', ROOT / 'tools' / 'install.sh', '--what', expect=1)
 
 
-def test_help_of_the_demo_does_not_install() -> None:
-    assert 'bash tools/demo.sh [OUT]' in run(
-        'bash', ROOT / 'tools' / 'demo.sh', '--help', PATH='/bin'
-    )
+@pytest.mark.parametrize('name', ['demo', 'test'])
+def test_help_does_not_install(name: str) -> None:
+    printed = run('bash', ROOT / 'tools' / f'{name}.sh', '--help', PATH='/bin')
+    assert f'bash tools/{name}.sh' in printed and 'MMREFINE_PYTHON' in printed

@@ -7,6 +7,7 @@
 #
 # MMREFINE_PYTHON names the interpreter of an environment to use instead of .venv.
 set -euo pipefail
+case ${1:-} in -h | --help) sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;; esac
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 TRAIN=
 if [[ ${1:-} == --train ]]; then

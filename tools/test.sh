@@ -8,6 +8,7 @@
 #
 # MMREFINE_PYTHON names the interpreter of an environment to use instead of .venv.
 set -euo pipefail
+case ${1:-} in -h | --help) sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;; esac
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if [[ -n ${MMREFINE_PYTHON:-} ]]; then
     bash tools/install.sh --no-venv --python "$MMREFINE_PYTHON"
