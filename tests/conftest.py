@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from fake_cuda import fake_cuda  # noqa: F401  (a fixture)
 from hypothesis import settings
 from locations import ROOT, golden_directories
 from mmengine.config import config as mmengine_config

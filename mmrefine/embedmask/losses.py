@@ -18,6 +18,8 @@ from mmdet.models.utils import aligned_bilinear
 from mmdet.utils import InstanceList
 from torch import Tensor
 
+from mmrefine.masks.trace import tally
+
 from .kernel import box_regions, mask_exponent, padded_boxes
 from .targets import Proposals, dilated_targets, learning_points, limit_positives, sampled_targets
 
@@ -95,7 +97,7 @@ def lovasz_weights(
     falling = 0x7FFFFFFF - errors.float().contiguous().view(torch.int32).long()
     order = torch.argsort((instance << 32) | falling)
     # Instances stay in place, so ``instance`` describes the sorted cells too.
-    sizes = torch.bincount(instance, minlength=len(foreground))
+    sizes = tally(instance, len(foreground))
     start = sizes.cumsum(0) - sizes
     rank = torch.arange(len(errors), device=errors.device) - start[instance] + 1
     running = torch.cat((rank.new_zeros(1), positive[order].long().cumsum(0)))
@@ -129,7 +131,7 @@ def smooth_loss(embeds: Tensor, margins: Tensor, groups: Tensor, num_groups: int
 def group_means(values: Tensor, groups: Tensor, num_groups: int) -> Tensor:
     """Mean row of each group, 0 if empty: Tensor[J, D], LongTensor[J] -> Tensor[G, D]."""
     sums = values.new_zeros(num_groups, values.shape[1]).index_add(0, groups, values)
-    counts = torch.bincount(groups, minlength=num_groups).clamp(min=1)
+    counts = tally(groups, num_groups).clamp(min=1)
     return sums / counts[:, None]
 
 

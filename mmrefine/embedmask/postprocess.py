@@ -79,7 +79,8 @@ def detections_with_embeds(
             margins=margins[index],
         )
         sides = result.bboxes[:, 2:] - result.bboxes[:, :2] + pixel_offset
-        results.append(result[(sides > 0).all(dim=1)])
+        # The indices once: each field would search for them.
+        results.append(result[(sides > 0).all(dim=1).nonzero()[:, 0]])
     return results
 
 

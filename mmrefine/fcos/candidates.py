@@ -60,10 +60,12 @@ def select_detections(
         )
         index = points[chosen]
     else:
-        found = [class_candidates(p, f, threshold, per_level, by_product) for p, f in levels]
-        scores, chosen, labels = (torch.cat(field) for field in zip(*found))
-        sizes = torch.tensor([len(level[0]) for level in found], device=chosen.device)
-        index = chosen + torch.tensor(starts, device=chosen.device).repeat_interleave(sizes)
+        rule = dict(filter_by_product=by_product)
+        found = [class_candidates(class_probs, factors, threshold, **rule)]
+        if 0 <= per_level < len(found[0][0]):  # or no level has too many
+            found = [class_candidates(p, f, threshold, per_level, **rule) for p, f in levels]
+            found = [(s, at + start, k) for (s, at, k), start in zip(found, starts)]
+        scores, index, labels = (torch.cat(field) for field in zip(*found))
     best = _best(scores, cfg.get('max_candidates'))
     scores, index, labels = scores[best], index[best], labels[best]
     scores = scores.sqrt() if cfg.get('sqrt_score', False) else scores

@@ -10,6 +10,11 @@ import torch
 from mmcv.ops import batched_nms, nms
 from torch import Tensor
 
+from mmrefine.masks.trace import chunk_sizes, ragged_arange
+
+# Pairs of boxes compared at once.
+PAIRS = {'cpu': 2**20, 'cuda': 2**24}
+ROUNDS = 4  # of the suppression before the host looks whether it is done
 KINDS = ('greedy', 'fast', 'nms', 'soft_nms')
 
 
@@ -72,15 +77,64 @@ def greedy_nms(
     """Greedy suppression inside every group -> kept indices LongTensor[n], group after group.
 
     Each group is suppressed on its own coordinates. One call with the groups shifted apart
-    (``type='nms'``) is faster on a GPU, but rounds the boxes, which changes which of two
-    near-threshold boxes survives. ``offset=1`` counts pixels in overlaps; a ``score_threshold``
-    above 0 leaves out lower scores.
+    (``type='nms'``) rounds the boxes, which changes which of two near-threshold boxes survives.
+    ``offset=1`` counts pixels in overlaps; a ``score_threshold`` above 0 leaves out lower scores.
     """
+    if boxes.device.type != 'cpu':  # a launch and a wait for every group would take longest
+        return _greedy_pairs(boxes, scores, groups, iou_threshold, offset, score_threshold)
     order = torch.sort(groups, stable=True).indices
     counts = groups.unique(return_counts=True)[1].tolist()
     args = (iou_threshold, offset, score_threshold)
     kept = [group[nms(boxes[group], scores[group], *args)[1]] for group in order.split(counts)]
     return torch.cat([order[:0], *kept])
+
+
+def _greedy_pairs(
+    boxes: Tensor,
+    scores: Tensor,
+    groups: Tensor,
+    iou_threshold: float,
+    offset: int,
+    score_threshold: float,
+) -> Tensor:
+    """``greedy_nms`` of all groups at once, from the pairs of boxes that overlap too much.
+
+    A box is kept if none of the better boxes that overlap it is kept. Beginning with all boxes,
+    round k of this rule settles those to which chains of k - 1 boxes lead; chains are short.
+    """
+    order = scores.argsort(descending=True, stable=True)
+    order = order[groups[order].argsort(stable=True)]
+    if score_threshold > 0:
+        order = order[scores[order] > score_threshold]
+    boxes, groups = boxes[order], groups[order]
+    end = torch.searchsorted(groups, groups, right=True)
+    place = torch.arange(len(order), device=order.device)
+    worse = end - place - 1  # boxes further down in the group
+    found, begin = [order.new_zeros((2, 0))], 0
+    for size in chunk_sizes(worse, PAIRS, worse.device):
+        first, step = ragged_arange(worse[begin : begin + size])
+        first = first + begin
+        second = first + step + 1
+        over = _overlap(boxes[first], boxes[second], offset) > iou_threshold
+        found.append(torch.stack([first, second])[:, over])
+        begin += size
+    first, second = torch.cat(found, dim=1)
+    kept = torch.ones_like(order, dtype=torch.bool)
+    while True:
+        for _ in range(ROUNDS):
+            hits = torch.zeros_like(order).index_add_(0, second, kept[first].long())
+            before, kept = kept, hits == 0
+        if torch.equal(before, kept):
+            return order[kept]
+
+
+def _overlap(first: Tensor, second: Tensor, offset: int) -> Tensor:
+    """IoU of boxes Tensor[N, 4] and Tensor[N, 4] as mmcv's kernels compute it: Tensor[N]."""
+    low, high = first.maximum(second), first.minimum(second)
+    sides = (high[:, 2:] - low[:, :2] + offset).clamp(min=0)
+    inter = sides[:, 0] * sides[:, 1]
+    one, other = ((box[:, 2:] - box[:, :2] + offset).prod(dim=1) for box in (first, second))
+    return inter / (one + other - inter)
 
 
 def fast_nms(
@@ -101,11 +155,11 @@ def fast_nms(
     width = int(counts.amax().clamp(max=top_k)) if len(order) else 0
     table = boxes.new_zeros(len(counts), width, 4)  # (G, W, 4)
     table[row, rank] = boxes[order]
-    suppressed = _overlaps_more(table, iou_threshold).triu_(diagonal=1).any(dim=1)  # (G, W)
+    suppressed = overlaps_more(table, iou_threshold).triu(diagonal=1).any(dim=1)  # (G, W)
     return order[~suppressed[row, rank]]
 
 
-def _overlaps_more(boxes: Tensor, threshold: float) -> Tensor:
+def overlaps_more(boxes: Tensor, threshold: float) -> Tensor:
     """Whether two boxes of a group overlap by more than ``threshold``: [G, W, 4] -> [G, W, W].
 
     Compares the intersection with a share of the union; dividing them costs more than the rest.

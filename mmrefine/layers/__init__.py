@@ -5,7 +5,7 @@ from .checks import require_finite, require_labels
 from .class_logits import ClassLogits
 from .conv_stack import ConvStack
 from .initial_weights import TorchDefaultInit
-from .precision import as_weights, without_autocast
+from .precision import as_weights, autocast_to, without_autocast
 from .roi_align import point_roi_align, roi_align
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     'ConvStack',
     'TorchDefaultInit',
     'as_weights',
+    'autocast_to',
     'boundary_map',
     'point_roi_align',
     'require_finite',

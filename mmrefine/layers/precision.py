@@ -9,13 +9,21 @@ import torch
 from torch import Tensor, nn
 
 
-def without_autocast(device: torch.device) -> torch.autocast:
-    """Context in which autocast is off on ``device``; inputs keep their type.
+def autocast_to(device: torch.device, dtype: str) -> torch.autocast:
+    """Context in which convolutions and products on ``device`` run in ``'bfloat16'`` or
+    ``'float16'``."""
+    return torch.autocast(_autocast_type(device), getattr(torch, dtype))
 
-    ``torch.autocast`` refuses devices that compute nothing, such as ``meta``; there the context
-    does nothing.
-    """
-    return torch.autocast('cpu' if device.type == 'meta' else device.type, enabled=False)
+
+def without_autocast(device: torch.device) -> torch.autocast:
+    """Context in which autocast is off on ``device``; inputs keep their type."""
+    return torch.autocast(_autocast_type(device), enabled=False)
+
+
+def _autocast_type(device: torch.device) -> str:
+    # ``torch.autocast`` refuses devices that compute nothing, such as ``meta``.
+    known = torch.amp.is_autocast_available(device.type)
+    return device.type if known else 'cpu'
 
 
 def as_weights(features: Tensor, layer: nn.Conv2d) -> Tensor:

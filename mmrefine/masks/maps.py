@@ -15,9 +15,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .formats import RLEMasks, in_format
+from .formats import RLEMasks, check_format
 from .rle import RLE
-from .trace import CHUNK, Axis, chunk_sizes, encode_toggles, rounding_error, trace_columns
+from .trace import (
+    CHUNK,
+    Axis,
+    chunk_sizes,
+    encode_toggles,
+    rounding_error,
+    toggled_masks,
+    trace_columns,
+)
 
 # Roundings of a weighted sum of four values, whatever the operator's order of operations.
 SUM_ERROR = 16 * 2.0**-24
@@ -37,10 +45,12 @@ def map_masks(
     """Resize soft masks of a whole image bilinearly and threshold them; see ``map_masks_to_rle``.
 
     Returns:
-        BoolTensor[N, h, w] on ``device`` (default: the CPU) or N RLEs, by ``mask_format``.
+        BoolTensor[N, h, w] on ``device`` (default: that of the maps) or N RLEs, by
+        ``mask_format``.
     """
-    rles = map_masks_to_rle(maps, resized_size, image_size, threshold, **crops)
-    return in_format(rles, image_size, mask_format, device)
+    check_format(mask_format)
+    toggles = _map_toggles(maps, resized_size, image_size, threshold, **crops).to(device)
+    return toggled_masks(toggles, len(maps), image_size, mask_format)
 
 
 def map_masks_to_rle(
@@ -70,9 +80,21 @@ def map_masks_to_rle(
         N RLEs, identical to those of resizing with ``interpolate`` in float32 and encoding dense
         masks on the same device.
     """
-    n = len(maps)
-    if n == 0:
-        return []
+    toggles = _map_toggles(maps, resized_size, image_size, threshold, offsets, map_size)
+    return encode_toggles(toggles, len(maps), image_size)
+
+
+def _map_toggles(
+    maps: Tensor | Sequence[Tensor],
+    resized_size: tuple[float, float],
+    image_size: tuple[int, int],
+    threshold: float,
+    offsets: Tensor | Sequence[tuple[int, int]] | None = None,
+    map_size: tuple[int, int] | None = None,
+) -> Tensor:
+    """Run boundaries of all masks: LongTensor[3, T], (mask, column, row)."""
+    if len(maps) == 0:
+        return torch.zeros((3, 0), dtype=torch.long)
     if isinstance(maps, Tensor):
         cells, outside = (maps.shape[1], maps.shape[2]), threshold - 1
         tiles = _cut_maps(maps.detach().float(), threshold)
@@ -87,13 +109,17 @@ def map_masks_to_rle(
         ]
     resize = Resize(cells, resized_size, maps[0].device)
     windows = _windows(tiles, resize, image_size)
+    # The sizes are wanted on the host: fetched once.
+    sides = (windows[:, 2:] - windows[:, :2]).cpu()
     parts = [windows.new_zeros((3, 0))]
-    for chunk in _chunks(tiles, windows):
-        members = [tiles[i] for i in chunk.tolist()]
-        for toggles in TileBatch(members, windows[chunk], resize, threshold, outside).toggles():
+    for chunk in _chunks(tiles, sides, windows.device):
+        members, totals = [tiles[i] for i in chunk.tolist()], sides[chunk].sum(0).tolist()
+        chunk = chunk.to(windows.device)
+        batch = TileBatch(members, windows[chunk], totals, resize, threshold, outside)
+        for toggles in batch.toggles():
             toggles[0] = chunk[toggles[0]]
             parts.append(toggles)
-    return encode_toggles(parts, n, image_size)
+    return torch.cat(parts, dim=1)
 
 
 class Tile(NamedTuple):
@@ -164,14 +190,17 @@ def _windows(tiles: list[Tile], resize: 'Resize', image_size: tuple[int, int]) -
     return torch.cat([low, torch.maximum(low, high)], dim=1)
 
 
-def _chunks(tiles: list[Tile], windows: Tensor) -> Sequence[Tensor]:
-    """Group masks with something to draw, alike in height, into chunks of bounded work."""
-    shapes = windows.new_tensor([tile.values.shape for tile in tiles])
-    columns, rows = (windows[:, 2:] - windows[:, :2]).unbind(1)
+def _chunks(tiles: list[Tile], sides: Tensor, device: torch.device) -> Sequence[Tensor]:
+    """Group masks with something to draw, alike in height, into chunks of bounded work.
+
+    All on the host: ``sides`` LongTensor[N, 2] of the windows, chunks of LongTensor[n].
+    """
+    shapes = torch.tensor([tile.values.shape for tile in tiles])
+    columns, rows = sides.unbind(1)
     order = shapes[:, 0].argsort(descending=True)
     order = order[(columns * rows)[order] > 0]
     work = shapes[:, 0] * torch.maximum(columns, shapes[:, 1].max())
-    return order.split(chunk_sizes(work[order], CHUNK))
+    return order.split(chunk_sizes(work[order], CHUNK, device))
 
 
 class Resize:
@@ -243,14 +272,21 @@ class TileBatch:
 
     Args:
         windows: LongTensor[n, 4], the pixels to decide, (x1, y1, x2, y2), exclusive.
+        totals: Sum of the widths and of the heights of the windows.
         threshold: As in ``map_masks_to_rle``.
         outside: Value of the cells beyond the tiles, below the threshold.
     """
 
     def __init__(
-        self, tiles: list[Tile], windows: Tensor, resize: Resize, threshold: float, outside: float
+        self,
+        tiles: list[Tile],
+        windows: Tensor,
+        totals: Sequence[int],
+        resize: Resize,
+        threshold: float,
+        outside: float,
     ) -> None:
-        self.tiles, self.windows, self.resize = tiles, windows, resize
+        self.tiles, self.windows, self.totals, self.resize = tiles, windows, totals, resize
         self.threshold, self.outside = threshold, outside
         height = max(t.values.shape[0] for t in tiles)
         width = max(2, *(t.values.shape[1] for t in tiles))
@@ -283,6 +319,7 @@ class TileBatch:
             lambda owner, pixel: self.resize.places[axis][pixel] - start[owner],
             scale,
             start * step + centre,
+            self.totals[1 - axis],
         )
 
     def _inside(self, owner: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -297,7 +334,7 @@ class TileBatch:
         margin = torch.where(sure_x & sure_y, SUM_ERROR * largest, self.margin[owner])
         result = value > self.threshold
         unsure = ((value - self.threshold).abs() <= margin).nonzero()[:, 0]
-        for i in owner[unsure].unique().tolist():
+        for i in owner[unsure].unique().tolist() if len(unsure) else []:
             # Rarely more than a few pixels of a few masks: ask the operator itself.
             mine = unsure[owner[unsure] == i]
             cells = self.cells.new_full(self.resize.map_size, self.outside)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .formats import RLEMasks, in_format
+from .formats import RLEMasks, check_format
 from .rle import RLE
 from .trace import (
     CHUNK,
@@ -25,6 +25,8 @@ from .trace import (
     evaluate,
     ragged_arange,
     rounding_error,
+    tally,
+    toggled_masks,
     trace_columns,
 )
 
@@ -108,12 +110,13 @@ def roi_masks(
     grids = MaskGrids.of_one_size(masks) if isinstance(masks, Tensor) else masks
     if mask_format == 'grids':
         return grids
-    rles: list[RLE] = [{}] * len(boxes)
+    check_format(mask_format)
+    parts = [torch.zeros((3, 0), dtype=torch.long, device=boxes.device)]
     for positions, group in grids.groups:
-        found = roi_masks_to_rle(group, boxes[positions], image_size, threshold)
-        for position, rle in zip(positions.tolist(), found):
-            rles[position] = rle
-    return in_format(rles, image_size, mask_format, boxes.device)
+        owner, x, y = _roi_toggles(group, boxes[positions], image_size, threshold)
+        parts.append(torch.stack([positions[owner], x, y]))
+    toggles = torch.cat(parts, dim=1)
+    return toggled_masks(toggles, len(boxes), image_size, mask_format)
 
 
 def roi_masks_to_rle(
@@ -145,25 +148,39 @@ def roi_masks_to_rle(
     Raises:
         ValueError: Shapes disagree, a value is NaN or infinite, or the threshold is not above 0.
     """
-    masks = (masks.sigmoid() if logits else masks).detach().float()
+    masks = masks.sigmoid() if logits else masks
+    toggles = _roi_toggles(masks, boxes, image_size, threshold, window)
+    return encode_toggles(toggles, len(masks), image_size)
+
+
+def _roi_toggles(
+    masks: Tensor,
+    boxes: Tensor,
+    image_size: tuple[int, int],
+    threshold: float,
+    window: str | None = None,
+) -> Tensor:
+    """Run boundaries of all masks: LongTensor[3, T], (mask, column, row)."""
+    masks = masks.detach().float()
     boxes = boxes.detach().to(masks.device).float()
     if window is None:
         window = 'box' if masks.device.type == 'cpu' else 'image'
     _check(masks, boxes, threshold, window)
-    n = len(masks)
-    if n == 0:
-        return []
+    if len(masks) == 0:
+        return boxes.new_zeros((3, 0), dtype=torch.long)
     limits = _windows(boxes, masks.shape[1:], image_size, window)
-    columns = limits[:, 2] - limits[:, 0]
-    sizes = chunk_sizes(columns, CHUNK, share=masks.shape[1] + 2)
+    regular = (boxes[:, 2:] - boxes[:, :2] >= THINNEST).all(1, keepdim=True)
+    # The sizes are wanted on the host: fetched once.
+    sides = torch.cat([limits[:, 2:] - limits[:, :2], regular], dim=1).cpu()  # (N, 3)
+    sizes = chunk_sizes(sides[:, 0], CHUNK, masks.device, share=masks.shape[1] + 2)
     parts, begin = [], 0
-    chunks = zip(masks.split(sizes), boxes.split(sizes), limits.split(sizes))
-    for some, their_boxes, their_limits in chunks:
-        for toggles in _toggles(some, their_boxes, their_limits, threshold):
+    chunks = zip(*(rows.split(sizes) for rows in (masks, boxes, limits, regular, sides)))
+    for some, box, limit, wide, side in chunks:
+        for toggles in _toggles(some, box, limit, wide, side, threshold):
             toggles[0] += begin
             parts.append(toggles)
         begin += len(some)
-    return encode_toggles(parts, n, image_size)
+    return torch.cat(parts, dim=1)
 
 
 def _check(masks: Tensor, boxes: Tensor, threshold: float, window: str) -> None:
@@ -176,12 +193,11 @@ def _check(masks: Tensor, boxes: Tensor, threshold: float, window: str) -> None:
         raise ValueError(f'threshold must be above 0, got {threshold}')
     if window not in ('box', 'image'):
         raise ValueError(f"window must be 'box' or 'image', got {window!r}")
-    for name, values in (('box', boxes), ('mask', masks.flatten(1))):
-        # Sums are cheaper than a test of every value; a sum of finite values below 1e30 is finite.
-        finite = values.abs().sum(1).isfinite()
-        if not finite.all():
-            i = int((~finite).nonzero()[0])
-            raise ValueError(f'{name} {i} of {len(values)} has NaN or infinite values')
+    # Sums are cheaper than a test of every value; a sum of finite values below 1e30 is finite.
+    finite = torch.stack([values.abs().sum(1).isfinite() for values in (boxes, masks.flatten(1))])
+    if not finite.all():
+        kind, i = (~finite).nonzero()[0].tolist()
+        raise ValueError(f'{("box", "mask")[kind]} {i} of {len(masks)} has NaN or infinite values')
 
 
 def _windows(boxes: Tensor, grid: torch.Size, image_size: tuple[int, int], window: str) -> Tensor:
@@ -199,19 +215,30 @@ def _windows(boxes: Tensor, grid: torch.Size, image_size: tuple[int, int], windo
     return torch.cat([first, torch.where(visible, last, first)], dim=1).long()
 
 
-def _toggles(masks: Tensor, boxes: Tensor, limits: Tensor, threshold: float) -> list[Tensor]:
-    """Run boundaries of one chunk of masks, as from ``trace_columns``."""
+def _toggles(
+    masks: Tensor, boxes: Tensor, limits: Tensor, regular: Tensor, sides: Tensor, threshold: float
+) -> list[Tensor]:
+    """Run boundaries of one chunk of masks, as from ``trace_columns``.
+
+    Args:
+        masks, boxes, limits: Tensor[n, S, S], Tensor[n, 4] and the windows LongTensor[n, 4].
+        regular: BoolTensor[n, 1], whether a box is wide enough to trace.
+        sides: LongTensor[n, 3] on the host: width and height of the windows, and ``regular``.
+        threshold: See ``roi_masks_to_rle``.
+    """
 
     def inside(owner: Tensor, x: Tensor, y: Tensor) -> Tensor:
         return _sample(masks, boxes, owner, x, y) >= threshold
 
-    regular = (boxes[:, 2:] - boxes[:, :2] >= THINNEST).all(1)
-    columns, rows = (
-        _axis(boxes, limits * regular[:, None], axis, masks.shape[2 - axis]) for axis in (0, 1)
-    )
-    thin = _whole_columns(limits * ~regular[:, None])
-    parts = [limits.new_zeros((3, 0)), *evaluate(thin, inside)]
-    if len(columns.owner):
+    parts = [limits.new_zeros((3, 0))]
+    if not sides[:, 2].all():
+        parts += evaluate(_whole_columns(limits * ~regular), inside)
+    totals = (sides[:, :2] * sides[:, 2:]).sum(0).tolist()
+    if totals[0]:
+        columns, rows = (
+            _axis(boxes, limits * regular, axis, masks.shape[2 - axis], totals[axis])
+            for axis in (0, 1)
+        )
         largest = masks.abs().flatten(1).amax(1).clamp(min=threshold)
         tolerance = rounding_error(max(masks.shape[1:]), largest)
         knots = F.pad(masks.mT, (1, 1, 1, 1)) - threshold  # (n, S + 2, S + 2)
@@ -219,7 +246,7 @@ def _toggles(masks: Tensor, boxes: Tensor, limits: Tensor, threshold: float) -> 
     return parts
 
 
-def _axis(boxes: Tensor, limits: Tensor, axis: int, size: int) -> Axis:
+def _axis(boxes: Tensor, limits: Tensor, axis: int, size: int, total: int) -> Axis:
     """Place pixel centres on the RoI grid; knot 0 is the zero padding before its first cell."""
     low, high = boxes[:, axis], boxes[:, axis + 2]
     scale = (high - low) / size
@@ -228,7 +255,7 @@ def _axis(boxes: Tensor, limits: Tensor, axis: int, size: int) -> Axis:
         return ((_normalise(pixel, low[owner], high[owner]) + 1) * size + 1) / 2
 
     first, last = limits[:, axis], limits[:, axis + 2]
-    return Axis.between(first, last, place, scale, low - 0.5 * scale - 0.5)
+    return Axis.between(first, last, place, scale, low - 0.5 * scale - 0.5, total)
 
 
 def _normalise(pixel: Tensor, low: Tensor, high: Tensor) -> Tensor:
@@ -255,7 +282,7 @@ def _sample(masks: Tensor, boxes: Tensor, owner: Tensor, x: Tensor, y: Tensor) -
         [_normalise(x, box[:, 0], box[:, 2]), _normalise(y, box[:, 1], box[:, 3])], 1
     )
     size = min(max(len(owner) // len(masks), 64), 1024)
-    counts = torch.bincount(owner, minlength=len(masks))
+    counts = tally(owner, len(masks))
     blocks = (counts + size - 1) // size
     rank = torch.arange(len(owner), device=owner.device) - (counts.cumsum(0) - counts)[owner]
     slot = (blocks.cumsum(0) - blocks)[owner] * size + rank

@@ -9,18 +9,21 @@ Shapes:   N masks, X x Y grid columns and rows, C pixel columns and R pixel rows
           T pixels at which a mask changes its value, P vertical pixel spans, Q pixels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from .formats import RLEMasks, check_format
 from .rle import RLE, toggles_to_rle
 
 # Grid values per chunk, on the CPU about what its second-level cache holds.
 CHUNK = {'cpu': 2**19, 'cuda': 2**24}
 # Pixels per chunk that are evaluated one by one.
 POINTS = {'cpu': 2**18, 'cuda': 2**22}
+# Pixels of dense masks drawn at once.
+FILLED = 2**25
 
 # From (mask, column, row), LongTensor[Q] each, to BoolTensor[Q]: the pixels inside.
 Inside = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -49,10 +52,11 @@ class Axis:
         place: Callable[[Tensor, Tensor], Tensor],
         scale: Tensor,
         shift: Tensor,
+        total: int | None = None,
     ) -> 'Axis':
         """Pixels ``first`` to ``last`` (exclusive) of each mask; ``place`` maps owner and pixel."""
         counts = last - first
-        owner, index = ragged_arange(counts)
+        owner, index = ragged_arange(counts, total)
         pixel = first[owner] + index
         base = counts.cumsum(0) - counts
         return cls(owner, pixel, place(owner, pixel), first, base, scale, shift)
@@ -68,24 +72,68 @@ def rounding_error(size: int, largest: Tensor) -> Tensor:
     return (24 * size + 32) * 2.0**-24 * largest
 
 
-def ragged_arange(counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Count up inside groups: LongTensor[N] of sizes -> owner and index, each LongTensor[sum]."""
-    owner = torch.repeat_interleave(counts)
+def ragged_arange(counts: Tensor, total: int | None = None) -> tuple[Tensor, Tensor]:
+    """Count up inside groups: LongTensor[N] of sizes -> owner and index, each LongTensor[sum].
+
+    Where the caller knows it, ``total``, the sum, saves waiting for the device.
+    """
+    owner = torch.repeat_interleave(counts, output_size=total)
     start = counts.cumsum(0) - counts
     return owner, torch.arange(len(owner), device=counts.device) - start.index_select(0, owner)
 
 
-def chunk_sizes(work: Tensor, limits: dict[str, int], share: int = 1) -> list[int]:
-    """Cut items into consecutive chunks: lengths of chunks of about ``limits / share`` work."""
-    budget = max(limits.get(work.device.type, limits['cuda']) // share, 1)
-    return (work.cumsum(0) // budget).unique_consecutive(return_counts=True)[1].tolist()
+def tally(index: Tensor, size: int) -> Tensor:
+    """Count every number: LongTensor[R] -> LongTensor[size]. ``bincount`` waits for the device."""
+    return index.new_zeros(size).index_add_(0, index, torch.ones_like(index))
 
 
-def encode_toggles(parts: Sequence[Tensor], n: int, image_size: tuple[int, int]) -> list[RLE]:
-    """Encode ``n`` masks from LongTensors[3, T] of (mask, column, row), at least one."""
-    owner, x, y = torch.cat(list(parts), dim=1)
+def chunk_sizes(
+    work: Tensor, limits: dict[str, int], device: torch.device, share: int = 1
+) -> list[int]:
+    """Cut items into consecutive chunks: lengths of chunks of about ``limits / share`` work on a
+    device."""
+    budget = max(limits.get(device.type, limits['cuda']) // share, 1)
+    chunk = (work.cumsum(0) // budget).cpu()
+    return chunk.unique_consecutive(return_counts=True)[1].tolist()
+
+
+def encode_toggles(toggles: Tensor, n: int, image_size: tuple[int, int]) -> list[RLE]:
+    """Encode ``n`` masks from LongTensor[3, T] of (mask, column, row)."""
+    owner, x, y = toggles
     owners, positions = torch.stack([owner, x * image_size[0] + y]).cpu().numpy()
     return toggles_to_rle(positions, owners, n, image_size)
+
+
+def toggled_masks(
+    toggles: Tensor, n: int, image_size: tuple[int, int], mask_format: str
+) -> Tensor | RLEMasks:
+    """The masks of ``encode_toggles`` in the format in which they leave the model.
+
+    Raises:
+        ValueError: Unknown format.
+    """
+    if check_format(mask_format) == 'rle':
+        return RLEMasks(encode_toggles(toggles, n, image_size), image_size)
+    return fill_toggles(toggles, n, image_size)
+
+
+def fill_toggles(toggles: Tensor, n: int, image_size: tuple[int, int]) -> Tensor:
+    """Draw ``n`` masks from LongTensor[3, T] of (mask, column, row): BoolTensor[n, h, w] on its
+    device."""
+    (h, w), (owner, x, y) = image_size, toggles
+    masks = torch.empty((n, h, w), dtype=torch.bool, device=toggles.device)
+    step = max(FILLED // (h * w), 1)
+    for begin in range(0, n, step):
+        count = min(step, n - begin)
+        # A row below the image ends the runs at its edge; one more cell takes the other masks.
+        cells = count * w * (h + 1)
+        at = ((owner - begin) * w + x) * (h + 1) + y
+        at = torch.where((owner >= begin) & (owner < begin + count), at, cells)
+        counts = torch.zeros(cells + 1, dtype=torch.uint8, device=toggles.device)
+        counts.index_add_(0, at, torch.ones_like(at, dtype=torch.uint8))
+        columns = counts[:-1].view(count, w, h + 1).cumsum(2, dtype=torch.uint8)
+        masks[begin : begin + count] = (columns[:, :, :h].mT & 1).bool()
+    return masks
 
 
 def trace_columns(
@@ -138,7 +186,7 @@ def trace_columns(
 def _first_rows(rows: Axis, n: int, height: int) -> Tensor:
     """First pixel row at or after every knot, from the mask's first row: LongTensor[N, Y]."""
     segment = (rows.place.floor().clamp(-1, height - 1) + 1).long()
-    counts = torch.bincount(rows.owner * (height + 1) + segment, minlength=n * (height + 1))
+    counts = tally(rows.owner * (height + 1) + segment, n * (height + 1))
     return counts.view(n, height + 1).cumsum(1)[:, :-1]
 
 
@@ -176,8 +224,10 @@ def evaluate(spans: Tensor, inside: Inside) -> list[Tensor]:
     Spans are LongTensor[6, P], ordered by mask: mask, column, first row, number of rows (may be 0),
     and the states before and after the span that the changes outside it count on.
     """
-    found = []
-    for part in spans.split(chunk_sizes(spans[3] + 1, POINTS), dim=1):
+    found: list[Tensor] = []
+    if spans.shape[1] == 0:
+        return found
+    for part in spans.split(chunk_sizes(spans[3] + 1, POINTS, spans.device), dim=1):
         span, step = ragged_arange(part[3] + 1)
         owner, x, y, length, first, last = part[:, span]
         y = y + step

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmrefine.layers import boundary_map, resize_band
+from mmrefine.layers import autocast_to, boundary_map, resize_band
 
 FIRST_FUSED = 1  # the paper's fusion starts at the second stage
 FUSION_WIDTH = 1  # half size of the window, in cells of the coarser stage, for replacing logits
@@ -203,7 +203,7 @@ class InferenceSettings:
         """Context of the convolutions; fp32 leaves an outer autocast as it is."""
         if self.dtype == 'float32':
             return nullcontext()
-        return torch.autocast(device.type, dtype=getattr(torch, self.dtype))
+        return autocast_to(device, self.dtype)
 
     def groups(self, rois: Tensor, stages: int) -> list[tuple[Tensor, int]]:
         """Group RoIs by grid: Tensor[N, 5] -> indices LongTensor[n] and number of predictions of

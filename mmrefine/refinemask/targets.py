@@ -38,7 +38,8 @@ def multi_size_targets(
     limit = boxes.new_tensor([masks.width, masks.height, masks.width, masks.height])
     clipped = torch.minimum(boxes.detach().clamp(min=0), limit)
     if isinstance(masks, PolygonMasks):
-        crops = _polygon_targets(clipped.cpu().numpy(), gt_inds.cpu().numpy(), masks, sizes)
+        rows = torch.cat([clipped, gt_inds[:, None].to(clipped)], dim=1).cpu().numpy()
+        crops = _polygon_targets(rows[:, :4], rows[:, 4].astype(int), masks, sizes)
         return [torch.from_numpy(crop)[:, None].to(boxes.device) for crop in crops]
     return _bitmap_targets(clipped, gt_inds, masks, sizes)
 

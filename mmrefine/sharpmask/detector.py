@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmrefine.checkpoint import rename_authors_weights
-from mmrefine.layers import require_finite
+from mmrefine.layers import autocast_to, require_finite, without_autocast
 from mmrefine.masks import check_format, in_format, output_size, roi_masks_to_rle
 
 from .trunk import STRIDE, StemResNet, receptive_radius, run_in_tiles
@@ -270,9 +270,7 @@ class DeepMask(BaseDetector):
         found = []
         dtype = self.test_cfg['trunk_dtype']
         for exponent in self.test_cfg['log2_scales']:
-            with torch.autocast(
-                image.device.type, getattr(torch, dtype or 'bfloat16'), enabled=dtype is not None
-            ):
+            with autocast_to(image.device, dtype) if dtype else without_autocast(image.device):
                 reduced, *horizontals = self._scaled_maps(image, 2.0**exponent)
                 scores = self._window_scores(reduced)
             found.append(Level(2.0**exponent, reduced, scores, horizontals))
@@ -332,7 +330,7 @@ class DeepMask(BaseDetector):
         scores = []
         for top in range(0, rows, step):
             codes = head.encoder(reduced[..., top : min(top + step, rows) + grid - 1, :])
-            with torch.autocast(codes.device.type, enabled=False):
+            with without_autocast(codes.device):
                 scores.append(head.scores(codes.float())[0])
         found = torch.cat(scores)
         require_finite('the scores of the windows', found)

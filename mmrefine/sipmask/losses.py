@@ -91,7 +91,8 @@ def select_samples(
     keep = sides.prod(dim=1) > min_area
     if not keep_inverted:
         keep &= (sides > 0).all(dim=1)
-    samples, half = positives[keep], half[keep]
+    kept = keep.nonzero()[:, 0]  # once: each field would search for them
+    samples, half = positives[kept], half[kept]
     overlap = paired_iou(gt_boxes[samples.gt_inds] / 2, half, iou_offset)
     quality = samples.scores * overlap  # (m), the weight before normalisation
     total = (quality.sum() + weight_eps).clamp(min=torch.finfo(quality.dtype).tiny)

@@ -1,5 +1,7 @@
 """Selection and suppression of detections."""
 
+from importlib import import_module
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,6 +11,8 @@ from mmdet.models.layers import fast_nms
 
 from mmrefine.fcos import best_points, class_candidates, paired_iou, select_detections, suppress
 from mmrefine.fcos.nms import KINDS
+
+nms_rules = import_module('mmrefine.fcos.nms')
 
 
 def random_boxes(count: int, seed: int) -> torch.Tensor:
@@ -42,6 +46,33 @@ def test_greedy_suppression_keeps_classes_apart(count, seed, offset):
     assert set(kept.tolist()) == expected
     assert ranked.tolist() == scores[kept].tolist() == sorted(ranked.tolist(), reverse=True)
     assert suppress(boxes, scores, labels, cfg, limit=3)[0].tolist() == kept[:3].tolist()
+
+
+@settings(max_examples=40)
+@given(
+    st.integers(0, 60),
+    st.integers(0, 10**6),
+    st.sampled_from([0, 1]),
+    st.sampled_from([0.25, 0.5, 0.6]),
+    st.sampled_from([0.0, 0.3]),
+)
+def test_all_groups_at_once_are_suppressed_as_one_by_one(count, seed, offset, threshold, least):
+    generator = torch.Generator().manual_seed(seed)
+    # Whole pixels: overlaps are often the threshold itself. All scores differ.
+    corners = torch.randint(0, 12, (count, 2), generator=generator)
+    boxes = torch.cat([corners, corners + torch.randint(0, 9, (count, 2), generator=generator)], 1)
+    scores = torch.randperm(count, generator=generator) / max(count, 1)
+    groups = torch.randint(0, 4, (count,), generator=generator)
+    rule = (boxes.float(), scores, groups, threshold, offset, least)
+    assert nms_rules._greedy_pairs(*rule).tolist() == nms_rules.greedy_nms(*rule).tolist()
+
+
+def test_chains_of_suppression_and_many_pairs(monkeypatch):
+    monkeypatch.setattr(nms_rules, 'PAIRS', {'cpu': 50, 'cuda': 50})
+    left = torch.arange(70.0)  # each overlaps its neighbours only: every other one is kept
+    boxes = torch.stack([left * 6, left * 0, left * 6 + 10, left * 0 + 10], dim=1)
+    rule = (boxes, -left, torch.zeros(70).long(), 0.2, 0, 0.0)
+    assert nms_rules._greedy_pairs(*rule).tolist() == list(range(0, 70, 2))
 
 
 @settings(max_examples=30)

@@ -20,7 +20,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmrefine.fcos.head import GROUP_NORM
-from mmrefine.layers import ConvStack
+from mmrefine.layers import ConvStack, autocast_to, without_autocast
 
 PRECISIONS = ('float32', 'bfloat16')
 
@@ -84,7 +84,7 @@ class SipMaskTrackHead(BaseModule):
         levels = x[: self.num_levels]
         if self.training or self.tower_dtype == 'float32':
             return [self.convs(level) for level in levels]
-        with torch.autocast(levels[0].device.type, torch.bfloat16):
+        with autocast_to(levels[0].device, self.tower_dtype):
             return [self.convs(level).float() for level in levels]
 
     def embed(self, embed_map: Tensor, centers: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ class SipMaskTrackHead(BaseModule):
         joined = torch.cat([read_resized(level, rows, columns, size) for level in levels], dim=1)
         # (n, 3 F) -> (n, E): a 1 x 1 convolution is this product in every cell.
         weight, bias = self.conv_embed.weight.flatten(1), self.conv_embed.bias
-        with torch.autocast(joined.device.type, enabled=False):
+        with without_autocast(joined.device):
             return F.linear(joined, weight.float(), bias.float())
 
     def cells(self, centers: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -209,6 +209,6 @@ def match_logits(current: Tensor, reference: Tensor) -> Tensor:
 
     Column 0, always 0, is the logit of an object not among the references.
     """
-    with torch.autocast(current.device.type, enabled=False):
+    with without_autocast(current.device):
         products = current.float() @ reference.float().t()
     return F.pad(products, (1, 0))

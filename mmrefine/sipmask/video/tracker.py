@@ -138,19 +138,20 @@ def associate(
     ids = torch.where(is_new, ids, known).masked_fill(dropped, DROPPED)
     # With shared ids the best detection of an object is what the memory keeps.
     owner = ~is_new & ~outscored(columns, scores, share_ids=False)
-    at, slot = owner.nonzero()[:, 0], columns[owner] - 1  # detections, and where they go
+    at, new = owner.nonzero()[:, 0], is_new.nonzero()[:, 0]  # detections
+    slot = columns[at] - 1  # where they go
     labels = memory.labels
     if rule.update_labels:
         labels = labels.index_copy(0, slot, found.labels[at])
     embeds = found.embeds.float()
     seen = torch.full_like(ids, now)
     memory = TrackMemory(
-        ids=torch.cat((memory.ids, ids[is_new])),
-        boxes=torch.cat((memory.boxes.index_copy(0, slot, found.boxes[at]), found.boxes[is_new])),
-        labels=torch.cat((labels, found.labels[is_new])),
-        embeds=torch.cat((memory.embeds.index_copy(0, slot, embeds[at]), embeds[is_new])),
-        last_seen=torch.cat((memory.last_seen.index_copy(0, slot, seen[at]), seen[is_new])),
-        next_id=memory.next_id + int(is_new.sum()),
+        ids=torch.cat((memory.ids, ids[new])),
+        boxes=torch.cat((memory.boxes.index_copy(0, slot, found.boxes[at]), found.boxes[new])),
+        labels=torch.cat((labels, found.labels[new])),
+        embeds=torch.cat((memory.embeds.index_copy(0, slot, embeds[at]), embeds[new])),
+        last_seen=torch.cat((memory.last_seen.index_copy(0, slot, seen[at]), seen[new])),
+        next_id=memory.next_id + len(new),
         frames=now + 1,
         size=size,
     )
