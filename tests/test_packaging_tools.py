@@ -17,7 +17,8 @@ import check_install
 
 def shell(lines: str, expect: int = 0, **extra: str) -> str:
     """Run lines of bash with the installer's functions at hand."""
-    variables = f'BEGAN=$SECONDS PYTHON={sys.executable} VENV=1 MMCV=2.1.0'
+    stack = 'MMCV_NAME=mmcv MMCV=2.1.0 LOCKS=tools/install-lock.txt'
+    variables = f'BEGAN=$SECONDS PYTHON={sys.executable} VENV=1 {stack}'
     code = f'set -euo pipefail; cd {ROOT}; {variables}\n. tools/install_steps.sh\n{lines}'
     return run('bash', '-c', code, expect=expect, **extra)
 

@@ -103,15 +103,15 @@ ask() { "$PYTHON" -c "$1" 2> /dev/null; }
 works() { "$PYTHON" -W ignore -c 'import cv2, mmcv._ext, mim, pytest, mmrefine'; }
 
 make_environment() {
-    [[ ! -x .venv/bin/python ]] || { runs_python .venv/bin/python && return; }
-    say "making the virtual environment $ROOT/.venv with $BASE"
-    "$BASE" -m venv --clear .venv >> "$LOG" 2>&1 || { "$BASE" -m virtualenv --clear .venv >> "$LOG" 2>&1; } ||
+    [[ ! -x $ENVIRONMENT/bin/python ]] || { runs_python "$ENVIRONMENT/bin/python" && return; }
+    say "making the virtual environment $ENVIRONMENT with $BASE"
+    "$BASE" -m venv --clear "$ENVIRONMENT" >> "$LOG" 2>&1 || { "$BASE" -m virtualenv --clear "$ENVIRONMENT" >> "$LOG" 2>&1; } ||
         fail "$BASE cannot make a virtual environment" \
             'install its venv module (apt install python3-venv), or use the current environment: bash tools/install.sh --no-venv' "log: $LOG"
-    # A torch that the interpreter already has is used: its packages are visible behind those of .venv.
+    # A torch that the interpreter already has is used: its packages are visible behind the new ones.
     local site
     if "$BASE" -c 'import torch' 2> /dev/null; then
-        site=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+        site=$("$ENVIRONMENT/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
         "$BASE" -c 'import pathlib, torch; print(pathlib.Path(torch.__file__).parents[1])' > "$site/interpreter_packages.pth"
     fi
 }
@@ -151,8 +151,9 @@ install_torch() {
 
 # names and versions of the lock that this environment lacks; what is there stays as it is
 lacking() {
-    "$PYTHON" - "$VENV" << 'PYTHON_CODE'
+    "$PYTHON" - "$VENV" "${LOCKS[@]}" << 'PYTHON_CODE'
 import sys
+from pathlib import Path
 from importlib.metadata import PackageNotFoundError, version
 from pip._vendor.packaging.requirements import Requirement
 
@@ -173,19 +174,20 @@ def found(name):
 def fine(requirement):
     present = found(requirement.name)
     if present is None:
-        return any(found(other) for other in SAME.get(requirement.name, ()))
+        others = SAME.get(requirement.name, ())
+        return any(found(other) or other in locked for other in others)
     if sys.argv[1] == '1':
         return requirement.specifier.contains(present)
     least = LEAST.get(requirement.name, ())
     return not least or tuple(int(n) for n in present.split('.')[:3] if n.isdigit()) >= least
 
 
-for line in open('tools/install-lock.txt'):
-    line = line.partition('#')[0].strip()
-    if line:
-        requirement = Requirement(line)
-        if (not requirement.marker or requirement.marker.evaluate()) and not fine(requirement):
-            print(f'{requirement.name}{requirement.specifier}')
+lines = [line.partition('#')[0].strip() for lock in sys.argv[2:] for line in Path(lock).read_text().splitlines()]
+requirements = [Requirement(line) for line in lines if line]
+locked = {requirement.name for requirement in requirements}
+for requirement in requirements:
+    if (not requirement.marker or requirement.marker.evaluate()) and not fine(requirement):
+        print(f'{requirement.name}{requirement.specifier}')
 PYTHON_CODE
 }
 
@@ -276,7 +278,7 @@ build_mmcv() { # build_mmcv FOLDER
     [[ -z $CUDA ]] || cuda=(FORCE_CUDA=1 "TORCH_CUDA_ARCH_LIST=${TORCH_CUDA_ARCH_LIST:-$ARCHITECTURE}")
     env MMCV_WITH_OPS=1 MAX_JOBS="${MAX_JOBS:-$(jobs_)}" CXX="$CXX_FOUND" "${cuda[@]}" \
         "$PYTHON" -m pip --disable-pip-version-check --no-input wheel -v --no-deps --no-build-isolation \
-        --no-cache-dir --no-binary mmcv -w "$1" --require-hashes -r "$(with_hashes "mmcv==$MMCV")"
+        --no-cache-dir --no-binary "$MMCV_NAME" -w "$1" --require-hashes -r "$(with_hashes "$MMCV_NAME==$MMCV")"
 }
 
 # A wheel of the maintained line for this CUDA torch, such as onedl-mmcv-cu128-torch2-8. Its mmcv is newer than
@@ -297,7 +299,7 @@ prebuilt_mmcv() {
 }
 
 install_mmcv() {
-    local minutes key target folder wheel built
+    local minutes key target folder wheel built file=${MMCV_NAME//-/_}-$MMCV
     find_cuda
     if ask 'import mmcv._ext, mmcv, sys; n = tuple(int(x) for x in mmcv.__version__.split(".")[:2]); sys.exit(n < (2, 1))'; then
         if [[ -z $CUDA ]] || ask 'import mmcv.ops as o, sys; sys.exit(o.get_compiling_cuda_version() == "not available")'; then
@@ -312,7 +314,7 @@ install_mmcv() {
     [[ -z $CUDA ]] || target=cuda$CUDA-sm${ARCHITECTURE//[!0-9A-Za-z]/}
     key+=-$target-mmcv$MMCV-$(uname -m)
     folder=$CACHE/wheels/$key
-    wheel=$(compgen -G "$folder/mmcv-$MMCV-*.whl" | head -n 1 || true)
+    wheel=$(compgen -G "$folder/$file-*.whl" | head -n 1 || true)
     if [[ -n $wheel ]]; then
         say "mmcv $MMCV from the cache ($key)"
         if pip_ install --force-reinstall --no-deps "$wheel" >> "$LOG" 2>&1 && ask 'import mmcv._ext'; then return; fi
@@ -324,9 +326,9 @@ install_mmcv() {
     built=$(mktemp -d)
     step "building mmcv $MMCV with ${CUDA:+CUDA and }CPU operators (about $minutes minutes on two cores; once)" build_mmcv "$built"
     mkdir -p "$folder"
-    mv -f "$built"/mmcv-*.whl "$folder/"
+    mv -f "$built/$file"-*.whl "$folder/"
     rmdir "$built"
-    step 'mmcv' pip_ install --force-reinstall --no-deps "$folder"/mmcv-"$MMCV"-*.whl
+    step 'mmcv' pip_ install --force-reinstall --no-deps "$folder/$file"-*.whl
     ask 'import mmcv._ext' || fail 'the built mmcv does not load' "$("$PYTHON" -c 'import mmcv._ext' 2>&1 | tail -n 1)" "full log: $LOG"
 }
 

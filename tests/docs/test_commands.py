@@ -29,7 +29,7 @@ COVERED = {
     r'docker build --target (cpu|cuda) .*': (
         'tests/test_dockerfile.py::test_there_is_a_stage_for_each_device'
     ),
-    r'bash tools/install\.sh( && source .*)?': '.github/workflows/test.yml',
+    r'bash tools/install\.sh( --stack onedl)?( && source .*)?': '.github/workflows/test.yml',
     r'bash tools/install\.sh --check': 'tests/test_packaging_tools.py::test_check_runs',
     r'bash tools/install\.sh --(no-venv|python \S+)': 'tools/test.sh',
     r'bash tools/test\.sh( .*)?': '.github/workflows/test.yml',

@@ -183,8 +183,8 @@ def test_pins_are_those_of_the_lock() -> None:
     )
     script = (ROOT / 'tools' / 'install.sh').read_text()
     lock |= {
-        name.lower(): version
-        for name, version in re.findall(r'\b(TORCH|MMCV|MMENGINE)=([\d.]+)', script)
+        name.lower(): version  # the first counts, which is OpenMMLab's
+        for name, version in reversed(re.findall(r'\b(TORCH|MMCV)=([\d.]+)', script))
     }
     page = ROOT / 'docs' / 'install.md'
     installed = [
