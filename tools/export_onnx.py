@@ -3,10 +3,12 @@
 
   python tools/export_onnx.py CONFIG CHECKPOINT OUT.onnx
   python tools/export_onnx.py CONFIG CHECKPOINT OUT.onnx --with-backbone --image-size 800 1344
+  python tools/export_onnx.py CONFIG CHECKPOINT OUT.onnx --detector
 
 Feature maps and boxes go in, mask crops (RefineMask, SharpMask head, DeepMask, SharpMask) or
-probability maps (SipMask, EmbedMask) come out; with --with-backbone images go in. The number of
-objects and the size of the image stay open. See docs/export.md.
+probability maps (SipMask, EmbedMask) come out; with --with-backbone images go in. With --detector
+it is the whole detector, which mmrefine/export/runtime.py runs. The number of objects and the size
+of the image stay open. See docs/export.md.
 """
 
 import argparse
@@ -14,12 +16,17 @@ import sys
 import warnings
 from pathlib import Path
 
+import numpy as np
+from torch import nn
+
 import mmrefine  # noqa: F401  (registers the components)
 from mmrefine.apis.load_model import load_model
+from mmrefine.export.detector_file import compare_detector, export_detector
 from mmrefine.export.onnx_file import TOLERANCE, UnusableGraph, check_onnx, export_onnx
 from mmrefine.export.parts import Part
 
 SHARE = 1e-3  # of values: a logit within rounding of 0 decides over a patch of boundary
+BOXES, SCORES = 1e-3, 1e-5  # pixels of the image, probability
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -32,7 +39,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('checkpoint', help='its weights')
     add('out', help='file to write')
     add('--image-size', type=int, nargs=2, default=(320, 320), metavar=('H', 'W'))
-    add('--with-backbone', action='store_true', help='take normalised images, not feature maps')
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument(
+        '--with-backbone', action='store_true', help='take normalised images, not feature maps'
+    )
+    kind.add_argument('--detector', action='store_true', help='the whole detector')
     add('--no-check', action='store_true', help='write only; onnxruntime is not needed')
     return parser.parse_args(argv)
 
@@ -44,6 +55,12 @@ def main(argv: list[str] | None = None) -> int:
     size = tuple(args.image_size)
     try:
         model = load_model(args.config, args.checkpoint)
+        if args.detector:
+            graph = export_detector(model, args.out, size)
+            print(f'{args.out}: {", ".join(graph.input_names)} -> {", ".join(graph.output_names)}')
+            if args.no_check or agrees_whole(model, args.out, size):
+                return 0
+            raise UnusableGraph(f'{args.out} is not the model')
         part = export_onnx(model, args.out, size, args.with_backbone)
         names = part.input_names(part.example(1, size))
         print(f'{args.out}: {", ".join(names)} -> {", ".join(part.output_names)}')
@@ -57,6 +74,27 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     Path(args.out).unlink()
     return 1
+
+
+def agrees_whole(model: nn.Module, path: str, size: tuple[int, int]) -> bool:
+    """Compare file and model on two pictures of noise, and tell."""
+    rng = np.random.default_rng(0)
+    shapes = [(side * 3 // 4, side, 3) for side in size]
+    images = [rng.integers(0, 256, shape, dtype=np.uint8) for shape in shapes]
+    found = compare_detector(model, path, images)
+    for image, each in zip(images, found):
+        print(
+            f'{each.objects} objects, {image.shape[0]} x {image.shape[1]}: boxes '
+            f'{each.boxes:.1e} px, scores {each.scores:.1e}, {each.pixels} pixels apart'
+        )
+    fine = all(each.boxes < BOXES and each.scores < SCORES for each in found)
+    share = sum(each.pixels for each in found) / max(
+        sum(each.objects * image.shape[0] * image.shape[1] for image, each in zip(images, found)), 1
+    )
+    if fine and share <= SHARE:
+        print('fine')
+        return True
+    return False
 
 
 def agrees(part: Part, path: str, size: tuple[int, int]) -> bool:

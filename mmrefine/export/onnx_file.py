@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -54,7 +54,7 @@ def export_onnx(
         TypeError: The model has no such head.
         ValueError: A RoI extractor without ONNX form, or a bad ``image_size``.
     """
-    _needed('onnx')
+    needed('onnx')
     if any(side < 64 or side % 32 for side in image_size):
         raise ValueError(f'image_size must be multiples of 32 of at least 64, got {image_size}')
     part = part_of(model.eval(), with_backbone).eval()
@@ -70,24 +70,35 @@ def export_onnx(
     axes.update({name: {0: 'count'} for name in (*part.object_names, *part.output_names)})
     if part.open_masks:
         axes['masks'].update({1: 'mask_h', 2: 'mask_w'})
+    with atomic_file(path, 'wb') as file:
+        write_graph(part, example, file, names, part.output_names, axes)
+    return part
+
+
+def write_graph(
+    module: nn.Module,
+    example: tuple[torch.Tensor, ...],
+    file: IO[bytes],
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    axes: dict[str, dict[int, str]],
+) -> None:
+    """Trace a module and write it; ``axes`` are the open ones of each input and output."""
     # where there is a choice: the exporter that keeps open sizes open and needs no more packages
     known = inspect.signature(torch.onnx.export).parameters
     options = {'dynamo': False} if 'dynamo' in known else {}
-    with warnings.catch_warnings(), torch.no_grad(), atomic_file(path, 'wb') as file:
-        warnings.simplefilter(
-            'ignore'
-        )  # of constants that are constant, and of this exporter's age
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter('ignore')  # of constants that are constant, and of its age
         torch.onnx.export(
-            part,
+            module,
             example,
             file,
-            input_names=names,
-            output_names=list(part.output_names),
+            input_names=list(input_names),
+            output_names=list(output_names),
             dynamic_axes=axes,
             opset_version=OPSET,
             **options,
         )
-    return part
 
 
 def check_onnx(
@@ -105,7 +116,7 @@ def check_onnx(
     Raises:
         UnusableGraph: onnxruntime cannot run the file, or gets other shapes than the model.
     """
-    onnxruntime = _needed('onnxruntime')
+    onnxruntime = needed('onnxruntime')
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     try:
@@ -146,7 +157,8 @@ def _compare(
     return Difference(count, size, float(gap.max()), float(apart.float().mean()))
 
 
-def _needed(package: str) -> Any:
+def needed(package: str) -> Any:
+    """Import a package that only exports need; an error that says how to install it."""
     try:
         return import_module(package)
     except ModuleNotFoundError:

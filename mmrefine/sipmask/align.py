@@ -86,7 +86,28 @@ def deform_conv(features: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
     Features Tensor[B, C, H, W], float32 or float64, as the others; offsets Tensor[B, 72, H, W], per
     group and tap (dy, dx) in cells; weights Tensor[C, C, 3, 3] -> Tensor[B, C, H, W].
     """
+    if torch.onnx.is_in_onnx_export():
+        return _sampled(features, offset, weight)
     return _deform_conv(features, offset, weight)
+
+
+def _sampled(features: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
+    """The same by one ``grid_sample`` a tap: opset 17 of ONNX has no deformable convolution."""
+    batch, channels, height, width = features.shape
+    maps = features.reshape(batch * GROUPS, channels // GROUPS, height, width)
+    shifts = offset.reshape(batch * GROUPS, KERNEL**2, 2, height, width)
+    rows = torch.arange(height, device=features.device)[:, None]
+    columns = torch.arange(width, device=features.device)
+    taps = []
+    for tap in range(KERNEL**2):
+        y = rows + tap // KERNEL - 1 + shifts[:, tap, 0]  # (B G, H, W)
+        x = columns + tap % KERNEL - 1 + shifts[:, tap, 1]
+        grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], dim=3)
+        taps.append(F.grid_sample(maps, grid, align_corners=False))
+    sampled = torch.stack(taps, dim=2)  # (B G, C / G, 9, H, W)
+    sampled = sampled.reshape(batch, channels * KERNEL**2, height * width)
+    product = weight.flatten(1) @ sampled  # (C, 9 C) (B, 9 C, H W)
+    return product.reshape(batch, len(weight), height, width)
 
 
 def _padded(*maps: Tensor) -> list[Tensor]:

@@ -1,0 +1,146 @@
+"""Whole detectors in one file, run by NumPy and onnxruntime, against the models."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tiny_embedmask
+from hypothesis import given
+from hypothesis import strategies as st
+from locations import ROOT
+from mmdet.registry import MODELS as MODELS_REGISTRY
+from mmengine.config import Config, ConfigDict
+from pycocotools import mask as coco_mask
+from tiny_export import refine_model, sharp_model, sip_model, window_model
+from tiny_stock_models import tiny_stock_model
+from tiny_training import run
+from torch import nn
+
+from mmrefine.export import runtime
+from mmrefine.export.detector_file import compare_detector, export_detector
+from mmrefine.export.onnx_file import export_onnx
+
+SIZE = (128, 160)
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    'RefineMask': lambda: refine_model('RefineMaskHead'),
+    'RefineMask, faster': lambda: refine_model('SimpleRefineMaskHead'),
+    'SharpMask head': sharp_model,
+    'SipMask': sip_model,
+    'SipMask, fast': lambda: with_nms(sip_model(), type='fast', iou_threshold=0.5, top_k=50),
+    'EmbedMask v1': lambda: tiny_embedmask.tiny_detector('v1').eval(),
+    'EmbedMask v2': lambda: tiny_embedmask.tiny_detector('v2').eval(),
+    'EmbedMask v3': lambda: tiny_embedmask.tiny_detector('v3').eval(),
+}
+
+
+def with_nms(model: nn.Module, **settings: object) -> nn.Module:
+    model.bbox_head.test_cfg['nms'] = ConfigDict(settings)
+    return model
+
+
+def with_pipeline(model: nn.Module, scale: tuple[int, int] = (160, 120)) -> nn.Module:
+    """What ``init_detector`` adds: a config and class names."""
+    pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='Resize', scale=scale, keep_ratio=True),
+        dict(
+            type='PackDetInputs',
+            meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+        ),
+    ]
+    model.cfg = Config(dict(test_dataloader=dict(dataset=dict(pipeline=pipeline))))
+    model.dataset_meta = dict(classes=('a', 'b', 'c'))
+    model.data_preprocessor = MODELS_REGISTRY.build(
+        dict(type='DetDataPreprocessor', mean=[120.0, 110, 100], std=[60.0, 50, 55],
+             bgr_to_rgb=True, pad_size_divisor=32)
+    )  # fmt: skip
+    return model
+
+
+def noise(height: int, width: int) -> np.ndarray:
+    """A picture of random pixels."""
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_file_finds_what_the_model_finds(name: str, tmp_path: Path) -> None:
+    model = with_pipeline(MODELS[name]())
+    export_detector(model, tmp_path / 'detector.onnx', SIZE)
+    # Neither has the size of the traced input: one lies, one stands.
+    for found in compare_detector(
+        model, tmp_path / 'detector.onnx', [noise(90, 150), noise(211, 140)]
+    ):
+        assert found.objects > 0
+        assert found.boxes < 1e-3 and found.scores < 1e-5
+        assert found.pixels <= 2  # values at the threshold to six digits
+
+
+def test_images_without_objects_are_images(tmp_path: Path) -> None:
+    model = with_pipeline(sip_model())
+    model.bbox_head.test_cfg['score_thr'] = 0.999
+    export_detector(model, tmp_path / 'detector.onnx', SIZE)
+    assert compare_detector(model, tmp_path / 'detector.onnx', [noise(90, 150)]) == [(0, 0, 0, 0)]
+
+
+def test_what_has_no_graph_is_named(tmp_path: Path) -> None:
+    def export(model: nn.Module) -> None:
+        export_detector(with_pipeline(model), tmp_path / 'detector.onnx', SIZE)
+
+    with pytest.raises(TypeError, match='has no mask head to export'):
+        export(tiny_stock_model('mask_rcnn/mask-rcnn_r50_fpn_1x_coco'))
+    with pytest.raises(TypeError, match='DeepMask is exported without its detections only'):
+        export(window_model())
+    with pytest.raises(ValueError, match="enlarge='aligned'"):
+        export(tiny_embedmask.tiny_detector('adet'))
+    with pytest.raises(ValueError, match='soft_nms.* has no ONNX form'):
+        export(with_nms(sip_model(), type='soft_nms', iou_threshold=0.5))
+    floor = sip_model()
+    floor.mask_head.test_cfg['scale'] = 'floor_min'
+    with pytest.raises(ValueError, match="set scale='exact'"):
+        export(floor)
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_files_and_images_are_refused(tmp_path: Path) -> None:
+    part = export_onnx(refine_model('RefineMaskHead'), tmp_path / 'head.onnx', (256, 256))
+    assert part.output_names == ('masks',)
+    with pytest.raises(ValueError, match='no detector written by'):
+        runtime.Detector(tmp_path / 'head.onnx')
+    export_detector(with_pipeline(sip_model()), tmp_path / 'detector.onnx', SIZE)
+    detector = runtime.Detector(tmp_path / 'detector.onnx')
+    with pytest.raises(ValueError, match=r'an image is uint8 \[h, w, 3\], got float64 \(4, 5\)'):
+        detector(np.zeros((4, 5)))
+
+
+def test_reader_needs_no_torch() -> None:
+    code = f"""
+import runpy, sys
+runpy.run_path({str(ROOT / 'mmrefine' / 'export' / 'runtime.py')!r})
+loaded = {{'torch', 'mmdet', 'mmcv', 'cv2', 'mmrefine'}} & set(sys.modules)
+sys.exit(str(loaded) if loaded else 0)
+"""
+    run(sys.executable, '-c', code)
+
+
+sides = st.integers(1, 40)
+
+
+@given(sides, sides, sides, sides, st.integers(0, 1000))
+def test_resizing_is_that_of_opencv(h: int, w: int, height: int, width: int, seed: int) -> None:
+    image = np.random.default_rng(seed).integers(0, 256, (h, w, 3), dtype=np.uint8)
+    expected = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    np.testing.assert_array_equal(runtime.resize(image, (height, width)), expected)
+
+
+@given(sides, sides, st.integers(0, 1000))
+def test_run_lengths_are_those_of_pycocotools(h: int, w: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows, columns = rng.integers(0, h + 1), rng.integers(0, w + 1)
+    y, x = rng.integers(0, h - rows + 1), rng.integers(0, w - columns + 1)
+    crop = rng.random((rows, columns)) < rng.random()
+    image = np.zeros((h, w), np.uint8, order='F')
+    image[y : y + rows, x : x + columns] = crop
+    assert runtime.encode(crop, int(x), int(y), (h, w)) == coco_mask.encode(image)
