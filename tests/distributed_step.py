@@ -1,6 +1,10 @@
 """One training step of a tiny model on one of two ranks: python distributed_step.py RANK FOLDER
-[FAMILY]."""
+[FAMILY].
 
+On GPUs, one a rank, where ``MMREFINE_TEST_DEVICE`` is ``cuda`` and there are two.
+"""
+
+import os
 import sys
 
 import tiny_embedmask
@@ -12,6 +16,7 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 FAMILIES = {'refinemask': tiny_refinemask, 'sipmask': tiny_sipmask, 'embedmask': tiny_embedmask}
+GPUS = os.environ.get('MMREFINE_TEST_DEVICE') == 'cuda' and torch.cuda.device_count() > 1
 BOXES = [[8.0, 8.0, 60.0, 50.0], [50.0, 40.0, 120.0, 90.0], [70.0, 5.0, 100.0, 30.0]]
 
 
@@ -19,11 +24,13 @@ def gradient_norms(rank: int, name: str) -> dict[str, float]:
     """The norms this rank ends with, although only rank 0 has objects."""
     torch.manual_seed(0)
     family = FAMILIES[name]
-    detector = family.tiny_detector()
+    device = torch.device('cuda', rank) if GPUS else torch.device('cpu')
+    detector = family.tiny_detector().to(device)
     model = DistributedDataParallel(detector, broadcast_buffers=False)
     data = [family.sample(BOXES if rank == 0 else [])]
     pixels = family.images(1 if family is tiny_refinemask else data)
-    losses = model(pixels, data, mode='loss')
+    data = [sample.to(device) for sample in data]
+    losses = model(pixels.to(device), data, mode='loss')
     total, _ = detector.parse_losses(losses)
     total.backward()
     return {n: p.grad.norm().item() for n, p in detector.named_parameters() if p.grad is not None}
@@ -34,7 +41,10 @@ def train(rank: int, folder: str, name: str = 'refinemask') -> None:
     init_default_scope('mmdet')
     torch.set_num_threads(1)
     distributed.init_process_group(
-        'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=2
+        'nccl' if GPUS else 'gloo',
+        init_method=f'file://{folder}/rendezvous',
+        rank=rank,
+        world_size=2,
     )
     # The wrapped model is gone before the group ends: as the last owner of the group it would wait
     # for gloo's threads while it holds the interpreter lock which they want.
