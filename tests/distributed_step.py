@@ -4,6 +4,7 @@
 On GPUs, one a rank, where ``MMREFINE_TEST_DEVICE`` is ``cuda`` and there are two.
 """
 
+import gc
 import os
 import sys
 
@@ -49,6 +50,7 @@ def train(rank: int, folder: str, name: str = 'refinemask') -> None:
     # The wrapped model is gone before the group ends: as the last owner of the group it would wait
     # for gloo's threads while it holds the interpreter lock which they want.
     norms = gradient_norms(rank, name)
+    gc.collect()
     distributed.destroy_process_group()
     torch.save(norms, f'{folder}/{rank}.pth')
 

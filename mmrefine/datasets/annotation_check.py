@@ -39,6 +39,11 @@ def read_annotations(path: str | Path) -> dict[str, Any]:
     if not Path(path).is_file():
         raise FileNotFoundError(f'no annotation file {path}: check data_root and ann_file')
     content = load_json(path)
+    if isinstance(content, Mapping) and 'videos' in content and 'images' not in content:
+        raise ValueError(
+            f"{path} lists videos but no images: it has YouTube-VIS's own layout. Convert it with "
+            "MMDetection's tools/dataset_converters/youtubevis2coco.py"
+        )
     require_lists(content, str(path), ['images', 'annotations', 'categories'])
     return content
 

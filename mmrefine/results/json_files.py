@@ -56,7 +56,9 @@ def _opened(path: str | Path) -> Iterator[TextIO]:
     except ValueError as error:
         if str(path) in str(error):
             raise
-        raise ValueError(f'{path} is no json: {error}') from None  # a number of 4,301 digits
+        # Python's own text advises to lift its limit on the digits of a number.
+        reason = str(error).partition(';')[0]
+        raise ValueError(f'{path} is no json: {reason}') from None
 
 
 def json_text(value: Any) -> str:

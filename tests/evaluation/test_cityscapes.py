@@ -143,6 +143,24 @@ def test_small_instances_keep_their_pixels(tmp_path: Path) -> None:
     assert 0.8 < found['boundary_AP/car'] == found['segm_AP/car'] < 1
 
 
+def test_an_instance_of_exactly_a_hundred_pixels_counts(tmp_path: Path) -> None:
+    """Moved by a column, 10 x 10 pixels overlap by 90 / 110; of its outline, less than a half."""
+    tree = tmp_path / 'results'
+    tree.mkdir()
+    truth = np.full((30, 40), 7, np.uint16)
+    truth[2:12, 2:12] = 26001
+    truth_path = tmp_path / 'town_000000_000019_gtFine_instanceIds.png'
+    cv2.imwrite(str(truth_path), truth)
+    moved = np.zeros((30, 40), np.uint8)
+    moved[2:12, 3:13] = 255
+    cv2.imwrite(str(tree / 'car.png'), moved)
+    text = tree / 'town_000000_000019_leftImg8bit_pred.txt'
+    text.write_text('car.png 26 0.9\n')
+    found = score_cityscapes([(text, truth_path)])
+    assert found['segm_AP/car'] == pytest.approx(0.7)  # at 0.5, 0.55, ..., 0.8
+    assert found['boundary_AP/car'] == 0
+
+
 def test_files_score_as_the_metric_does(tmp_path: Path) -> None:
     data, results = make_city(tmp_path)
     metric = build(tmp_path)

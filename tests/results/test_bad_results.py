@@ -13,6 +13,7 @@ from mmengine.structures import InstanceData
 
 from mmrefine.evaluation import GroundTruth, evaluate, load_results, make_rules
 from mmrefine.evaluation.protocols import Rules
+from mmrefine.results import fields
 from mmrefine.results.dumps import read_dump
 from mmrefine.results.json_files import iterate_json_list
 from mmrefine.results.predictions import sample_entries
@@ -52,6 +53,19 @@ def test_missing_fields_are_named(truth: dict, key: str) -> None:
     entry = {k: v for k, v in BOX.items() if k != key}
     with pytest.raises(ValueError, match=rf'results\[0\] has no "{key}"'):
         load_results([entry], GroundTruth.from_dict(truth))
+
+
+def test_masks_are_decoded_some_at_a_time(truth: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fields, 'CHUNK', 2)
+    gt = GroundTruth.from_dict(truth)
+    size = list(gt.sizes[5])
+    good = {**BOX, 'segmentation': {'size': size, 'counts': [size[0] * size[1]]}}
+    bad = {**BOX, 'segmentation': {'size': size, 'counts': '4'}}
+    for place in range(5):
+        results = [good] * 5
+        results[place] = bad
+        with pytest.raises(ValueError, match=rf'results\[{place}\].*cannot be decoded'):
+            load_results(results, gt)
 
 
 def test_an_undecodable_mask_is_named(truth: dict) -> None:

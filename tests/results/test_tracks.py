@@ -21,7 +21,8 @@ from mmrefine.evaluation import (
 )
 from mmrefine.evaluation.protocols import VIDEO_AREAS, Rules
 from mmrefine.evaluation.score_file import score_file
-from mmrefine.results.tracks import VideoTruth, join_frames, load_tracks
+from mmrefine.evaluation.video_metric import iterate_frames
+from mmrefine.results.tracks import VideoTruth, join_frames, load_tracks, mean_area
 
 RULES = Rules((1, 10, 100), dict(VIDEO_AREAS), crowd_overlap=False)
 
@@ -115,6 +116,20 @@ def samples_of(truth: dict, results: list, dense: bool) -> list[dict]:
     return samples
 
 
+def repeated(sample: dict) -> dict:
+    """The frame of a sample without tracks."""
+    (frame,) = iterate_frames([sample])
+    nothing = {key: value[:0] for key, value in frame['pred_track_instances'].items()}
+    return {**frame, 'pred_track_instances': nothing}
+
+
+def test_the_area_of_a_track_is_that_of_the_frames_it_is_seen_in() -> None:
+    masks = [np.zeros((7, 5), np.uint8), np.ones((7, 5), np.uint8)]
+    frames = [text_rle(m)['counts'].encode() for m in masks]
+    assert mean_area([*frames, None]) == 35
+    assert mean_area(frames[:1]) == mean_area([None]) == 0
+
+
 @pytest.mark.parametrize('dense', [True, False])
 def test_metric_gathers_frames_in_any_order(dense: bool) -> None:
     truth, results = make_clips(6)
@@ -125,7 +140,8 @@ def test_metric_gathers_frames_in_any_order(dense: bool) -> None:
     metric.dataset_meta = {'classes': NAMES}
     for i in np.random.default_rng(0).permutation(len(samples)):
         metric.process({}, [samples[i]])
-    metric.process({}, [samples[0]])  # another rank's repetition
+    # Another rank's repetition, of which a tracker that goes on may make something else.
+    metric.process({}, [{'video_data_samples': [repeated(samples[0])]}])
     found = metric.evaluate(len(samples))
     for name, value in expected.items():
         assert found[f'youtube_vis/{name}'] == pytest.approx(value, abs=1e-9), name

@@ -134,7 +134,7 @@ def test_names_decide_which_category_a_label_is() -> None:
         ('[]'.encode('utf-16-le'), 'UTF-16'),
         (b'["\xe9"]', 'no json: .*utf-8.* save it as UTF-8'),
         (b'[' * 200000 + b']' * 200000, 'nested too deep'),
-        (b'[1' + b'0' * 5000 + b']', 'no json: .*digits'),
+        (b'[1' + b'0' * 5000 + b']', r'no json: [^;]*digits[^;]*$'),
     ],
 )
 def test_texts_that_no_reader_takes_are_named(tmp_path: Path, content: bytes, reason: str) -> None:

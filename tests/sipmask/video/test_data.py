@@ -115,6 +115,14 @@ def test_masks_that_cannot_be_drawn_are_named_before_pycocotools_sees_them(mask,
         training_set(tmp_path, type='YouTubeVISDataset')[0, 0]
 
 
+def test_a_file_in_the_layout_of_youtube_vis_names_the_converter(tmp_path):
+    write_clips(tmp_path, [[[{'id': 1, 'box': [8, 8, 60, 60]}]]])
+    content = {'videos': [], 'annotations': [], 'categories': []}
+    (tmp_path / 'annotations' / 'cocovid_train.json').write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r'cocovid_train.json .*youtubevis2coco.py'):
+        training_set(tmp_path)
+
+
 def test_a_video_of_one_frame_and_one_of_crowds_alone_train(tmp_path):
     alone = [[{'id': 1, 'box': [8, 8, 60, 60]}]]
     crowd = {'id': 2, 'box': [0, 0, 90, 90], 'crowd': 1}
