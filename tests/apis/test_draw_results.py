@@ -147,6 +147,9 @@ def test_a_threshold_that_nothing_reaches_is_said(config, tmp_path, monkeypatch)
     assert not said
     assert main([*words(config, results, tmp_path / 'none'), '--score', '0.95']) == 0
     assert 'score of 0.95 or more' in said[0]
+    results = dump(tmp_path / 'half.pkl', scores=torch.tensor([0.5]))
+    assert main([*words(config, results, tmp_path / 'half'), '--score', '0.5']) == 0
+    assert len(said) == 1
 
 
 def test_names_stay_short_where_they_are_unique():

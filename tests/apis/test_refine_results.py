@@ -257,11 +257,12 @@ def test_bad_entries_are_named(
     assert main(arguments(work, tmp_path / 'out.json', written(tmp_path, bad(work)))) == 0
 
 
+@pytest.mark.parametrize('far', [[900, 9, 5, 5], [9, 900, 5, 5], [-9, 9, 9, 5], [9, -9, 5, 9]])
 def test_bad_and_far_boxes_can_be_empty(
-    work: dict, tmp_path: Path, capsys: pytest.CaptureFixture
+    work: dict, tmp_path: Path, far: list, capsys: pytest.CaptureFixture
 ) -> None:
     entries = bad(work, bbox=[9, 9, -1, 4])
-    entries[2]['bbox'] = [900, 9, 5, 5]
+    entries[2]['bbox'] = far
     path = written(tmp_path, entries)
     assert main(arguments(work, tmp_path / 'out.json', path, bad_boxes='empty')) == 0
     found = json.loads((tmp_path / 'out.json').read_text())

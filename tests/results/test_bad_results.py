@@ -297,6 +297,14 @@ def test_samples_of_a_dump_are_checked(truth: dict, sample: dict, reason: str) -
         list(sample_entries(sample, gt, list(gt.categories)))
 
 
+@pytest.mark.parametrize('label', [-1, 3])
+def test_labels_of_no_category_are_refused(truth: dict, label: int) -> None:
+    pred = {'scores': [0.5], 'bboxes': [[1, 2, 3, 4]], 'labels': [label]}
+    sample = {'img_id': 5, 'pred_instances': pred}
+    with pytest.raises(ValueError, match=f'label {label}, but .* has 3 categories'):
+        list(sample_entries(sample, GroundTruth.from_dict(truth), [3, 5, 7]))
+
+
 def test_a_damaged_dump_is_refused_whatever_it_breaks(tmp_path: Path) -> None:
     """Every byte of a small dump changed, and the dump cut off everywhere."""
     pred = {'scores': torch.ones(1), 'labels': collections.OrderedDict(a=[1.5, 'b'])}
