@@ -159,6 +159,7 @@ def test_boxes_outside_the_image_are_cut_or_empty() -> None:
         (dict(boxes=[[9, 0, 5, 5]]), r'x2 >= x1'),
         (dict(boxes=[[0, 0, 5]]), r'shape \(N, 4\), got \(1, 3\)'),
         (dict(labels=[3]), 'label 0 is 3, but the model has the classes 0 to 2'),
+        (dict(labels=[-1]), 'label 0 is -1, but the model has the classes 0 to 2'),
         (dict(labels=[0, 1]), '1 boxes but 2 labels'),
         (dict(labels=[0.5]), 'whole numbers'),
         (dict(labels=None), 'labels must be numbers'),

@@ -257,6 +257,14 @@ def test_bad_entries_are_named(
     assert main(arguments(work, tmp_path / 'out.json', written(tmp_path, bad(work)))) == 0
 
 
+def test_a_field_that_is_no_box_is_refused_whatever_bad_boxes_get(
+    work: dict, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    path = written(tmp_path, bad(work, bbox=[1, 2, 3]))
+    assert main(arguments(work, tmp_path / 'out.json', path, bad_boxes='empty')) == 1
+    assert 'expected four finite numbers' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize('far', [[900, 9, 5, 5], [9, 900, 5, 5], [-9, 9, 9, 5], [9, -9, 5, 9]])
 def test_bad_and_far_boxes_can_be_empty(
     work: dict, tmp_path: Path, far: list, capsys: pytest.CaptureFixture

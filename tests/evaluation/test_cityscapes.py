@@ -161,6 +161,24 @@ def test_an_instance_of_exactly_a_hundred_pixels_counts(tmp_path: Path) -> None:
     assert found['boundary_AP/car'] == 0
 
 
+def test_groups_excuse_by_their_pixels_also_where_boundaries_are_scored(tmp_path: Path) -> None:
+    """The better prediction is a part of a group of cars; the other one is right."""
+    tree = tmp_path / 'results'
+    tree.mkdir()
+    truth = np.full((60, 80), 7, np.uint16)
+    truth[2:22, 2:22], truth[30:50, 30:60] = 26, 26001
+    truth_path = tmp_path / 'town_000000_000019_gtFine_instanceIds.png'
+    cv2.imwrite(str(truth_path), truth)
+    part = np.zeros((60, 80), np.uint8)
+    part[2:22, 2:20] = 255
+    cv2.imwrite(str(tree / 'group.png'), part)
+    cv2.imwrite(str(tree / 'car.png'), (truth == 26001) * np.uint8(255))
+    text = tree / 'town_000000_000019_leftImg8bit_pred.txt'
+    text.write_text('group.png 26 0.9\ncar.png 26 0.8\n')
+    found = score_cityscapes([(text, truth_path)])
+    assert found['boundary_AP/car'] == found['segm_AP/car'] == 1
+
+
 def test_files_score_as_the_metric_does(tmp_path: Path) -> None:
     data, results = make_city(tmp_path)
     metric = build(tmp_path)

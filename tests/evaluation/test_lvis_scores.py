@@ -11,6 +11,7 @@ from locations import data_directory
 from pycocotools import mask as coco_mask
 
 from mmrefine.evaluation import GroundTruth, cocofy, evaluate, load_results, make_rules
+from mmrefine.evaluation.evaluate import admitted
 
 
 def lvis_numbers(*args: object, **kwargs: object) -> dict[str, float]:
@@ -52,6 +53,16 @@ def test_three_hundred_detections_an_image_count(tmp_path: Path, iou_type: str) 
     ]
     assert len(many) > 600
     compare(tmp_path, truth, many, iou_type, 'pycocotools')
+
+
+@pytest.mark.parametrize(('protocol', 'cap'), [('lvis', 1), ('lvis', 20), ('lvis-fixed', 20)])
+def test_of_equal_scores_the_first_ones_count_up_to_the_cap(protocol: str, cap: int) -> None:
+    truth, results = make_scene(4, lvis=True)
+    hit = {**truth['annotations'][0], 'score': 0.5}
+    gt = GroundTruth.from_dict(truth, federated=True)
+    dt = load_results([hit] * 40, gt)
+    kept = admitted(gt, dt, dt.scores, make_rules(protocol, cap))
+    assert kept.tolist() == list(range(cap))
 
 
 def test_fixed_ap_caps_the_category_not_the_image(tmp_path: Path) -> None:

@@ -114,6 +114,14 @@ def test_the_fixed_scene_has_something_to_find():
     assert 0 < recall['all'][10] < recall['all'][100] < 1 and recall['m'][100] > 0
 
 
+def test_a_thousand_proposals_count():
+    truth = [dict(id=1, area=100.0, iscrowd=0, bbox=[0, 0, 10, 10])]
+    miss = dict(bbox=[50, 50, 10, 10], score=0.9)
+    for before, rank in ((999, 999), (1000, -1)):
+        proposals = [miss] * before + [dict(bbox=[0, 0, 10, 10], score=0.5)]
+        assert (image_ranks(truth, proposals, 'bbox').ranks[0] == rank).all()
+
+
 def test_kept_state_does_not_grow_with_the_masks():
     truth, proposals = scene(5, images=1)
     few = image_ranks(truth, proposals[:1], 'segm')

@@ -57,9 +57,33 @@ def test_the_best_three_hundred_of_an_image_go_to_lvis(tmp_path: Path) -> None:
     truth, results = make_scene(0, lvis=True)
     many = [{**results[0], 'score': (i + 1) / 1000} for i in range(500)]
     gt, source = write(tmp_path, truth, [*many, {**results[0], 'score': 0}])
+    (tmp_path / 'out.json.progress').touch()  # of a run of the model, whose work is done
     (path,) = make_submission(MakeOptions('lvis', gt, tmp_path / 'out.json', source))
+    assert not (tmp_path / 'out.json.progress').exists()
     scores = [entry['score'] for entry in json.loads(Path(path).read_text())]
     assert scores == [(i + 1) / 1000 for i in range(499, 199, -1)]
+
+
+@pytest.mark.parametrize('format', ['coco', 'lvis', 'cityscapes'])
+def test_fewer_an_image_can_be_asked_for(format: str, tmp_path: Path) -> None:
+    truth, results = make_scene(0, lvis=True)
+    if format == 'cityscapes':
+        for category, name in zip(truth['categories'], ('car', 'bus', 'person')):
+            category['name'] = name
+        for image in truth['images']:
+            image['file_name'] = f'town/town_{image["id"]:06d}_000019_leftImg8bit.png'
+    gt, source = write(tmp_path, truth, results)
+    options = MakeOptions(format, gt, tmp_path / 'out', source, max_per_image=1)
+    made = Path(make_submission(options)[0])
+    if format == 'cityscapes':
+        assert {len(p.read_text().splitlines()) for p in made.glob('*.txt')} <= {0, 1}
+        return
+    kept = json.loads(made.read_text())
+    best: dict = {}
+    for entry in results:
+        best[entry['image_id']] = max(best.get(entry['image_id'], 0), entry['score'])
+    assert {entry['image_id']: entry['score'] for entry in kept} == best
+    assert len(kept) == len(best)
 
 
 def test_bad_results_leave_no_file(tool: ModuleType, tmp_path: Path, capsys: object) -> None:

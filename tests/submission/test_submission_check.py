@@ -228,3 +228,12 @@ def test_a_folder_is_what_make_wrote_there(tmp_path: Path) -> None:
     (tmp_path / 'empty').mkdir()
     with pytest.raises(ValueError, match='empty holds no zip or json'):
         find_submission('coco', tmp_path / 'empty')
+
+
+def test_boxes_beside_a_part_of_the_masks_are_refused(tmp_path: Path) -> None:
+    truth, results = make_scene(0)
+    (tmp_path / 'in.json').write_text(
+        json.dumps([{**results[0], 'bbox': [1, 1, 9, 9]}, *results[1:]])
+    )
+    found = check_list(tmp_path / 'in.json', GroundTruth.from_dict(truth))
+    assert found == [f'only {len(results)} of {len(results)} entries have masks, 1 have boxes']
