@@ -57,12 +57,13 @@ def test_three_hundred_detections_an_image_count(tmp_path: Path, iou_type: str) 
 
 @pytest.mark.parametrize(('protocol', 'cap'), [('lvis', 1), ('lvis', 20), ('lvis-fixed', 20)])
 def test_of_equal_scores_the_first_ones_count_up_to_the_cap(protocol: str, cap: int) -> None:
-    truth, results = make_scene(4, lvis=True)
+    truth, _ = make_scene(4, lvis=True)
     hit = {**truth['annotations'][0], 'score': 0.5}
     gt = GroundTruth.from_dict(truth, federated=True)
-    dt = load_results([hit] * 40, gt)
+    results = [hit, {**hit, 'score': 0.4}] * 40
+    dt = load_results(results, gt)
     kept = admitted(gt, dt, dt.scores, make_rules(protocol, cap))
-    assert kept.tolist() == list(range(cap))
+    assert kept.tolist() == list(range(0, 2 * cap, 2))
 
 
 def test_fixed_ap_caps_the_category_not_the_image(tmp_path: Path) -> None:
