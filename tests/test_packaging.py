@@ -175,6 +175,7 @@ def test_import_is_lazy_and_leaves_cuda_alone() -> None:
         'mmrefine',
         'mmrefine.compat',
         'mmrefine.dependencies',
+        'mmrefine.plain_arrays',
         'mmrefine.registration',
     }
 

@@ -302,7 +302,7 @@ def test_pipelines_of_views() -> None:
 # As `mim test --tta` runs it.
 
 
-def tested(folder: Path, transforms: list | None, **tta_cfg: Any) -> tuple[dict, list]:
+def views_tested(folder: Path, transforms: list | None, **tta_cfg: Any) -> tuple[dict, list]:
     """Metrics and predictions of the tiny data set, with what --tta makes of a config."""
     config = Config.fromfile(write_config(folder))
     config.merge_from_dict(
@@ -333,9 +333,9 @@ def test_the_runner_tests_with_views(tmp_path: Path) -> None:
     torch.manual_seed(0)
     resize = [dict(type='Resize', scale=(side, side)) for side in (64, 96)]
     flips = [dict(type='RandomFlip', prob=p, direction='vertical') for p in (0.0, 1.0)]
-    alone = tested(tmp_path, None)
-    assert tested(tmp_path, [resize[:1], flips[:1]]) == alone  # one view is the plain test
-    views = tested(tmp_path, [resize, flips], max_per_img=20)
+    alone = views_tested(tmp_path, None)
+    assert views_tested(tmp_path, [resize[:1], flips[:1]]) == alone  # one view is the plain test
+    views = views_tested(tmp_path, [resize, flips], max_per_img=20)
     assert set(views[0]) == set(alone[0]) and all(np.isfinite(list(views[0].values())))
     for one, several in zip(alone[1], views[1]):
         assert 5 <= len(one[0]) < len(several[0]) == len(several[1]) <= 20
