@@ -5,6 +5,8 @@ from typing import Any
 from benchmark import Row
 
 SETTINGS: dict[str, Any] = {
+    'commit': 'abc1234',
+    'date': '2026-01-31',
     'device': 'cpu',
     'quick': False,
     'threads': 1,

@@ -117,10 +117,8 @@ def check_onnx(
         UnusableGraph: onnxruntime cannot run the file, or gets other shapes than the model.
     """
     onnxruntime = needed('onnxruntime')
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
     try:
-        session = onnxruntime.InferenceSession(str(path), options, ['CPUExecutionProvider'])
+        session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
     except Exception as error:  # onnxruntime's errors share no base of their own
         raise UnusableGraph(f'onnxruntime cannot load {path}: {error}') from error
     used = {node.name for node in session.get_inputs()}  # not labels, if all classes share a mask

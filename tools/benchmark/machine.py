@@ -3,6 +3,8 @@
 import importlib
 import os
 import platform
+import subprocess
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,15 @@ def _governor() -> str:
         return 'not readable'
 
 
+def _commit() -> str:
+    """Commit of this checkout, with a plus where tracked files differ from it."""
+    command = ['git', '-C', str(Path(__file__).parent), 'describe', '--always', '--dirty=+']
+    try:
+        return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return 'unknown'
+
+
 def describe(device: str, threads: int, quick: bool) -> dict[str, Any]:
     """Settings and machine of a run; rows measured under different ones do not belong together.
 
@@ -40,6 +51,8 @@ def describe(device: str, threads: int, quick: bool) -> dict[str, Any]:
     """
     memory = _field(MEMORY_INFO, 'MemTotal')
     return {
+        'commit': _commit(),
+        'date': date.today().isoformat(),
         'device': device,
         'quick': quick,
         'threads': threads,

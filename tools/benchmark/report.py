@@ -105,7 +105,8 @@ def machine(settings: dict[str, Any]) -> str:
     )
     text = (
         f'{hardware}, {settings["memory_gib"]} GiB, frequency governor {settings["governor"]}; '
-        f'{threads}; {settings["system"]}, Python {settings["python"]}, {packages}.'
+        f'{threads}; {settings["system"]}, Python {settings["python"]}, {packages}; '
+        f'commit {settings["commit"]}, {settings["date"]}.'
     )
     if settings['quick']:
         text += ' **Smoke run: the sizes are too small to mean anything.**'
