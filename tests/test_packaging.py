@@ -13,6 +13,7 @@ import venv
 import zipfile
 from collections.abc import Iterator
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
 import pytest
@@ -275,3 +276,33 @@ def test_a_clone_holds_what_the_first_commands_need(tmp_path: Path) -> None:
     clone = tmp_path / 'mmrefine'
     assert '--no-venv' in run('bash', clone / 'tools' / 'install.sh', '--help')
     assert (clone / 'tools' / 'predict.py').is_file() and (clone / 'Dockerfile').is_file()
+
+
+def _project(requirement: str) -> str:
+    return re.sub('[-_.]+', '-', re.match(r'[\w.-]+', requirement)[0]).lower()
+
+
+def test_what_is_imported_comes_with_the_package_or_with_mmdetection() -> None:
+    metadata = configparser.ConfigParser()
+    metadata.read(ROOT / 'setup.cfg')
+    own = metadata['options']['install_requires'].split()
+    wanted, here = [*own, 'torch', 'mmcv', 'mmengine', 'mmdet', 'opencv-python-headless'], set()
+    while wanted:
+        name = _project(wanted.pop())
+        if name not in here:
+            here.add(name)
+            try:
+                wanted += [r for r in requires(name) or () if 'extra ==' not in r]
+            except PackageNotFoundError:  # of other systems or Pythons
+                continue
+    projects, imported = packages_distributions(), set()
+    for file in (ROOT / 'mmrefine').rglob('*.py'):
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition('.')[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                imported.add(node.module.partition('.')[0])
+    foreign = imported - set(sys.stdlib_module_names) - {'mmrefine'}
+    assert {'numpy', 'safetensors', 'torch'} <= foreign
+    missing = [m for m in foreign if not here & {_project(p) for p in projects.get(m, [m])}]
+    assert not missing

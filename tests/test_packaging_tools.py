@@ -220,3 +220,20 @@ def test_help_lists_the_options() -> None:
 def test_help_does_not_install(name: str) -> None:
     printed = run('bash', ROOT / 'tools' / f'{name}.sh', '--help', PATH='/bin')
     assert f'bash tools/{name}.sh' in printed and 'MMREFINE_PYTHON' in printed
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
+def test_the_check_of_a_gpu_refuses_to_run_without_one(tmp_path: Path) -> None:
+    report = tmp_path / 'report.md'
+    command = ('bash', ROOT / 'tools' / 'check_gpu.sh', report)
+    printed = run(*command, expect=1, MMREFINE_PYTHON=sys.executable)
+    assert 'sees no CUDA device; install a CUDA build of torch' in printed
+    assert not report.exists()
+
+
+def test_the_check_of_a_gpu_names_tests_that_are_there() -> None:
+    script = (ROOT / 'tools' / 'check_gpu.sh').read_text()
+    named = re.findall(r'pytest -q (\S+)(?: -k (\w+))?', script)
+    assert len(named) == 4
+    for path, words in named:
+        assert words in (ROOT / path).read_text()

@@ -1,13 +1,6 @@
-_base_ = [
-    '../_base_/refinemask-simple_compact.py',
-    '../_base_/mobilenetv2.py',
-    '../_base_/windows_instance.py',
-    '../_base_/schedule_1k.py',
-]
+_base_ = './refinemask_mobilenetv2_fpn_1k_windows.py'
 model = dict(
-    backbone=_base_.mobilenetv2,
-    neck=dict(in_channels=_base_.mobilenetv2_channels),
-    roi_head=dict(bbox_head=dict(num_classes=1)),
-    train_cfg=dict(rcnn=dict(sampler=dict(num=64))),
-    test_cfg=dict(rcnn=dict(max_per_img=200)),
+    roi_head=dict(
+        mask_head=dict(type='SimpleRefineMaskHead', stage_num_classes=[None, None, None, 1])
+    )
 )

@@ -194,17 +194,9 @@ def as_tensor(values: Any, name: str) -> Tensor:
 
 
 def network_boxes(boxes: Tensor, scale_factor: Sequence[float]) -> Tensor:
-    """Bring boxes, float32 Tensor[N, 4], to the network input, such that division by the scale (w,
-    h) gives them back.
+    """Bring boxes, float32 Tensor[N, 4], to the network input; ``scale_factor`` is (w, h).
 
-    Mask heads divide by the scale before they paste. Of the three floats next to the product this
-    takes the one that returns to the box itself, so masks are pasted into exactly the given boxes.
+    Mask heads divide by the scale before they paste. No float is nearer to giving the box back than
+    the product.
     """
-    scale = boxes.new_tensor(tuple(scale_factor)[:2]).repeat(2)
-    near = boxes * scale
-    infinity = torch.full_like(near, torch.inf)
-    candidates = torch.stack(
-        [near, torch.nextafter(near, infinity), torch.nextafter(near, -infinity)]
-    )
-    first = (candidates / scale == boxes).int().argmax(0, keepdim=True)
-    return candidates.gather(0, first)[0]
+    return boxes * boxes.new_tensor(tuple(scale_factor)[:2]).repeat(2)

@@ -84,6 +84,7 @@ def test_files_of_a_run_fit_each_other(model: torch.nn.Module, tmp_path: Path) -
     results = load_results(out / 'predictions.json', gt)
     assert len(results) == sum(run.objects.values())
     assert set(gt.categories.values()) == set(CLASSES)
+    assert list(gt.sizes) == [1, 2]  # tools of others take an id of 0 for none
     content = json.loads((out / 'polygons.json').read_text())
     assert len(content['annotations']) == len(results)
     features = json.loads((out / 'polygons.geojson').read_text())['features']

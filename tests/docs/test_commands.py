@@ -33,6 +33,9 @@ COVERED = {
     r'bash tools/install\.sh --check': 'tests/test_packaging_tools.py::test_check_runs',
     r'bash tools/install\.sh --(no-venv|python \S+)': 'tools/test.sh',
     r'bash tools/test\.sh( .*)?': '.github/workflows/test.yml',
+    r'bash tools/check_gpu\.sh .*': (
+        'tests/test_packaging_tools.py::test_the_check_of_a_gpu_refuses_to_run_without_one'
+    ),
     r'pip install \.': 'tests/test_mim.py::test_mim_downloads_weights_and_config',
     r'pip install onedl-.*|mim train onedl-mmdetection .*': (
         'tests/test_packaging_tools.py::test_environment_of_another_line_is_left_alone'

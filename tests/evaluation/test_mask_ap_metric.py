@@ -82,6 +82,23 @@ def test_repeated_images_and_other_orders_change_nothing(scene: SimpleNamespace)
     assert metric.evaluate(sum(map(len, ranks))) == expected
 
 
+def test_of_a_repeated_image_the_first_prediction_counts(scene: SimpleNamespace) -> None:
+    samples = scene.samples[False]
+    again = {
+        **samples[0],
+        'pred_instances': {k: v[:0] for k, v in samples[0]['pred_instances'].items()},
+    }
+    found = []
+    for parts in (samples, [*samples, again]):
+        metric = build(ann_file=scene.file)
+        metric.process({}, parts)
+        found.append(metric.evaluate(len(parts)))
+    assert found[0] == found[1]
+    metric = build(ann_file=scene.file)
+    metric.process({}, [again, *samples])
+    assert metric.evaluate(len(samples) + 1) != found[0]
+
+
 def test_truth_can_come_from_the_samples(scene: SimpleNamespace) -> None:
     for source in ('instances', 'gt_instances'):
         metric = build(metric=['segm', 'boundary'])

@@ -104,9 +104,16 @@ def test_files_cut_off_and_archives(tmp_path: Path) -> None:
     file.write_text(text[: len(text) // 2])
     assert 'ends in the middle of entry' in check_list(file, gt)[-1]
     assert 'does not exist' in check_list(tmp_path / 'none.json', gt)[0]
-    for inside, fine in (('r.json', True), ('deep/r.json', False), ('other.json', False)):
+    for inside, fine in (
+        (['r.json'], True),
+        (['deep/r.json'], False),
+        (['other.json'], False),
+        (['r.json', 'readme.txt'], False),
+        (['readme.txt', 'r.json'], False),
+    ):
         with zipfile.ZipFile(tmp_path / 'r.zip', 'w') as archive:
-            archive.writestr(inside, text)
+            for name in inside:
+                archive.writestr(name, text)
         problems = check_list(tmp_path / 'r.zip', gt)
         assert (problems == []) == fine
         assert fine or 'must hold r.json and nothing else' in problems[0]
