@@ -11,7 +11,7 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends g++ \
     && rm -rf /var/lib/apt/lists/*
 COPY . /mmrefine
-RUN MMREFINE_CACHE=/tmp/mmrefine bash /mmrefine/tools/install.sh && rm -rf /tmp/mmrefine
+RUN MMREFINE_CACHE=/var/cache/mmrefine bash /mmrefine/tools/install.sh && rm -rf /var/cache/mmrefine
 ENV PATH=/mmrefine/.venv/bin:$PATH
 WORKDIR /work
 CMD ["bash"]
@@ -22,8 +22,8 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends g++ python3 python3-dev python3-venv \
     && rm -rf /var/lib/apt/lists/*
 COPY . /mmrefine
-RUN MMREFINE_CACHE=/tmp/mmrefine TORCH_CUDA_ARCH_LIST="$TORCH_CUDA_ARCH_LIST" bash /mmrefine/tools/install.sh \
-    && rm -rf /tmp/mmrefine
+RUN MMREFINE_CACHE=/var/cache/mmrefine TORCH_CUDA_ARCH_LIST="$TORCH_CUDA_ARCH_LIST" bash /mmrefine/tools/install.sh \
+    && rm -rf /var/cache/mmrefine
 ENV PATH=/mmrefine/.venv/bin:$PATH
 WORKDIR /work
 CMD ["bash"]
