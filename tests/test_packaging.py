@@ -133,7 +133,8 @@ def test_wheel_is_light_and_asks_for_no_openmmlab_package(wheel: Path) -> None:
         name = next(name for name in content.namelist() if name.endswith('METADATA'))
         lines = content.read(name).decode().splitlines()
     needed = [line for line in lines if line.startswith('Requires-Dist') and 'extra ==' not in line]
-    assert needed == [f'Requires-Dist: {name}' for name in ('numpy', 'pycocotools', 'safetensors', 'shapely>=2.1')]
+    wanted = ('numpy', 'pycocotools', 'safetensors', 'shapely>=2.1')
+    assert needed == [f'Requires-Dist: {name}' for name in wanted]
     assert f'Version: {mmrefine.__version__}' in lines
 
 
