@@ -267,14 +267,15 @@ class DeepMask(BaseDetector):
 
     def levels(self, image: Tensor) -> list[Level]:
         """Maps and scores of every level of the pyramid over a normalised Tensor[1, 3, h, w]."""
-        found = []
-        dtype = self.test_cfg['trunk_dtype']
-        for exponent in self.test_cfg['log2_scales']:
+        found, dtype = {}, self.test_cfg['trunk_dtype']
+        # Largest first: later its tiles would not fit into the holes that smaller levels leave in
+        # the heap between the maps kept of them.
+        for exponent in sorted(self.test_cfg['log2_scales'], reverse=True):
             with autocast_to(image.device, dtype) if dtype else without_autocast(image.device):
                 reduced, *horizontals = self._scaled_maps(image, 2.0**exponent)
                 scores = self._window_scores(reduced)
-            found.append(Level(2.0**exponent, reduced, scores, horizontals))
-        return found
+            found[exponent] = Level(2.0**exponent, reduced, scores, horizontals)
+        return [found[exponent] for exponent in self.test_cfg['log2_scales']]
 
     def fill_colour(self, image: Tensor) -> Tensor:
         """Normalised mid-grey Tensor[3], the colour outside the image."""
