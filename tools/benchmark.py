@@ -22,6 +22,7 @@ import mmrefine  # noqa: F401  (registers the components)
 # SharpMask's peer is the replayed model of the recordings.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / 'tests'))
 
+from benchmark.growth import draw
 from benchmark.machine import describe
 from benchmark.report import check_document, write_markdown
 from benchmark.runner import Part, Store, available, run, select
@@ -90,6 +91,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.markdown:
         try:
             write_markdown(args.markdown, store.rows)
+            if grown := [row for row in store.rows if row['id'] == 'growth']:
+                draw(grown, args.markdown.parent / 'images' / 'growth.png')
         except (OSError, ValueError) as error:
             print(f'cannot use --markdown: {error}', file=sys.stderr)
             return 2

@@ -101,6 +101,7 @@ class Scene:
     names: Sequence[str]  # detectors; the first is the baseline
     proposals: int = 1000  # boxes that the first of two stages passes on, at most
     rle: bool = False  # go on to RLE, on every side
+    depth: int = 50  # of the ResNet, 50 or 18
 
     def __str__(self) -> str:
         form = ', to RLE' if self.rle else ''
@@ -129,6 +130,8 @@ def configure(name: str, scene: Scene) -> ConfigDict:
         model.neck.update(in_channels=[512, 1024, 2048], norm_cfg=dict(type='BN'))
         model.bbox_head.norm_cfg = ConfigDict(type='BN')
     model.backbone.init_cfg = None
+    if scene.depth == 18:
+        model.backbone.depth, model.neck.in_channels = 18, [64, 128, 256, 512]
     test_cfg = model.test_cfg.get('rcnn', model.test_cfg)
     test_cfg.update(max_per_img=scene.count)
     if 'rpn' in model.test_cfg:

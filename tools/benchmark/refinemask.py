@@ -116,7 +116,8 @@ def original_boundary(masks: Tensor, width: int) -> Tensor:
     return inner | outer
 
 
-def _head(classes: int, device: str) -> RefineMaskHead:
+def random_head(classes: int, device: str) -> RefineMaskHead:
+    """A head of random weights."""
     init_default_scope('mmdet')
     torch.manual_seed(0)
     return RefineMaskHead(num_classes=classes).eval().to(device)
@@ -128,7 +129,7 @@ def _blobs(size: tuple[int, int]) -> Tensor:
     return torch.tanh(20 * F.interpolate(noise, size, mode='bicubic'))
 
 
-def _inputs(
+def head_inputs(
     count: int, classes: int, device: str, size: tuple[int, int] = FINE_MAP
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """RoI features, fine map, RoIs, labels; the map shows blobs through 256 noisy channels."""
@@ -187,7 +188,7 @@ def mask_head(device: str, quick: bool = False) -> Iterator[Row]:
     size = (24, 32) if quick else FINE_MAP
     cases = ((4, 80),) if quick else ((20, 80), (100, 80), (100, 1203))
     for count, classes in cases:
-        head, inputs = _head(classes, device), _inputs(count, classes, device, size)
+        head, inputs = random_head(classes, device), head_inputs(count, classes, device, size)
         _fit_logits(head, inputs)
         yield compare(
             'B1',
@@ -206,7 +207,7 @@ def _reduced_precision(device: str) -> Row:
 
     The IoU is to our own fp32 masks and per RoI; two empty masks agree.
     """
-    head, inputs = _head(80, device), _inputs(100, 80, device)
+    head, inputs = random_head(80, device), head_inputs(100, 80, device)
     _fit_logits(head, inputs)
 
     def reduced() -> Tensor:

@@ -79,7 +79,10 @@ def tables(rows: Rows) -> str:
     """The machine, then one table per kind of comparison; empty ones are left out."""
     models = [row for row in rows if 'model' in row['details']]
     pairs = [row for row in rows if row['id'] == 'B7' and 'model' not in row['details']]
-    plain = [row for row in rows if 'model' not in row['details'] and row['id'] != 'B7']
+    grown = [row for row in rows if row['id'] == 'growth']
+    plain = [
+        row for row in rows if 'model' not in row['details'] and row['id'] not in ('B7', 'growth')
+    ]
     blocks = [machine(rows[0]['settings'])]
     if plain:
         blocks += ['### Formulations', formulations(plain)]
@@ -89,6 +92,8 @@ def tables(rows: Rows) -> str:
         blocks += [f'### {scene[0].upper()}{scene[1:]}', beside_baseline(own)]
     if pairs:
         blocks += ['### Pairs', formulations(pairs)]
+    if grown:
+        blocks += ['### Growth', growth(grown)]
     return '\n\n'.join(blocks)
 
 
@@ -152,6 +157,23 @@ def beside_baseline(rows: Rows) -> str:
         ]
         lines.append([*cells, f'{details["flops"] / 1e9:.0f}'] if counted else cells)
     return table(head, lines)
+
+
+def growth(rows: Rows) -> str:
+    """Factors from the smallest number to the largest; the claim is about every step between."""
+    head = ('', 'of', 'numbers', 'factor', 'time', 'memory', '')
+    lines = []
+    for row in rows:
+        details = row['details']
+        numbers = details['numbers']
+        cells = [f'{n:,}' for n in numbers]
+        factors = [numbers[-1] / numbers[0], 1 / row['time_ratio'], 1 / row['memory_ratio']]
+        lines.append(
+            [details['counted'], details['system'], ', '.join(cells)]
+            + [times(factor) for factor in factors]
+            + ['never faster' if row['equal'] else '**faster**']
+        )
+    return table(head, lines) + '\n\n![time and memory by number](images/growth.png)'
 
 
 def verdict(row: dict[str, Any]) -> str:
