@@ -103,7 +103,7 @@ class RoIPart(Part):
         rois, labels = map(one_more, objects)
         pooled = pool(self.extractor, maps, rois)
         if isinstance(self.head, SharpMaskHead):
-            logits = self.head.conv_logits(self.head.refine(pooled), labels)
+            logits = self.head(pooled, labels=labels)
         else:
             stages, _ = self.head(pooled, maps[self.fine_level], rois, labels)
             logits = refined_logits(stages)
@@ -139,9 +139,9 @@ class SipMaskPart(Part):
         """Tensor[1, C, h_i, w_i] per level, Tensor[N, 4], Tensor[N, k * k, C] (, LongTensor[N])."""
         boxes, coeffs = objects[0], objects[1]
         basis = self.head(maps)[0]
-        low, high = (boxes / 2 - (0.5 if self.head.center_pixels else 0.0)).split(2, dim=1)
-        columns = cell_index(low[:, 0], high[:, 0], basis.shape[2], self.cells)
-        rows = cell_index(low[:, 1], high[:, 1], basis.shape[1], self.cells)
+        x1, y1, x2, y2 = self.head.map_boxes(boxes).unbind(1)
+        columns = cell_index(x1, x2, basis.shape[2], self.cells)
+        rows = cell_index(y1, y2, basis.shape[1], self.cells)
         flat = basis.flatten(1)
         probs = torch.zeros_like(rows[:, :, None] * columns[:, None]).float()
         for cell in range(self.cells**2):
@@ -150,10 +150,7 @@ class SipMaskPart(Part):
             probs = torch.where(own, logits.sigmoid(), probs)
         if not self.head.rescoring:
             return probs
-        features = self.head.scoring_convs(probs[:, None])
-        weight = self.head.conv_scoring.weight[objects[2]]
-        scores = (weight * features).sum(1) + self.head.conv_scoring.bias[objects[2]][:, None, None]
-        return probs, scores.relu().amax((1, 2))
+        return probs, self.head.map_scores(probs, objects[2])
 
     def example_objects(self, count: int, image_size: tuple[int, int]) -> tuple[Tensor, ...]:
         """Boxes of all sizes and normal coefficients."""
@@ -230,11 +227,9 @@ class WindowPart(Part):
 
     def masks(self, maps: Sequence[Tensor], objects: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Tensor[N, C_i, s_i, s_i] per map, N > 0."""
-        head, ring = self.model.mask_head, self.model.context
-        end = head.grid_size + ring
-        codes = head.encode(maps[-1][..., ring:end, ring:end])
-        logits = self.model.patch_masks(maps, codes)
-        return logits.sigmoid(), head.scores(codes).flatten().sigmoid()
+        codes = self.model.core_codes(maps[-1])
+        scores = self.model.mask_head.scores(codes).flatten()
+        return self.model.patch_masks(maps, codes).sigmoid(), scores.sigmoid()
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Images or maps, one row a window."""

@@ -1,6 +1,6 @@
-"""RoI pooling in operators that ONNX has.
+"""RoI pooling and suppression as nodes that ONNX has.
 
-Shapes:   N RoIs, C channels, S side of the grid, L levels.
+Shapes:   B images, N RoIs, C channels, S side of the grid.
 """
 
 from collections.abc import Sequence
@@ -12,8 +12,12 @@ from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from torch import Tensor, nn
 from torch.onnx import register_custom_op_symbolic, symbolic_helper
 
-from mmrefine.layers import roi_align
-from mmrefine.sharpmask.roi_extractor import PyramidRoIExtractor, RoIAlignLayer
+from mmrefine.sharpmask.roi_extractor import (
+    PyramidRoIExtractor,
+    RoIAlignLayer,
+    fpn_levels,
+    pool_assigned,
+)
 
 OPSET = 17  # RoiAlign samples at half pixels since 16
 
@@ -43,7 +47,17 @@ def _roi_align_node(
     )
 
 
+@symbolic_helper.parse_args('v', 'v', 'f', 'f')
+def _class_nms_node(graph: Any, boxes: Any, scores: Any, iou: float, score: float) -> Any:
+    """``mmrefine::class_nms`` as NonMaxSuppression, without limit of boxes of a class."""
+    settings = (
+        graph.op('Constant', value_t=torch.tensor([value])) for value in (2**31 - 1, iou, score)
+    )
+    return graph.op('NonMaxSuppression', boxes, scores, *settings)
+
+
 register_custom_op_symbolic('mmrefine::roi_align', _roi_align_node, OPSET)
+register_custom_op_symbolic('mmrefine::class_nms', _class_nms_node, OPSET)
 
 
 def check_extractor(extractor: nn.Module) -> None:
@@ -53,63 +67,28 @@ def check_extractor(extractor: nn.Module) -> None:
             f'{type(extractor).__name__} cannot be exported: SingleRoIExtractor and '
             'PyramidRoIExtractor can'
         )
+    stock = isinstance(extractor, SingleRoIExtractor)
     for layer in extractor.modules():
-        if isinstance(layer, RoIAlignLayer):
+        if stock and isinstance(layer, RoIAlign) and layer.aligned and layer.pool_mode == 'avg':
             continue
-        if isinstance(layer, RoIAlign) and layer.aligned and layer.pool_mode == 'avg':
-            continue
-        if type(layer).__name__.startswith(('RoI', 'DeformRoI', 'ModulatedDeformRoI')):
+        pools = type(layer).__name__.startswith(('RoI', 'DeformRoI', 'ModulatedDeformRoI'))
+        if pools and not isinstance(layer, RoIAlignLayer):
             raise ValueError(f'{layer} cannot be exported: RoIAlign with aligned=True can')
 
 
 def pool(extractor: nn.Module, levels: Sequence[Tensor], rois: Tensor) -> Tensor | list[Tensor]:
-    """What the extractor (see ``check_extractor``) gives, without indices that depend on the data.
+    """What the extractor (see ``check_extractor``) gives.
 
-    Every level pools all RoIs; those of other levels shrink to nothing, which costs nothing, and
-    count zero. Maps Tensor[B, C, h_i, w_i], finest first, as many as the extractor takes or more,
-    and RoIs Tensor[N, 5] (image, x1, y1, x2, y2) in pixels of the network input -> Tensor[N, C, S,
-    S]; of a ``PyramidRoIExtractor`` its list of them.
+    Maps Tensor[B, C, h_i, w_i], finest first, as many as the extractor takes or more, and RoIs
+    Tensor[N, 5] (image, x1, y1, x2, y2) in pixels of the network input -> Tensor[N, C, S, S]; of a
+    ``PyramidRoIExtractor`` its list of them.
     """
     levels = levels[: extractor.num_inputs]
-    count = len(levels)
-    assigned = fpn_levels(rois, extractor.finest_scale, count)  # (N)
-    if isinstance(extractor, SingleRoIExtractor):
-        return _pool_assigned(extractor.roi_layers, levels, rois, assigned)
-    if extractor.level_choice == 'absolute':
-        # Grid i reads level count - 1 - i for every RoI, coarsest level first.
-        return [
-            _pool(layers[last], levels[last], rois)
-            for last, layers in zip(reversed(range(count)), extractor.roi_layers)
-        ]
-    return [
-        _pool_assigned(layers, levels, rois, (assigned - i).clamp(min=0))
-        for i, layers in enumerate(extractor.roi_layers)
+    if isinstance(extractor, PyramidRoIExtractor):
+        return extractor(levels, rois)
+    layers = [
+        RoIAlignLayer(layer.output_size[0], layer.spatial_scale, layer.sampling_ratio)
+        for layer in extractor.roi_layers
     ]
-
-
-def fpn_levels(rois: Tensor, finest_scale: int, count: int) -> Tensor:
-    """Level LongTensor[N] that FPN assigns to RoIs Tensor[N, 5], 0 = finest, without logarithms."""
-    sides = (rois[:, 3:] - rois[:, 1:3]).clamp(min=0)
-    scale = (sides[:, 0] * sides[:, 1]).sqrt() / finest_scale + 1e-6
-    # logarithms of two libraries disagree where a side is a power of two
-    steps = [(scale >= 2**level).long() for level in range(1, count)]
-    return sum(steps, torch.zeros_like(scale, dtype=torch.long))
-
-
-def _pool_assigned(
-    layers: Sequence[nn.Module], levels: Sequence[Tensor], rois: Tensor, assigned: Tensor
-) -> Tensor:
-    """Pool every RoI from its level LongTensor[N]: Tensor[N, C, S, S]."""
-    total: Tensor | int = 0
-    for i, (layer, level) in enumerate(zip(layers, levels)):
-        mine = (assigned == i)[:, None]  # (N, 1)
-        corners = torch.where(mine, rois[:, 1:], torch.zeros_like(rois[:, 1:]))
-        pooled = _pool(layer, level, torch.cat([rois[:, :1], corners], 1))
-        # layers with a fixed number of samples read something from an empty RoI as well
-        total = total + pooled * mine[:, :, None, None]
-    return total
-
-
-def _pool(layer: nn.Module, level: Tensor, rois: Tensor) -> Tensor:
-    size = layer.output_size[0]
-    return roi_align(level, rois, size, layer.spatial_scale, layer.sampling_ratio)
+    assigned = fpn_levels(rois, extractor.finest_scale, len(levels))
+    return pool_assigned(layers, levels, rois, assigned)

@@ -36,8 +36,9 @@ def clip_boxes(boxes: Tensor, size: tuple[float, float], offset: float = 0.0) ->
     ``offset=1`` limits to the last pixel index, [0, width - 1], instead of [0, width].
     """
     height, width = size
-    xs = boxes[..., 0::2].clamp(0, width - offset)
-    ys = boxes[..., 1::2].clamp(0, height - offset)
+    # One limit a call: numbers and, in a graph, tensors are limits.
+    xs = boxes[..., 0::2].clamp(min=0).clamp(max=width - offset)
+    ys = boxes[..., 1::2].clamp(min=0).clamp(max=height - offset)
     return torch.stack((xs, ys), dim=-1).flatten(-2)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mmrefine.layers import require_finite
 
+from .graph_nms import at_most
 from .nms import suppress
 
 # Detections settle for the threshold of the papers unless a config names another.
@@ -62,7 +63,8 @@ def select_detections(
     else:
         rule = dict(filter_by_product=by_product)
         found = [class_candidates(class_probs, factors, threshold, **rule)]
-        if 0 <= per_level < len(found[0][0]):  # or no level has too many
+        few = not torch.jit.is_tracing() and len(found[0][0]) <= per_level  # on every level
+        if per_level >= 0 and not few:
             found = [class_candidates(p, f, threshold, per_level, **rule) for p, f in levels]
             found = [(s, at + start, k) for (s, at, k), start in zip(found, starts)]
         scores, index, labels = (torch.cat(field) for field in zip(*found))
@@ -106,14 +108,21 @@ def best_points(class_probs: Tensor, factors: Tensor, limit: int | None) -> Tens
 
     Tensor[P, K], Tensor[P] -> LongTensor[min(P, limit)]; in grid order if nothing is cut.
     """
-    num_points = len(class_probs)
-    if limit is None or limit < 0 or num_points <= limit:
-        return torch.arange(num_points, device=class_probs.device)
-    return (class_probs.amax(dim=1) * factors).topk(limit).indices
+    ranked = class_probs.amax(dim=1) * factors
+    if _keeps_all(ranked, limit):
+        return torch.arange(ranked.shape[0], device=ranked.device)
+    return ranked.topk(at_most(ranked, limit)).indices
 
 
 def _best(scores: Tensor, limit: int | None) -> Tensor | slice:
     """Places of the ``limit`` best scores Tensor[N], in their order; all without a limit."""
-    if limit is None or limit < 0 or len(scores) <= limit:
+    if _keeps_all(scores, limit):
         return slice(None)
-    return scores.topk(limit).indices.sort().values
+    return scores.topk(at_most(scores, limit)).indices.sort().values
+
+
+def _keeps_all(scores: Tensor, limit: int | None) -> bool:
+    """Whether a limit cuts nothing off; of a graph only where there is none."""
+    if limit is None or limit < 0:
+        return True
+    return not torch.jit.is_tracing() and len(scores) <= limit

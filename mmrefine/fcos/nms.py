@@ -12,6 +12,8 @@ from torch import Tensor
 
 from mmrefine.masks.trace import chunk_sizes, ragged_arange
 
+from .graph_nms import overlaps_more, suppress_in_graph
+
 # Pairs of boxes compared at once.
 PAIRS = {'cpu': 2**20, 'cuda': 2**24}
 ROUNDS = 4  # of the suppression before the host looks whether it is done
@@ -48,6 +50,8 @@ def suppress(
     kind = cfg.get('type', 'greedy')
     if kind not in KINDS:
         raise ValueError(f'unknown nms type {kind!r}: use one of {KINDS}')
+    if torch.jit.is_tracing():
+        return suppress_in_graph(boxes, scores, labels, cfg, limit)
     limit = len(boxes) if limit is None or limit < 0 else limit
     boxes, scores = boxes.float(), scores.float()
     if len(boxes) == 0:
@@ -157,16 +161,3 @@ def fast_nms(
     table[row, rank] = boxes[order]
     suppressed = overlaps_more(table, iou_threshold).triu(diagonal=1).any(dim=1)  # (G, W)
     return order[~suppressed[row, rank]]
-
-
-def overlaps_more(boxes: Tensor, threshold: float) -> Tensor:
-    """Whether two boxes of a group overlap by more than ``threshold``: [G, W, 4] -> [G, W, W].
-
-    Compares the intersection with a share of the union; dividing them costs more than the rest.
-    """
-    low, high = boxes.unsqueeze(2).split(2, dim=-1)  # (G, W, 1, 2)
-    sides = high.minimum(high.transpose(1, 2)) - low.maximum(low.transpose(1, 2))
-    width, height = sides.clamp_(min=0).unbind(-1)  # (G, W, W) each
-    inter = width * height
-    area = (high - low).prod(dim=-1)  # (G, W, 1)
-    return inter > (area + area.transpose(1, 2)).sub_(inter).mul_(threshold)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 
 def output_size(meta: Mapping[str, Any], rescale: bool) -> tuple[int, int]:
     """Size ``(h, w)`` of the image in which results are wanted: the original if ``rescale``, or the
@@ -11,6 +13,8 @@ def output_size(meta: Mapping[str, Any], rescale: bool) -> tuple[int, int]:
     ``ori_shape`` or ``img_shape`` may hold channels too; a ValueError says that it is missing.
     """
     height, width = _entry(meta, 'ori_shape' if rescale else 'img_shape')[:2]
+    if torch.jit.is_tracing():
+        return height, width  # tensors that a graph computes with
     return int(height), int(width)
 
 

@@ -155,9 +155,12 @@ class DeepMask(BaseDetector):
                 f'got {tuple(batch_inputs.shape[-2:])}'
             )
         features = self.extract_feat(batch_inputs)
-        end = grid - self.context
-        core = features[-1][..., self.context : end, self.context : end]  # (B, C, G, G)
-        return features, self.mask_head.encode(core)
+        return features, self.core_codes(features[-1])
+
+    def core_codes(self, feature: Tensor) -> Tensor:
+        """Last trunk map of patches with their context ring -> codes Tensor[B, D, 1, 1]."""
+        end = self.context + self.mask_head.grid_size
+        return self.mask_head.encode(feature[..., self.context : end, self.context : end])
 
     def patch_masks(self, features: Sequence[Tensor], codes: Tensor) -> Tensor:
         """Mask logits Tensor[B, S, S] of patches."""

@@ -5,6 +5,7 @@ Shapes:   B images, N RoIs, C channels, b base size.
 
 from collections.abc import Sequence
 
+import torch
 from mmcv import ops
 from mmdet.models.roi_heads.roi_extractors import BaseRoIExtractor
 from mmdet.registry import MODELS
@@ -100,27 +101,29 @@ class PyramidRoIExtractor(BaseRoIExtractor):
         if self.level_choice == 'absolute':
             levels = range(self.num_inputs)[::-1]
             return [layers[i](feats[i], rois) for i, layers in zip(levels, self.roi_layers)]
-        start = self.map_levels(rois)  # (N,)
+        start = fpn_levels(rois, self.finest_scale, self.num_inputs)  # (N,)
         return [
-            self._pool_assigned(feats, rois, (start - i).clamp(min=0), i)
-            for i in range(self.num_inputs)
+            pool_assigned(layers, feats, rois, (start - i).clamp(min=0))
+            for i, layers in enumerate(self.roi_layers)
         ]
 
-    def map_levels(self, rois: Tensor) -> Tensor:
-        """FPN level LongTensor[N] of RoIs Tensor[N, 5], 0 = finest map."""
-        sizes = (rois[:, 3:] - rois[:, 1:3]).clamp(min=0).prod(1).sqrt()
-        levels = (sizes / self.finest_scale + 1e-6).log2().floor()
-        return levels.clamp(0, self.num_inputs - 1).long()
 
-    def _pool_assigned(
-        self, feats: Sequence[Tensor], rois: Tensor, levels: Tensor, grid: int
-    ) -> Tensor:
-        """Pool each RoI from its level LongTensor[N] on grid number ``grid``."""
-        side = self.base_size << grid
-        pooled = feats[0].new_zeros(len(rois), self.out_channels, side, side)
-        for level, feature in enumerate(feats):
-            chosen = (levels == level).nonzero().flatten()
-            # Also with no RoI: every map then has a (zero) gradient on every rank.
-            part = self.roi_layers[grid][level](feature, rois[chosen])
-            pooled = pooled.index_add(0, chosen, part.to(pooled.dtype))
-        return pooled
+def fpn_levels(rois: Tensor, finest_scale: int, count: int) -> Tensor:
+    """Level LongTensor[N] that FPN assigns to RoIs Tensor[N, 5], 0 = finest.
+
+    Without logarithms: those of two libraries disagree where a side is a power of two.
+    """
+    sides = (rois[:, 3:] - rois[:, 1:3]).clamp(min=0)
+    scale = (sides[:, 0] * sides[:, 1]).sqrt() / finest_scale + 1e-6
+    steps = [(scale >= 2**level).long() for level in range(1, count)]
+    return sum(steps, torch.zeros_like(scale, dtype=torch.long))
+
+
+def pool_assigned(
+    layers: Sequence[nn.Module], feats: Sequence[Tensor], rois: Tensor, levels: Tensor
+) -> Tensor:
+    """Pool each RoI from its level LongTensor[N]: Tensor[N, C, S, S]."""
+    chosen = [(levels == level).nonzero()[:, 0] for level in range(len(feats))]
+    # Also with no RoI: every map then has a (zero) gradient on every rank.
+    parts = [layer(x, rois[own]) for layer, x, own in zip(layers, feats, chosen)]
+    return torch.cat(parts)[torch.cat(chosen).argsort()].to(feats[0].dtype)

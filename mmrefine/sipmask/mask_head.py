@@ -120,8 +120,12 @@ class SipMaskHead(BaseModule):
 
     def pixels(self, boxes: Tensor, coeffs: Tensor, size: tuple[int, int]) -> BoxPixels:
         """Pixels of boxes Tensor[n, 4], input pixels, on a basis map of ``size`` = (Hb, Wb)."""
-        shift = 0.5 if self.center_pixels else 0.0
-        return split_boxes(boxes.detach().float() / 2 - shift, size, round(coeffs.shape[1] ** 0.5))
+        cells = round(coeffs.shape[1] ** 0.5)
+        return split_boxes(self.map_boxes(boxes.detach()), size, cells)
+
+    def map_boxes(self, boxes: Tensor) -> Tensor:
+        """Boxes Tensor[n, 4], input pixels -> cells of the basis maps."""
+        return boxes.float() / 2 - (0.5 if self.center_pixels else 0.0)
 
     # ------------------------------------------------------------------------------------ training
 
@@ -177,10 +181,14 @@ class SipMaskHead(BaseModule):
         Maps narrower than 127 cells are padded with zeros; six unpadded convolutions of stride 2
         need that many.
         """
-        maps = as_weights(pixels.maps(probs, size)[:, None], self.conv_scoring)  # (n, 1, Hb, Wb)
         height, width = size
         pad = (0, max(SCORING_SIDE - width, 0), 0, max(SCORING_SIDE - height, 0))
-        features = self.scoring_convs(F.pad(maps, pad))  # (n, 128, h, w)
+        return self.map_scores(F.pad(pixels.maps(probs, size), pad), labels)
+
+    def map_scores(self, maps: Tensor, labels: Tensor) -> Tensor:
+        """``mask_scores`` of probabilities on maps Tensor[n, H, W] of at least 127 cells a side."""
+        maps = as_weights(maps[:, None], self.conv_scoring)  # (n, 1, H, W)
+        features = self.scoring_convs(maps)  # (n, 128, h, w)
         # Only the class's own row of the 1x1 convolution is needed.
         weight, bias = self.conv_scoring.weight.flatten(1)[labels], self.conv_scoring.bias[labels]
         scores = torch.einsum('nc,nchw->nhw', weight, features) + bias[:, None, None]

@@ -28,17 +28,26 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     'RefineMask': lambda: refine_model('RefineMaskHead'),
     'RefineMask, faster': lambda: refine_model('SimpleRefineMaskHead'),
     'SharpMask head': sharp_model,
+    'SharpMask head, relative': lambda: sharp_model('relative'),
     'SipMask': sip_model,
     'SipMask, fast': lambda: with_nms(sip_model(), type='fast', iou_threshold=0.5, top_k=50),
+    'SipMask, few pairs': lambda: with_settings(
+        sip_model(), candidates='pairs', nms_pre=30, max_candidates=40, max_per_img=12
+    ),
+    'SipMask, few points': lambda: with_settings(sip_model(), nms_pre=9, score_sqrt=True),
     'EmbedMask v1': lambda: tiny_embedmask.tiny_detector('v1').eval(),
     'EmbedMask v2': lambda: tiny_embedmask.tiny_detector('v2').eval(),
     'EmbedMask v3': lambda: tiny_embedmask.tiny_detector('v3').eval(),
 }
 
 
-def with_nms(model: nn.Module, **settings: object) -> nn.Module:
-    model.bbox_head.test_cfg['nms'] = ConfigDict(settings)
+def with_settings(model: nn.Module, **settings: object) -> nn.Module:
+    model.bbox_head.test_cfg.update(settings)
     return model
+
+
+def with_nms(model: nn.Module, **settings: object) -> nn.Module:
+    return with_settings(model, nms=ConfigDict(settings))
 
 
 def with_pipeline(model: nn.Module, scale: tuple[int, int] = (160, 120)) -> nn.Module:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from mmrefine.embedmask.postprocess import double_aligned
 from mmrefine.export.parts import part_of, random_boxes
-from mmrefine.export.pooling import check_extractor, fpn_levels, pool
+from mmrefine.export.pooling import check_extractor, pool
+from mmrefine.sharpmask.roi_extractor import fpn_levels
 from mmrefine.sipmask.assembly import pixel_logits
 
 SIZE = (256, 320)
