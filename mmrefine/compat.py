@@ -1,6 +1,6 @@
 """What today's torch needs so that stock mmengine loads checkpoints: nothing else.
 
-torch >= 2.6 unpickles only allow-listed types and mmengine's own checkpoints hold others. The
+torch unpickles only allow-listed types and mmengine's own checkpoints hold others. The
 harmless ones are allowed; the guard itself stays on. ``evaluation/numpy_names.py`` does what NumPy
 needs, ``loading_errors.py`` explains what fails all the same.
 """

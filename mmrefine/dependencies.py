@@ -10,7 +10,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 
-MINIMUM = {'torch': '2.4', 'mmengine': '0.10.7', 'mmcv': '2.1.0', 'mmdet': '3.3.0'}
+MINIMUM = {'torch': '2.6', 'mmengine': '0.10.7', 'mmcv': '2.1.0', 'mmdet': '3.3.0'}
 
 INSTALL = '`bash tools/install.sh` in a checkout of mmrefine sets up a complete environment'
 REMEDY = {

@@ -241,7 +241,7 @@ def test_dependency_of_a_dependency_is_named(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize(
     ('name', 'old'),
-    [('torch', '2.3.1'), ('mmengine', '0.10.4'), ('mmcv', '2.0.1'), ('mmdet', '3.2.0')],
+    [('torch', '2.5.1'), ('mmengine', '0.10.4'), ('mmcv', '2.0.1'), ('mmdet', '3.2.0')],
 )
 def test_old_dependency_names_the_version(
     monkeypatch: pytest.MonkeyPatch, name: str, old: str
