@@ -67,11 +67,13 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
     'mmrefine.sharpmask.patch_metric': ('PatchMaskMetric',),
     'mmrefine.sharpmask.refined_detector': ('SharpMask',),
     'mmrefine.sharpmask.roi_extractor': ('PyramidRoIExtractor',),
-    'mmrefine.sharpmask.roi_mask_head': (
+    'mmrefine.sharpmask.roi_head': (
         'CascadeSharpMaskRoIHead',
-        'SharpMaskHead',
+        'DynamicSharpMaskRoIHead',
+        'HTCSharpMaskRoIHead',
         'SharpMaskRoIHead',
     ),
+    'mmrefine.sharpmask.roi_mask_head': ('SharpMaskHead',),
     'mmrefine.sharpmask.patch_dataset': ('ConsecutiveSampler', 'ObjectPatchDataset'),
     'mmrefine.sharpmask.patch_transforms': ('CropObjectPatch', 'PackPatchInputs'),
     'mmrefine.sharpmask.refine_head': ('TopDownRefineHead',),

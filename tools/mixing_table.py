@@ -36,12 +36,12 @@ HEADS = {
     'embedmask': ('EmbedMaskHead',),
 }
 BOXES = {
-    'HybridTaskCascade': 'HTC',
+    'HTCSharpMask': 'HTC',
     'HTCRefine': 'HTC',
     'CascadeRefine': 'Cascade R-CNN',
     'Cascade': 'Cascade R-CNN',
     'DynamicRefine': 'Dynamic R-CNN',
-    'Dynamic': 'Dynamic R-CNN',
+    'DynamicSharpMask': 'Dynamic R-CNN',
     'CascadeSharpMask': 'Cascade R-CNN',
     'SparseRefine': 'QueryInst',
     'Refine': 'Faster R-CNN',

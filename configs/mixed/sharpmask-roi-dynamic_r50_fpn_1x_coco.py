@@ -3,7 +3,7 @@ custom_imports = dict(imports=['mmrefine'], allow_failed_imports=False)
 default_hooks = dict(learnable=dict(type='LearnableDataHook'))
 model = dict(
     roi_head=dict(
-        type='DynamicRoIHead',
+        type='DynamicSharpMaskRoIHead',
         bbox_head=dict(loss_bbox=dict(type='SmoothL1Loss', beta=1.0)),
         mask_roi_extractor=dict(_delete_=True, type='PyramidRoIExtractor'),
         mask_head=dict(_delete_=True, type='SharpMaskHead')),

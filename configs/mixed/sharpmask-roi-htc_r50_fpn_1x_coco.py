@@ -3,6 +3,7 @@ custom_imports = dict(imports=['mmrefine'], allow_failed_imports=False)
 default_hooks = dict(learnable=dict(type='LearnableDataHook'))
 model = dict(
     roi_head=dict(
+        type='HTCSharpMaskRoIHead',
         mask_info_flow=False,
         semantic_fusion=('bbox',),
         mask_roi_extractor=dict(_delete_=True, type='PyramidRoIExtractor'),

@@ -4,6 +4,7 @@ from .boundary import boundary_map, resize_band
 from .checks import require_finite, require_labels
 from .class_logits import ClassLogits
 from .conv_stack import ConvStack
+from .finite_roi_head import FiniteRoIHead
 from .initial_weights import TorchDefaultInit
 from .precision import as_weights, autocast_to, without_autocast
 from .roi_align import point_roi_align, roi_align
@@ -11,6 +12,7 @@ from .roi_align import point_roi_align, roi_align
 __all__ = [
     'ClassLogits',
     'ConvStack',
+    'FiniteRoIHead',
     'TorchDefaultInit',
     'as_weights',
     'autocast_to',

@@ -18,14 +18,14 @@ from mmdet.utils import ConfigType, InstanceList
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
-from mmrefine.layers import require_finite, require_labels
+from mmrefine.layers import FiniteRoIHead, require_finite, require_labels
 from mmrefine.masks import GridGroup, MaskGrids, check_format, output_size, roi_masks, scale_factors
 
 from .inference import FusedMasks, InferenceSettings
 from .mask_head import MultiStageMaskHead
 
 
-class FineMaskMixin:
+class FineMaskMixin(FiniteRoIHead):
     """Mask methods of a RoI head whose one mask head also sees a feature map of the whole image.
 
     ``test_cfg`` takes, beside the usual ``mask_thr_binary``: ``mask_format`` ('dense' or 'rle'),

@@ -11,17 +11,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from mmdet.models.roi_heads import CascadeRoIHead, StandardRoIHead
-from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.registry import MODELS
-from mmdet.structures import SampleList
-from mmdet.structures.bbox import bbox2roi
 from mmdet.utils import ConfigType, InstanceList, OptConfigType
 from mmengine.config import ConfigDict
 from mmengine.model import ModuleList
 from torch import Tensor, nn
 
-from mmrefine.layers import ClassLogits, ConvStack, require_finite, require_labels
+from mmrefine.layers import ClassLogits, ConvStack, require_finite
 from mmrefine.masks import RLEMasks
 from mmrefine.masks.stock_heads import RLEOutput
 
@@ -55,8 +51,8 @@ class SharpMaskHead(RLEOutput):
     Not with ``share_roi_extractor``, nor in heads that modify the pooled features: HTC needs
     ``mask_info_flow=False, semantic_fusion=('bbox',)``. Losses, targets and pasting are those of
     ``FCNMaskHead``, on the grid of ``output_size``; ``rcnn.mask_size`` of stock configs is not
-    read. ``test_cfg.rcnn.mask_format`` may be ``dense`` (default) or ``rle``. In
-    ``SharpMaskRoIHead`` and ``CascadeSharpMaskRoIHead`` it computes the class of each RoI alone.
+    read. ``test_cfg.rcnn.mask_format`` may be ``dense`` (default) or ``rle``. The RoI heads of
+    ``roi_head.py`` check classes, labels and NaN, which stock RoI heads do not.
 
     Args:
         num_classes: Number of classes; ``SharpMaskRoIHead`` takes that of the box head.
@@ -201,6 +197,13 @@ class SharpMaskHead(RLEOutput):
         loss = self.loss_mask(logits.float(), targets, torch.zeros_like(labels))
         return dict(loss_mask=dict(loss_mask=loss), mask_targets=targets)
 
+    def predict_by_feat(
+        self, mask_preds: tuple[Tensor, ...], *args: Any, **kwargs: Any
+    ) -> InstanceList:
+        """As in ``FCNMaskHead``; values that are not finite raise FloatingPointError."""
+        require_finite('mask logits', *(torch.as_tensor(preds) for preds in mask_preds))
+        return super().predict_by_feat(mask_preds, *args, **kwargs)
+
     def _predict_by_feat_single(
         self, mask_preds: Tensor, bboxes: Tensor, labels: Tensor, *args: Any, **kwargs: Any
     ) -> Tensor | RLEMasks:
@@ -213,165 +216,3 @@ def own_class(mask_preds: Tensor, labels: Tensor) -> Tensor:
     if mask_preds.shape[1] == 1:
         return mask_preds
     return mask_preds.gather(1, labels.view(-1, 1, 1, 1).expand(-1, 1, *mask_preds.shape[2:]))
-
-
-def _own_class_loss(
-    extractor: nn.Module,
-    head: SharpMaskHead,
-    x: Sequence[Tensor],
-    sampling_results: list[SamplingResult],
-    batch_gt_instances: InstanceList,
-    train_cfg: ConfigType,
-) -> dict[str, Any]:
-    """Mask loss of the positive RoIs, from the logits of their own classes alone."""
-    rois = bbox2roi([result.pos_priors for result in sampling_results])  # (N, 5)
-    labels = torch.cat([result.pos_gt_labels for result in sampling_results])
-    logits = head(_pool(extractor, x, rois), labels=labels)  # (N, 1, S, S)
-    loss = head.loss_and_target(logits, sampling_results, batch_gt_instances, train_cfg)
-    return dict(mask_preds=logits) | loss
-
-
-def _own_class_logits(
-    extractor: nn.Module, head: SharpMaskHead, x: Sequence[Tensor], results_list: InstanceList
-) -> Tensor:
-    """Logits Tensor[N, 1, S, S] of the detected classes, all images in one batch."""
-    rois = bbox2roi([results.bboxes for results in results_list])  # (N, 5)
-    labels = torch.cat([results.labels for results in results_list])
-    logits = head(_pool(extractor, x, rois), labels=labels)
-    require_finite('mask logits', logits)
-    return logits
-
-
-def _pool(extractor: nn.Module, x: Sequence[Tensor], rois: Tensor) -> Tensor | list[Tensor]:
-    return extractor(_channels_first(x[: extractor.num_inputs]), rois)
-
-
-def _channels_first(x: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    # MMCV's CPU kernel reads maps in any memory format as channels first
-    return tuple(level.contiguous() for level in x)
-
-
-class CheckedRoIHead:
-    """What goes before a stock RoI head with ``SharpMaskHead``: both heads have the same classes,
-    and labels, maps and memory format are checked before the stock parts see them."""
-
-    def init_mask_head(self, mask_roi_extractor: ConfigType, mask_head: ConfigType) -> None:
-        """Build extractor and head; ``num_classes`` follows the box head.
-
-        Raises:
-            ValueError: The mask head is configured for other classes.
-        """
-        several = isinstance(mask_head, (list, tuple))
-        heads = [self._with_classes(head) for head in (mask_head if several else [mask_head])]
-        super().init_mask_head(mask_roi_extractor, heads if several else heads[0])  # type: ignore[misc]
-
-    def _box_head(self) -> nn.Module | None:
-        head = getattr(self, 'bbox_head', None)
-        return head[-1] if isinstance(head, nn.ModuleList) else head
-
-    def _with_classes(self, mask_head: ConfigType) -> dict[str, Any]:
-        boxes = self._box_head()
-        if boxes is None:
-            return mask_head
-        given = mask_head.get('num_classes', boxes.num_classes)
-        if given != boxes.num_classes and not mask_head.get('class_agnostic'):
-            raise ValueError(
-                f'mask_head.num_classes={given} but bbox_head.num_classes={boxes.num_classes}: '
-                'omit the former, it follows the latter'
-            )
-        return {'num_classes': boxes.num_classes, **mask_head}
-
-    def loss(
-        self, x: tuple[Tensor, ...], rpn_results_list: InstanceList, batch_data_samples: SampleList
-    ) -> dict:
-        """Losses of boxes and masks; arguments as in the stock RoI head.
-
-        Raises:
-            ValueError: A label is no class of the heads.
-        """
-        boxes = self._box_head()
-        if boxes is not None:
-            require_labels([s.gt_instances for s in batch_data_samples], boxes.num_classes)
-        return super().loss(_channels_first(x), rpn_results_list, batch_data_samples)  # type: ignore[misc]
-
-    def predict(
-        self,
-        x: tuple[Tensor, ...],
-        rpn_results_list: InstanceList,
-        batch_data_samples: SampleList,
-        rescale: bool = False,
-    ) -> InstanceList:
-        """Boxes and masks; arguments as in the stock RoI head.
-
-        Raises:
-            FloatingPointError: The feature maps are not finite.
-        """
-        require_finite('feature maps', *x)
-        return super().predict(_channels_first(x), rpn_results_list, batch_data_samples, rescale)  # type: ignore[misc]
-
-
-@MODELS.register_module()
-class SharpMaskRoIHead(CheckedRoIHead, StandardRoIHead):
-    """``StandardRoIHead`` that tells ``SharpMaskHead`` the class of each RoI.
-
-    Same masks and losses as in the stock RoI head, without the logits of the other classes: with
-    LVIS's 1,203 classes they are the largest tensor of the model.
-    """
-
-    def mask_loss(
-        self,
-        x: Sequence[Tensor],
-        sampling_results: list[SamplingResult],
-        bbox_feats: Tensor,
-        batch_gt_instances: InstanceList,
-    ) -> dict[str, Any]:
-        """Mask loss of the positive RoIs; arguments as in the stock RoI head."""
-        parts = self.mask_roi_extractor, self.mask_head
-        return _own_class_loss(*parts, x, sampling_results, batch_gt_instances, self.train_cfg)
-
-    def predict_mask(
-        self,
-        x: Sequence[Tensor],
-        batch_img_metas: list[dict],
-        results_list: InstanceList,
-        rescale: bool = False,
-    ) -> InstanceList:
-        """Add masks to the detections; arguments as in the stock RoI head."""
-        logits = _own_class_logits(self.mask_roi_extractor, self.mask_head, x, results_list)
-        masks = logits.split([len(results) for results in results_list])
-        return self.mask_head.predict_by_feat(
-            masks, results_list, batch_img_metas, self.test_cfg, rescale
-        )
-
-
-@MODELS.register_module()
-class CascadeSharpMaskRoIHead(CheckedRoIHead, CascadeRoIHead):
-    """``CascadeRoIHead`` that tells its ``SharpMaskHead``s the class of each RoI, see
-    ``SharpMaskRoIHead``."""
-
-    def mask_loss(
-        self,
-        stage: int,
-        x: Sequence[Tensor],
-        sampling_results: list[SamplingResult],
-        batch_gt_instances: InstanceList,
-    ) -> dict[str, Any]:
-        """Mask loss of one stage; arguments as in the stock RoI head."""
-        parts = self.mask_roi_extractor[stage], self.mask_head[stage]
-        config = self.train_cfg[stage]
-        return _own_class_loss(*parts, x, sampling_results, batch_gt_instances, config)
-
-    def predict_mask(
-        self,
-        x: Sequence[Tensor],
-        batch_img_metas: list[dict],
-        results_list: InstanceList,
-        rescale: bool = False,
-    ) -> InstanceList:
-        """Add masks to the detections; probabilities are averaged over the stages."""
-        stages = zip(self.mask_roi_extractor, self.mask_head)
-        probs = [_own_class_logits(*stage, x, results_list).sigmoid() for stage in stages]
-        masks = torch.stack(probs).mean(0).split([len(results) for results in results_list])
-        return self.mask_head[-1].predict_by_feat(
-            masks, results_list, batch_img_metas, self.test_cfg, rescale, activate_map=True
-        )

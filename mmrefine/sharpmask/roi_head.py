@@ -1,0 +1,192 @@
+"""Stock RoI heads around ``SharpMaskHead``: classes, labels and finite values are checked, and the
+logits of a RoI's own class are computed alone.
+
+Shapes:   N RoIs, S output side.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmdet.models.roi_heads import (
+    CascadeRoIHead,
+    DynamicRoIHead,
+    HybridTaskCascadeRoIHead,
+    StandardRoIHead,
+)
+from mmdet.models.task_modules.samplers import SamplingResult
+from mmdet.registry import MODELS
+from mmdet.structures import SampleList
+from mmdet.structures.bbox import bbox2roi
+from mmdet.utils import ConfigType, InstanceList
+from torch import Tensor, nn
+
+from mmrefine.layers import FiniteRoIHead, require_labels
+
+from .roi_mask_head import SharpMaskHead
+
+
+def _own_class_loss(
+    extractor: nn.Module,
+    head: SharpMaskHead,
+    x: Sequence[Tensor],
+    sampling_results: list[SamplingResult],
+    batch_gt_instances: InstanceList,
+    train_cfg: ConfigType,
+) -> dict[str, Any]:
+    """Mask loss of the positive RoIs, from the logits of their own classes alone."""
+    rois = bbox2roi([result.pos_priors for result in sampling_results])  # (N, 5)
+    labels = torch.cat([result.pos_gt_labels for result in sampling_results])
+    logits = head(_pool(extractor, x, rois), labels=labels)  # (N, 1, S, S)
+    loss = head.loss_and_target(logits, sampling_results, batch_gt_instances, train_cfg)
+    return dict(mask_preds=logits) | loss
+
+
+def _own_class_logits(
+    extractor: nn.Module, head: SharpMaskHead, x: Sequence[Tensor], results_list: InstanceList
+) -> Tensor:
+    """Logits Tensor[N, 1, S, S] of the detected classes, all images in one batch."""
+    rois = bbox2roi([results.bboxes for results in results_list])  # (N, 5)
+    labels = torch.cat([results.labels for results in results_list])
+    return head(_pool(extractor, x, rois), labels=labels)
+
+
+def _pool(extractor: nn.Module, x: Sequence[Tensor], rois: Tensor) -> Tensor | list[Tensor]:
+    return extractor(_channels_first(x[: extractor.num_inputs]), rois)
+
+
+def _channels_first(x: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    # MMCV's CPU kernel reads maps in any memory format as channels first
+    return tuple(level.contiguous() for level in x)
+
+
+class CheckedRoIHead(FiniteRoIHead):
+    """What goes before a stock RoI head with ``SharpMaskHead``: both heads have the same classes,
+    and labels, maps and memory format are checked before the stock parts see them."""
+
+    def init_mask_head(self, mask_roi_extractor: ConfigType, mask_head: ConfigType) -> None:
+        """Build extractor and head; ``num_classes`` follows the box head.
+
+        Raises:
+            ValueError: The mask head is configured for other classes.
+        """
+        several = isinstance(mask_head, (list, tuple))
+        heads = [self._with_classes(head) for head in (mask_head if several else [mask_head])]
+        super().init_mask_head(mask_roi_extractor, heads if several else heads[0])  # type: ignore[misc]
+
+    def _box_head(self) -> nn.Module | None:
+        head = getattr(self, 'bbox_head', None)
+        return head[-1] if isinstance(head, nn.ModuleList) else head
+
+    def _with_classes(self, mask_head: ConfigType) -> dict[str, Any]:
+        boxes = self._box_head()
+        if boxes is None:
+            return mask_head
+        given = mask_head.get('num_classes', boxes.num_classes)
+        if given != boxes.num_classes and not mask_head.get('class_agnostic'):
+            raise ValueError(
+                f'mask_head.num_classes={given} but bbox_head.num_classes={boxes.num_classes}: '
+                'omit the former, it follows the latter'
+            )
+        return {'num_classes': boxes.num_classes, **mask_head}
+
+    def loss(
+        self, x: tuple[Tensor, ...], rpn_results_list: InstanceList, batch_data_samples: SampleList
+    ) -> dict:
+        """Losses of boxes and masks; arguments as in the stock RoI head.
+
+        Raises:
+            ValueError: A label is no class of the heads.
+        """
+        boxes = self._box_head()
+        if boxes is not None:
+            require_labels([s.gt_instances for s in batch_data_samples], boxes.num_classes)
+        return super().loss(_channels_first(x), rpn_results_list, batch_data_samples)  # type: ignore[misc]
+
+    def predict(
+        self,
+        x: tuple[Tensor, ...],
+        rpn_results_list: InstanceList,
+        batch_data_samples: SampleList,
+        rescale: bool = False,
+    ) -> InstanceList:
+        """Boxes and masks; arguments and errors as in ``FiniteRoIHead``."""
+        return super().predict(_channels_first(x), rpn_results_list, batch_data_samples, rescale)
+
+
+@MODELS.register_module()
+class SharpMaskRoIHead(CheckedRoIHead, StandardRoIHead):
+    """``StandardRoIHead`` that tells ``SharpMaskHead`` the class of each RoI.
+
+    Same masks and losses as in the stock RoI head, without the logits of the other classes: with
+    LVIS's 1,203 classes they are the largest tensor of the model.
+    """
+
+    def mask_loss(
+        self,
+        x: Sequence[Tensor],
+        sampling_results: list[SamplingResult],
+        bbox_feats: Tensor,
+        batch_gt_instances: InstanceList,
+    ) -> dict[str, Any]:
+        """Mask loss of the positive RoIs; arguments as in the stock RoI head."""
+        parts = self.mask_roi_extractor, self.mask_head
+        return _own_class_loss(*parts, x, sampling_results, batch_gt_instances, self.train_cfg)
+
+    def predict_mask(
+        self,
+        x: Sequence[Tensor],
+        batch_img_metas: list[dict],
+        results_list: InstanceList,
+        rescale: bool = False,
+    ) -> InstanceList:
+        """Add masks to the detections; arguments as in the stock RoI head."""
+        logits = _own_class_logits(self.mask_roi_extractor, self.mask_head, x, results_list)
+        masks = logits.split([len(results) for results in results_list])
+        return self.mask_head.predict_by_feat(
+            masks, results_list, batch_img_metas, self.test_cfg, rescale
+        )
+
+
+@MODELS.register_module()
+class CascadeSharpMaskRoIHead(CheckedRoIHead, CascadeRoIHead):
+    """``CascadeRoIHead`` that tells its ``SharpMaskHead``s the class of each RoI, see
+    ``SharpMaskRoIHead``."""
+
+    def mask_loss(
+        self,
+        stage: int,
+        x: Sequence[Tensor],
+        sampling_results: list[SamplingResult],
+        batch_gt_instances: InstanceList,
+    ) -> dict[str, Any]:
+        """Mask loss of one stage; arguments as in the stock RoI head."""
+        parts = self.mask_roi_extractor[stage], self.mask_head[stage]
+        config = self.train_cfg[stage]
+        return _own_class_loss(*parts, x, sampling_results, batch_gt_instances, config)
+
+    def predict_mask(
+        self,
+        x: Sequence[Tensor],
+        batch_img_metas: list[dict],
+        results_list: InstanceList,
+        rescale: bool = False,
+    ) -> InstanceList:
+        """Add masks to the detections; probabilities are averaged over the stages."""
+        stages = zip(self.mask_roi_extractor, self.mask_head)
+        probs = [_own_class_logits(*stage, x, results_list).sigmoid() for stage in stages]
+        masks = torch.stack(probs).mean(0).split([len(results) for results in results_list])
+        return self.mask_head[-1].predict_by_feat(
+            masks, results_list, batch_img_metas, self.test_cfg, rescale, activate_map=True
+        )
+
+
+@MODELS.register_module()
+class DynamicSharpMaskRoIHead(SharpMaskRoIHead, DynamicRoIHead):
+    """``DynamicRoIHead`` that tells ``SharpMaskHead`` the class of each RoI."""
+
+
+@MODELS.register_module()
+class HTCSharpMaskRoIHead(CheckedRoIHead, HybridTaskCascadeRoIHead):
+    """``HybridTaskCascadeRoIHead`` with ``SharpMaskHead``s, which compute the logits of all
+    classes in it."""
