@@ -200,7 +200,12 @@ def test_numpy_names_exist_in_the_metrics_and_nowhere_else(first: bool) -> None:
     lines += ['from mmdet.registry import METRICS', 'METRICS.get("LVISMetric")']
     for module, name in used.items():
         lines += [f'{module}.np.{name}; assert {module}.np.array([1]).sum() == 1']
-    lines += ['import numpy', 'assert "float" not in vars(numpy) and "in1d" not in vars(numpy)']
+    lines += [
+        'import inspect, numpy, mmdet.evaluation.metrics.cityscapes_metric as stock',
+        # The maintained line of MMDetection sets this one in NumPy itself.
+        'theirs = {"in1d"} if "np.in1d =" in inspect.getsource(stock) else set()',
+        'assert {"float", "in1d"} & set(vars(numpy)) == theirs',
+    ]
     run(sys.executable, '-W', 'ignore', '-c', '\n'.join(lines))
 
 

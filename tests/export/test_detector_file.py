@@ -87,6 +87,21 @@ def test_file_finds_what_the_model_finds(name: str, tmp_path: Path) -> None:
         assert found.pixels <= 2  # values at the threshold to six digits
 
 
+@pytest.mark.parametrize('name', ['RefineMask', 'SharpMask head', 'SipMask', 'EmbedMask v1'])
+def test_openvino_runs_the_same_file(name: str, tmp_path: Path) -> None:
+    openvino = pytest.importorskip('openvino')
+    export_detector(with_pipeline(MODELS[name]()), tmp_path / 'detector.onnx', SIZE)
+    detector = runtime.Detector(tmp_path / 'detector.onnx')
+    pixels, size = detector.prepare(noise(211, 140))
+    inputs = {'image': pixels, 'size': np.array(size)}
+    inputs = {key: value for key, value in inputs.items() if key in detector.inputs}
+    exact = {'INFERENCE_PRECISION_HINT': 'f32'}
+    found = openvino.compile_model(tmp_path / 'detector.onnx', 'CPU', exact)(inputs)
+    for key, expected in zip(detector.outputs, detector.session.run(None, inputs)):
+        assert len(expected) > 0
+        np.testing.assert_allclose(found[key], expected, atol=1e-3, rtol=1e-5)
+
+
 def test_images_without_objects_are_images(tmp_path: Path) -> None:
     model = with_pipeline(sip_model())
     model.bbox_head.test_cfg['score_thr'] = 0.999
