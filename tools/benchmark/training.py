@@ -23,6 +23,7 @@ from mmengine.hub import get_config
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from .detectors import count_flops
 from .harness import Row, compare, interleave, peak_memory
 from .refinemask import (
     STAGE_WEIGHTS,
@@ -265,7 +266,9 @@ def beside_mask_rcnn(device: str, quick: bool = False) -> list[Row]:
         name: Step(detector(config, batch, device), batch, device)
         for name, config in MODELS_BESIDE.items()
     }
-    memory = {name: peak_memory(step, device) for name, step in steps.items()}  # warms up, too
+    memory, flops = {}, {}
+    for name, step in steps.items():  # warms up, too
+        memory[name] = peak_memory(lambda: flops.update({name: count_flops(step)}), device)
     times = dict(zip(steps, interleave(list(steps.values()), 1 if quick else 2, device)))
     rows = []
     for name in steps:
@@ -277,6 +280,7 @@ def beside_mask_rcnn(device: str, quick: bool = False) -> list[Row]:
             memory_ours_mib=memory[name] / 2**20,
             memory_peer_mib=memory[BASELINE] / 2**20,
             parameters=sum(p.numel() for p in steps[name].model.parameters()),
+            flops=flops[name],
         )
         ratios = min(times[BASELINE]) / min(times[name]), memory[BASELINE] / memory[name]
         case = f'{details["scene"]}: {name}'
