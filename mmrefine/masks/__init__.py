@@ -6,7 +6,7 @@ A RoI mask goes through ``roi.py`` and ``trace.py``, a map through ``maps.py`` a
 
 from .formats import RLEMask, RLEMasks, check_format, in_format
 from .geometry import output_size, scale_factors
-from .maps import map_masks, map_masks_to_rle
+from .maps import map_masks
 from .rle import boxed_masks_to_rle, encode
 from .roi import GridGroup, MaskGrids, roi_masks, roi_masks_to_rle
 from .run_lengths import to_dense
@@ -21,7 +21,6 @@ __all__ = [
     'encode',
     'in_format',
     'map_masks',
-    'map_masks_to_rle',
     'output_size',
     'roi_masks',
     'roi_masks_to_rle',

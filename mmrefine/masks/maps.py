@@ -16,12 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .formats import RLEMasks, check_format
-from .rle import RLE
 from .trace import (
     CHUNK,
     Axis,
     chunk_sizes,
-    encode_toggles,
     rounding_error,
     toggled_masks,
     trace_columns,
@@ -40,28 +38,10 @@ def map_masks(
     threshold: float,
     mask_format: str = 'dense',
     device: torch.device | None = None,
-    **crops: Any,
-) -> Tensor | RLEMasks:
-    """Resize soft masks of a whole image bilinearly and threshold them; see ``map_masks_to_rle``.
-
-    Returns:
-        BoolTensor[N, h, w] on ``device`` (default: that of the maps) or N RLEs, by
-        ``mask_format``.
-    """
-    check_format(mask_format)
-    toggles = _map_toggles(maps, resized_size, image_size, threshold, **crops).to(device)
-    return toggled_masks(toggles, len(maps), image_size, mask_format)
-
-
-def map_masks_to_rle(
-    maps: Tensor | Sequence[Tensor],
-    resized_size: tuple[float, float],
-    image_size: tuple[int, int],
-    threshold: float,
-    offsets: Tensor | Sequence[tuple[int, int]] | None = None,
+    offsets: Tensor | Sequence[tuple[int, int]] = (),
     map_size: tuple[int, int] | None = None,
-) -> list[RLE]:
-    """Resize soft masks bilinearly, threshold them, cut them to the image and encode them.
+) -> Tensor | RLEMasks:
+    """Resize soft masks bilinearly, threshold them and cut them to the image.
 
     The map covers the padded network input. It is resized as a whole to ``resized_size``, then the
     top left ``image_size`` part is kept; where the resized map is smaller the mask is empty.
@@ -73,15 +53,18 @@ def map_masks_to_rle(
             fractional for an exact scale, see ``Resize``.
         image_size: ``(h, w)`` of the output image.
         threshold: A pixel belongs to the mask where its value is above this; above 0 with crops.
+        mask_format: ``'dense'`` or ``'rle'``.
+        device: Where dense masks go; default: where the maps are.
         offsets: N pairs ``(x, y)``, map cell of each crop's top left corner. Only with crops.
         map_size: ``(Hm, Wm)``. Only with crops.
 
     Returns:
-        N RLEs, identical to those of resizing with ``interpolate`` in float32 and encoding dense
-        masks on the same device.
+        BoolTensor[N, h, w] or N RLEs, identical to those of resizing with ``interpolate`` in
+        float32 on the same device.
     """
+    check_format(mask_format)
     toggles = _map_toggles(maps, resized_size, image_size, threshold, offsets, map_size)
-    return encode_toggles(toggles, len(maps), image_size)
+    return toggled_masks(toggles.to(device), len(maps), image_size, mask_format)
 
 
 def _map_toggles(
@@ -89,8 +72,8 @@ def _map_toggles(
     resized_size: tuple[float, float],
     image_size: tuple[int, int],
     threshold: float,
-    offsets: Tensor | Sequence[tuple[int, int]] | None = None,
-    map_size: tuple[int, int] | None = None,
+    offsets: Tensor | Sequence[tuple[int, int]],
+    map_size: tuple[int, int] | None,
 ) -> Tensor:
     """Run boundaries of all masks: LongTensor[3, T], (mask, column, row)."""
     if len(maps) == 0:
@@ -99,13 +82,12 @@ def _map_toggles(
         cells, outside = (maps.shape[1], maps.shape[2]), threshold - 1
         tiles = _cut_maps(maps.detach().float(), threshold)
     else:
-        if offsets is None or map_size is None:
-            raise ValueError('crops need offsets=[(x, y), ...] and map_size=(Hm, Wm)')
+        if map_size is None or not threshold > 0:
+            raise ValueError(f'crops need map_size and a threshold above 0, got {threshold}')
         cells, outside = map_size, 0.0
-        _check_crops(maps, offsets, cells, threshold)
         tiles = [
             _frame(crop.detach().float(), int(x), int(y), cells)
-            for crop, (x, y) in zip(maps, offsets)
+            for crop, (x, y) in zip(maps, offsets, strict=True)
         ]
     resize = Resize(cells, resized_size, maps[0].device)
     windows = _windows(tiles, resize, image_size)
@@ -128,27 +110,6 @@ class Tile(NamedTuple):
     values: Tensor  # its cells
     x: int  # map cell of its top left corner
     y: int
-
-
-def _check_crops(
-    crops: Sequence[Tensor],
-    offsets: Tensor | Sequence[tuple[int, int]],
-    map_size: tuple[int, int],
-    threshold: float,
-) -> None:
-    if len(offsets) != len(crops):
-        raise ValueError(f'{len(crops)} crops but {len(offsets)} offsets')
-    if not threshold > 0:
-        raise ValueError(f'the threshold of crops must be above 0, got {threshold}')
-    for i, (crop, (x, y)) in enumerate(zip(crops, offsets)):
-        if crop.ndim != 2:
-            raise ValueError(f'crop {i} must have two dimensions, got shape {tuple(crop.shape)}')
-        bottom, right = int(y) + crop.shape[0], int(x) + crop.shape[1]
-        if x < 0 or y < 0 or bottom > map_size[0] or right > map_size[1]:
-            raise ValueError(
-                f'crop {i} of shape {tuple(crop.shape)} at x={int(x)}, y={int(y)} leaves the map '
-                f'of size {map_size}'
-            )
 
 
 def _frame(crop: Tensor, x: int, y: int, map_size: tuple[int, int]) -> Tile:
@@ -273,7 +234,7 @@ class TileBatch:
     Args:
         windows: LongTensor[n, 4], the pixels to decide, (x1, y1, x2, y2), exclusive.
         totals: Sum of the widths and of the heights of the windows.
-        threshold: As in ``map_masks_to_rle``.
+        threshold: As in ``map_masks``.
         outside: Value of the cells beyond the tiles, below the threshold.
     """
 

@@ -41,21 +41,15 @@ def boxed_masks_to_rle(
     N bool Tensor[hc, wc] of any sizes, or one Tensor[N, hc, wc]; ``offsets`` are N pairs ``(x, y)``
     of integers, image pixel of each crop's top left corner; ``image_size`` is ``(h, w)`` in pixels.
     """
-    if len(crops) != len(offsets):
-        raise ValueError(f'{len(crops)} crops but {len(offsets)} offsets')
     if len(crops) == 0:
         return []
     h, w = (int(side) for side in image_size)
     corners = torch.as_tensor(offsets).to(crops[0].device).long()  # (N, 2)
     if isinstance(crops, Tensor):
-        if crops.ndim != 3:
-            raise ValueError(f'crops must have the shape (N, hc, wc), got {tuple(crops.shape)}')
         toggles = _crop_toggles(crops.bool(), corners, h, w)
     else:
         parts = []
         for i, crop in enumerate(crops):
-            if crop.ndim != 2:
-                raise ValueError(f'crop {i} must have two dimensions, got {tuple(crop.shape)}')
             part = _crop_toggles(crop[None].bool(), corners[i : i + 1], h, w)
             part[0] += i
             parts.append(part)

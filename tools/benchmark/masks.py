@@ -14,7 +14,8 @@ from mmdet.structures.mask import encode_mask_results
 from mmengine.config import ConfigDict
 from torch import Tensor
 
-from mmrefine.masks import map_masks_to_rle, roi_masks_to_rle
+from mmrefine.masks import map_masks as masks_of_maps
+from mmrefine.masks import roi_masks_to_rle
 
 from .harness import Row, compare, peak_memory
 
@@ -102,7 +103,7 @@ def _map_row(stride: int, name: str, device: str, count: int = 100) -> Row:
     return compare(
         'B2',
         f'map masks to RLE, N={count}, stride {stride}, crops, {name}',
-        lambda: map_masks_to_rle(crops, resized, size, 0.5, offsets=offsets, map_size=cells),
+        lambda: masks_of_maps(crops, resized, size, 0.5, 'rle', offsets=offsets, map_size=cells),
         lambda: interpolated_rles(maps, resized, size),
         device=device,
     )
