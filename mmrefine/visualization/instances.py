@@ -13,6 +13,7 @@ from pycocotools import mask as coco_mask
 from mmrefine.evaluation.greedy import UNMATCHED, match_greedily, pairwise_ious
 
 IN_CROWD = -2
+THRESHOLD = np.array([0.5])
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,10 @@ class Instances:
 
 
 def match(
-    truth: Instances, found: Instances, threshold: float = 0.5, by_category: bool = True
+    truth: Instances, found: Instances, by_category: bool = True
 ) -> tuple[list[int], np.ndarray]:
-    """Give every prediction, best score first, the free object that it overlaps most.
-
-    ``threshold`` is the least mask IoU of a pair; ``by_category`` only objects of the category of
-    the prediction can be taken.
+    """Give every prediction, best score first, the free object that it overlaps most, by a mask
+    IoU of at least 0.5; ``by_category`` only objects of the category of the prediction.
 
     Returns:
         For each prediction the index of its object, or -1 (without one), or -2 (mostly inside a
@@ -65,6 +64,6 @@ def match(
     scores = np.ones(len(found)) if found.scores is None else found.scores
     order = np.argsort(-scores, kind='stable')
     partner = np.full(len(found), UNMATCHED)
-    partner[order] = match_greedily(usable[order], crowd, ~crowd[None], np.array([threshold]))[0, 0]
+    partner[order] = match_greedily(usable[order], crowd, ~crowd[None], THRESHOLD)[0, 0]
     partner[(partner >= 0) & np.append(crowd, False)[partner]] = IN_CROWD
     return partner.tolist(), ious

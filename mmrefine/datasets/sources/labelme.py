@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from pycocotools import mask as coco_mask
 
 from .coco import load
+from .png_masks import rle_of
 from .records import Source, SourceImage, SourceObject, counted, flat, labels_in_order, named_split
 from .shapes import circle, rectangle
 
@@ -77,8 +77,7 @@ def _segmentation(shape: dict, size: tuple[int, int], label: str) -> Any:
         with Image.open(io.BytesIO(base64.b64decode(shape['mask']))) as crop:
             inside = np.array(crop) > 0
         x, y = (round(value) for value in points[0])
-        canvas = np.zeros(size, np.uint8, order='F')
+        canvas = np.zeros(size, bool)
         canvas[y : y + inside.shape[0], x : x + inside.shape[1]] = inside
-        rle = coco_mask.encode(canvas)
-        return {'size': list(size), 'counts': rle['counts'].decode('ascii')}
+        return rle_of(canvas)
     raise ValueError(f'{label} has the unknown shape_type {kind!r}')

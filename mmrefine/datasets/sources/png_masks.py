@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from pycocotools import mask as coco_mask
+
+from mmrefine.masks import encode
 
 from .records import Source, SourceImage, SourceObject, named_split, picture_size, pictures_below
 
 MASKS = ('masks', 'mask', 'annotations', 'labels', 'instances')
 IMAGES = ('images', 'image', 'imgs')
+LABEL = 'object'
 
 
 def find(source: Path) -> list[Path]:
@@ -37,7 +39,7 @@ def _mask_folders(source: Path) -> dict[Path, Path]:
     return found
 
 
-def read(source: Path, label: str = 'object') -> Source:
+def read(source: Path) -> Source:
     """Read all pictures; PNG masks carry no class names, so there is one class."""
     images = []
     for folder, masks in _mask_folders(source).items():
@@ -53,9 +55,9 @@ def read(source: Path, label: str = 'object') -> Source:
                         f'{inside.shape[0]} x {inside.shape[1]}'
                     )
                 if inside.any():
-                    image.objects.append(SourceObject(label, rle_of(inside)))
+                    image.objects.append(SourceObject(LABEL, rle_of(inside)))
             images.append(image)
-    return Source(images, [label], [f'PNG masks name no classes: all objects are {label!r}'])
+    return Source(images, [LABEL], [f'PNG masks name no classes: all objects are {LABEL!r}'])
 
 
 def _objects(picture: Path, masks: Path, alone: bool) -> Iterator[np.ndarray]:
@@ -80,11 +82,16 @@ def _numbers(path: Path) -> np.ndarray:
     with Image.open(path) as picture:
         if picture.mode in ('1', 'L', 'P', 'I', 'I;16'):
             return np.array(picture).astype(np.int64)
-        rgb = np.array(picture.convert('RGB')).astype(np.int64)
+        return packed_colours(picture)
+
+
+def packed_colours(picture: Image.Image) -> np.ndarray:
+    """One number 0xRRGGBB a pixel: int64 array[h, w]."""
+    rgb = np.array(picture.convert('RGB')).astype(np.int64)
     return (rgb[..., 0] << 16) | (rgb[..., 1] << 8) | rgb[..., 2]
 
 
 def rle_of(inside: np.ndarray) -> dict:
     """Bool array[h, w] -> COCO RLE with its counts as text."""
-    rle = coco_mask.encode(np.asfortranarray(inside.astype(np.uint8)))
-    return {'size': list(rle['size']), 'counts': rle['counts'].decode('ascii')}
+    rle = encode(inside[None])[0]
+    return {'size': list(inside.shape), 'counts': rle['counts'].decode('ascii')}

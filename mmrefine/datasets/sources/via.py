@@ -35,8 +35,8 @@ def _entries(content: Any) -> list[Mapping]:
     return values if known else []
 
 
-def read(source: Path, label_key: str | None = None) -> Source:
-    """Read VIA files; the label is the region attribute ``label_key``, else the one most in use.
+def read(source: Path) -> Source:
+    """Read VIA files; the label is the region attribute most in use.
 
     Without any attribute all regions are ``'object'``.
     """
@@ -45,7 +45,7 @@ def read(source: Path, label_key: str | None = None) -> Source:
         entries = _entries(load(path))
         regions = [region for entry in entries for region in _regions(entry)]
         keys = Counter(k for r in regions for k, v in r.get('region_attributes', {}).items() if v)
-        key = label_key or (keys.most_common(1)[0][0] if keys else None)
+        key = keys.most_common(1)[0][0] if keys else None
         notes.append(
             f'{path.name}: labels are the attribute {key!r}'
             if key

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .png_masks import rle_of
+from .png_masks import packed_colours, rle_of
 from .records import PICTURES, Source, SourceImage, SourceObject
 
 BORDER = 255
@@ -96,8 +96,7 @@ def _values(path: Path, colours: Mapping[tuple[int, ...], int] | None = None) ->
             values = np.array(picture).astype(np.int64)
             if not colours or picture.mode != 'P':
                 return values
-        rgb = np.array(picture.convert('RGB')).astype(np.int64)
-    packed = (rgb[..., 0] << 16) | (rgb[..., 1] << 8) | rgb[..., 2]
+        packed = packed_colours(picture)
     if colours is None:  # object numbers: any colour is one
         distinct, numbers = np.unique(packed, return_inverse=True)
         numbers = numbers.reshape(packed.shape)
