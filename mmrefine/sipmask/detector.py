@@ -6,12 +6,13 @@ Origin:   JialeCao001/SipMask (MIT); weights: no licence stated.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmdet.models.detectors.single_stage_instance_seg import SingleStageInstanceSegmentor
 from mmdet.models.utils import unpack_gt_instances
 from mmdet.registry import MODELS
 from mmdet.structures import OptSampleList, SampleList
-from mmdet.utils import ConfigType, InstanceList, MultiConfig, OptConfigType
+from mmdet.utils import ConfigType, InstanceList
 from torch import Tensor, nn
 
 from mmrefine.checkpoint import rename_authors_weights
@@ -27,7 +28,7 @@ class SipMask(SingleStageInstanceSegmentor):
     The base class passes positives from head to head through an attribute of the head; here they
     are arguments, so nothing survives a call. The neck gives the levels of ``bbox_head.strides``,
     the mask head takes the number of classes from ``bbox_head``; images are padded to a multiple of
-    32.
+    32. Arguments are those of ``SingleStageInstanceSegmentor``.
     """
 
     def __init__(
@@ -36,23 +37,11 @@ class SipMask(SingleStageInstanceSegmentor):
         neck: ConfigType,
         bbox_head: ConfigType,
         mask_head: ConfigType,
-        train_cfg: OptConfigType = None,
-        test_cfg: OptConfigType = None,
-        data_preprocessor: OptConfigType = None,
-        init_cfg: MultiConfig | None = None,
+        **kwargs: Any,
     ) -> None:
         # The base class writes into the configs, which belong to the caller: it gets copies.
         mask_head = {'num_classes': bbox_head['num_classes'], **mask_head}
-        super().__init__(
-            backbone,
-            neck,
-            dict(bbox_head),
-            mask_head,
-            train_cfg,
-            test_cfg,
-            data_preprocessor,
-            init_cfg,
-        )
+        super().__init__(backbone, neck, dict(bbox_head), mask_head, **kwargs)
         require_agreement(self.bbox_head, self.mask_head)
         self.register_load_state_dict_pre_hook(rename_authors_weights)
 
