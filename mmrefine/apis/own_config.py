@@ -28,9 +28,7 @@ SCALE = (1333, 800)  # beyond which published schedules do not go
 RESIZES = ('Resize', 'RandomResize', 'RandomChoiceResize', 'TruncatedResize')
 
 
-def write_config(
-    path: Path, base: str, data: PreparedData, batch_size: int = 2, early_look: bool = True
-) -> list[str]:
+def write_config(path: Path, base: str, data: PreparedData, batch_size: int = 2) -> list[str]:
     """Write the config.
 
     Args:
@@ -38,7 +36,6 @@ def write_config(
         base: Key of ``BASES``, or a config.
         data: What the set is like.
         batch_size: Pictures of one iteration, for which the learning rate is set.
-        early_look: Draw validation pictures while training.
 
     Returns:
         Sentences on what was set.
@@ -65,9 +62,11 @@ def write_config(
     diff.merge_from_dict(_data(config, data, batch_size, notes))
     diff.merge_from_dict(_schedule(config, data, batch_size, notes))
     best = {'save_best': 'coco/boundary_mAP', 'rule': 'greater', 'max_keep_ckpts': 2}
-    hooks: dict[str, Any] = {'checkpoint': best, 'summary': {'type': 'TrainingSummaryHook'}}
-    if early_look:
-        hooks['visualization'] = {'type': 'DetVisualizationHook', 'draw': True, 'interval': 20}
+    hooks = {
+        'checkpoint': best,
+        'summary': {'type': 'TrainingSummaryHook'},
+        'visualization': {'type': 'DetVisualizationHook', 'draw': True, 'interval': 20},
+    }
     diff.merge_from_dict({'default_hooks': hooks, 'runner_type': 'mmdet.QuietRunner'})
     lines = [f'# {len(data.classes)} classes, {data.counts["train"][0]} pictures to train.']
     lines += [f'_base_ = {reference!r}']

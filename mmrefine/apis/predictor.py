@@ -13,7 +13,7 @@ from mmdet.utils import get_test_pipeline_cfg
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from mmrefine.results.predictions import read_instances
+from mmrefine.results.predictions import mask_scores, read_instances
 from mmrefine.sharpmask.detector import DeepMask
 from mmrefine.sipmask.video.detector import SipMaskVIS
 from mmrefine.visualization.overlays import draw_instances, neighbour_colours
@@ -150,7 +150,7 @@ class Predictor:
         instances = instances[instances.scores >= self.score]
         size = tuple(sample.ori_shape[:2])
         values = read_instances(instances, size, name)
-        scores = values['scores'] if values['mask_scores'] is None else values['mask_scores']
+        scores = mask_scores(values)
         kept = scores >= self.score
         if self.kept is not None:
             kept &= np.isin(values['labels'], self.kept)
