@@ -21,6 +21,10 @@ class LoadMaskAnnotations(LoadAnnotations):
 
     Args:
         kwargs: Those of ``LoadAnnotations`` but ``with_mask`` and ``poly2mask``.
+
+    Raises:
+        ValueError: The picture has another size than the annotations say, or a mask cannot be
+            drawn in it.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -57,6 +61,14 @@ class LoadTrackMaskAnnotations(LoadTrackAnnotations):
 
 def _with_masks(results: dict) -> list[dict]:
     """Keep and check the instances that have a mask."""
+    stated = (results.get('height'), results.get('width'))  # absent from plain records
+    if all(stated) and stated != tuple(results['ori_shape'][:2]):
+        (h, w), (height, width) = results['ori_shape'][:2], stated
+        raise ValueError(
+            f'{results.get("img_path")} is {w} x {h} pixels as it is read, but {width} x {height} '
+            'in the annotations, where its objects would be misplaced. If these are the sides '
+            "swapped by EXIF orientation: LoadImageFromFile(color_type='color_ignore_orientation')"
+        )
     given = results.get('instances', [])
     results['instances'] = kept = [instance for instance in given if instance.get('mask')]
     if len(kept) < len(given):
