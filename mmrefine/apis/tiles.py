@@ -5,8 +5,9 @@ sees what no tile holds. The *inside* of a tile is its window without a margin a
 An object whose mask leaves the inside is a *piece*:
 
 - a piece that lies in the inside of another tile is left out, since that tile saw more of it;
-- two objects of one class are the same if their masks agree where both their windows are, and no
-  two others of theirs disagree, so that neighbours in a crowd stay apart;
+- two objects of one class are the same if their masks agree where both their windows are, and so do
+  all views of both together, so that neighbours in a crowd stay apart; what one tile reports as two
+  objects remains two;
 - of the same objects one that no seam cuts is taken, the best one; otherwise the pieces are joined,
   and what lies beyond their tiles is taken from the reduced picture.
 
@@ -81,7 +82,7 @@ class _Objects:
         self.labels: list[int] = []
         self.rles: list[RLE] = []
         self.boxes: list[np.ndarray] = []  # as predicted, x, y, w, h
-        self.agreements: dict[tuple[int, int], float | None] = {}
+        self.overlaps: dict[tuple[int, int], tuple[float, float]] = {}
 
     def add(self, tile: int, found: Prediction, scale: tuple[float, float]) -> None:
         """Take the objects of a tile; of the reduced picture only those that no tile may hold."""
@@ -100,11 +101,13 @@ class _Objects:
     def join(self) -> Prediction:
         """The objects of the picture, best score first."""
         count = len(self.rles)
-        self.extents = np.zeros((count, 4))  # x1, y1, x2, y2 of the masks
+        self.shapes = list(self.rles)  # what is compared: boxes in place of empty masks
+        self.extents = np.zeros((count, 4))  # x1, y1, x2, y2 of these
         if count:
             self.extents[:] = coco_mask.toBbox(self.rles)
-            empty = self.extents[:, 2] == 0
-            self.extents[empty] = np.array(self.boxes)[empty]
+            for i in np.flatnonzero(self.extents[:, 2] == 0).tolist():
+                (self.shapes[i],) = coco_mask.frPyObjects(self.boxes[i][None], *self.size)
+                self.extents[i] = self.boxes[i]
             self.extents[:, 2:] += self.extents[:, :2]
         self.tile_of, self.label_of = np.array(self.tiles, int), np.array(self.labels, int)
         self.cut = ~_inside(self.extents, self.insides[self.tile_of])
@@ -132,9 +135,9 @@ class _Objects:
         pairs = []
         for place, i in enumerate(candidates.tolist()):
             for j in candidates[place + 1 :][self._close(i, candidates[place + 1 :])].tolist():
-                value = self._agreement(i, j)
-                if value is not None and value >= AGREEMENT:
-                    pairs.append((-value, i, j))
+                both, either = self._overlap(i, j)
+                if either and both >= AGREEMENT * either:
+                    pairs.append((-both / either, i, j))
         group = {i: [i] for i in candidates.tolist()}
         for _, i, j in sorted(pairs):
             first, second = group[i], group[j]
@@ -153,35 +156,35 @@ class _Objects:
         fit = self.cut[others] if self.tiles[i] == last else self.cut[i] | (tiles != last)
         return touching & (tiles != self.tiles[i]) & (kinds == self.labels[i]) & fit
 
-    def _agreement(self, i: int, j: int) -> float | None:
-        """IoU of two masks in the pixels of both their windows; None if hardly any are there."""
+    def _overlap(self, i: int, j: int) -> tuple[float, float]:
+        """Pixels in both of two masks and in either, of those that both their windows see; zeros
+        if hardly any are there."""
         key = (i, j) if i < j else (j, i)
-        if key not in self.agreements:
+        if key not in self.overlaps:
             a, b = self.windows[self.tiles[i]], self.windows[self.tiles[j]]
             x1, y1 = np.maximum(a[:2], b[:2])
             x2, y2 = np.minimum(a[2:], b[2:])
-            value = None
+            self.overlaps[key] = 0.0, 0.0
             if x2 > x1 and y2 > y1:
                 window = _rectangle((int(x1), int(y1), int(x2), int(y2)), self.size)
-                parts = [coco_mask.merge([self.rles[k], window], intersect=True) for k in (i, j)]
+                parts = [coco_mask.merge([self.shapes[k], window], intersect=True) for k in (i, j)]
                 # a corner of an object beyond a seam says nothing
                 areas = coco_mask.area(parts)
-                whole = coco_mask.area([self.rles[i], self.rles[j]])
+                whole = coco_mask.area([self.shapes[i], self.shapes[j]])
                 if max(areas) > min(self.margin**2, min(whole) // 10):
-                    value = float(coco_mask.iou(parts[:1], parts[1:], [0])[0, 0])
-            self.agreements[key] = value
-        return self.agreements[key]
+                    both = float(coco_mask.area(coco_mask.merge(parts, intersect=True)))
+                    self.overlaps[key] = both, float(areas.sum()) - both
+        return self.overlaps[key]
 
     def _disagree(self, first: Sequence[int], second: Sequence[int]) -> bool:
-        """Whether two groups hold objects that cannot be one."""
-        for i in first:
-            for j in second:
-                if self.tiles[i] == self.tiles[j]:
-                    return True
-                value = self._agreement(i, j)
-                if value is not None and value < AGREEMENT:
-                    return True
-        return False
+        """Whether two groups hold objects that cannot be one.
+
+        All their pixels are compared at once: the edge of a piece of a few columns says little.
+        """
+        if {self.tiles[i] for i in first} & {self.tiles[j] for j in second}:
+            return True
+        both, either = np.sum([self._overlap(i, j) for i in first for j in second], axis=0)
+        return bool(both < AGREEMENT * either)
 
     def _one(self, group: list[int]) -> tuple[int, float, np.ndarray, RLE]:
         """Label, score, box and mask of the object of a group."""
@@ -192,7 +195,7 @@ class _Objects:
             best = max(whole or mine, key=lambda i: self.scores[i])
             return self.labels[best], self.scores[best], self.boxes[best], self.rles[best]
         parts = [self.rles[i] for i in mine]
-        areas = np.maximum(coco_mask.area(parts), 1)
+        areas = [max(1, int(coco_mask.area(part))) for part in parts]  # one by one: of 256 it fails
         score = float(np.average([self.scores[i] for i in mine], weights=areas))
         for i in (i for i in group if self.tiles[i] == last):
             rest = self._beyond(i, [self.tiles[j] for j in mine])

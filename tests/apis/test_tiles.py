@@ -4,10 +4,11 @@ import hashlib
 import resource
 from collections.abc import Iterable, Iterator
 
+import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from large_pictures import large_picture
 from pycocotools import mask as coco_mask
@@ -129,6 +130,102 @@ def test_touching_bars_across_many_tiles_stay_apart() -> None:
     numbers = np.repeat(1 + np.arange(20), 8)[:, None] * np.ones(500, int)  # 20 bars of 8 rows
     expect_truth(numbers, Nearest((80, 80), 24))
     expect_truth(numbers.T, Nearest((80, 80), 24))
+
+
+def core(rle: dict, width: int = 1) -> np.ndarray:
+    """A mask without its rim, uint8[h, w]; what lies at the edge of the picture stays."""
+    square = np.ones((2 * width + 1, 2 * width + 1), bool)
+    mask = coco_mask.decode(rle)
+    return ndimage.binary_erosion(mask, square, border_value=1).astype(np.uint8)
+
+
+def changed(found: Prediction, masks: list[np.ndarray]) -> Prediction:
+    """The objects, as often as needed, with other masks."""
+    order = np.arange(len(masks)) % max(len(found), 1)
+    rles = [encode(mask[None])[0] for mask in masks]
+    boxes = coco_mask.toBbox(rles) if rles else found.boxes
+    return Prediction(found.size, boxes, found.scores[order], found.labels[order], rles)
+
+
+class Rough(Truth):
+    """Draws each outline a pixel too far out or in, or right: another way in every tile."""
+
+    def objects(self, numbers: np.ndarray) -> Prediction:
+        found = super().objects(numbers)
+        rng = np.random.default_rng(len(self.sizes))
+        ways = (
+            coco_mask.decode,
+            core,
+            lambda rle: cv2.dilate(coco_mask.decode(rle), np.ones((3, 3))),
+        )
+        return changed(found, [ways[rng.integers(3)](rle) for rle in found.rles])
+
+
+@settings(max_examples=25)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(100, 300),
+    st.integers(100, 300),
+    st.integers(2, 60),
+    st.integers(80, 130),
+    st.integers(32, 50),
+)
+@example(4, 317, 382, 118, 110, 53)  # pieces of a few columns, which are mostly rim
+@example(31, 264, 370, 54, 84, 37)
+@example(120, 197, 356, 21, 83, 37)
+def test_masks_that_differ_from_tile_to_tile_are_of_one_object(
+    seed: int, height: int, width: int, count: int, tile: int, overlap: int
+) -> None:
+    numbers = cells(height, width, count, seed)
+    for n in range(1, count + 1):
+        if not core(encode((numbers == n)[None])[0], 8).any():
+            numbers[numbers == n] = 0  # masks of it may not agree
+    (found,) = TiledPredictor(Rough(), Nearest((tile, tile), overlap))([painted(numbers)])
+    truth = Truth().objects(numbers)
+    if len(truth):
+        overlaps = coco_mask.iou(found.rles, truth.rles, [0] * len(truth)) > 0.5
+        np.testing.assert_array_equal(overlaps.sum(0), 1)
+
+
+def test_what_a_tile_reports_as_two_objects_remains_two() -> None:
+    class Twice(Truth):
+        """Reports every object, and its core as another."""
+
+        def objects(self, numbers: np.ndarray) -> Prediction:
+            found = super().objects(numbers)
+            masks = [coco_mask.decode(rle) for rle in found.rles]
+            return changed(found, masks + [core(rle, 2) for rle in found.rles])
+
+    numbers = cells(200, 200, 12, 5)
+    (found,) = TiledPredictor(Twice(), Nearest((96, 96), 32))([painted(numbers)])
+    truth = Twice().objects(numbers)
+    assert len(found) == len(truth) == 24
+    overlaps = coco_mask.iou(found.rles, truth.rles, [0] * 24)
+    assert (overlaps.max(0) > 0.9).all() and len(set(overlaps.argmax(0))) == 24
+
+
+def test_boxes_with_empty_masks_are_not_doubled() -> None:
+    class Faint(Truth):
+        """Gives every object a box and no pixel."""
+
+        def objects(self, numbers: np.ndarray) -> Prediction:
+            found = super().objects(numbers)
+            empty = encode(np.zeros((1, *numbers.shape), bool))
+            found.rles[:] = empty * len(found)
+            return found
+
+    numbers = np.zeros((200, 200), int)
+    for n, (y, x) in enumerate(np.ndindex(9, 9)):
+        numbers[22 * y : 22 * y + 15, 22 * x : 22 * x + 15] = n + 1
+    (found,) = TiledPredictor(Faint(), Nearest((96, 96), 32))([painted(numbers)])
+    boxes = Truth().objects(numbers).boxes
+    assert sorted(found.boxes.tolist()) == sorted(boxes.tolist())
+
+
+def test_an_object_in_hundreds_of_tiles() -> None:
+    numbers = np.zeros((20, 4000), int)
+    numbers[5:15, 7:3990] = 1
+    expect_truth(numbers, Nearest((20, 20), 5))
 
 
 def test_objects_with_holes_and_parts_are_joined() -> None:
