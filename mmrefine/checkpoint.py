@@ -117,6 +117,29 @@ def rename_authors_weights(module: nn.Module, state_dict: dict, prefix: str, *_:
         state_dict.update(converted)
 
 
+def convert_layers(
+    state_dict: Mapping[str, Tensor], rename: Callable[[str], str | None], norm_shift: float
+) -> StateDict:
+    """Rename the layers of a maskrcnn-benchmark or AdelaiDet file; names that become None go.
+
+    Scales become scalars. ``norm_shift`` is subtracted from the backbone's variances: benchmark's
+    norm divides by sqrt(var) without epsilon, and so keeps its output. The counter that today's
+    batch norm stores is added.
+    """
+    converted: StateDict = {}
+    for key, value in state_dict.items():
+        name = rename(key)
+        if name is None:
+            continue
+        if name.endswith('.scale'):
+            value = value.reshape(())
+        if name.startswith('backbone.') and name.endswith('running_var'):
+            value = value - norm_shift
+            converted[name.replace('running_var', 'num_batches_tracked')] = torch.tensor(0)
+        converted[name] = value
+    return converted
+
+
 def recognise(state_dict: Mapping[str, Tensor]) -> Converter:
     """The converter whose generation the keys show; CheckpointError if none, or more than one,
     fits."""

@@ -8,10 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from mmrefine.checkpoint import Converter, StateDict
+from mmrefine.checkpoint import Converter, convert_layers
 
 Rule = tuple[str, str | Callable[[re.Match], str] | None]
 
@@ -124,21 +121,6 @@ def rename(key: str, rules: list[Rule]) -> str | None:
     return key
 
 
-def _convert(state_dict: Mapping[str, Tensor], rules: list[Rule], norm_shift: float) -> StateDict:
-    converted: StateDict = {}
-    for key, value in state_dict.items():
-        name = rename(key, rules)
-        if name is None:
-            continue
-        if name.endswith('.scale'):
-            value = value.reshape(())
-        if name.startswith('backbone.') and name.endswith('running_var'):
-            value = value - norm_shift
-            converted[name.replace('running_var', 'num_batches_tracked')] = torch.tensor(0)
-        converted[name] = value
-    return converted
-
-
 def generation(keys: Mapping[str, Any]) -> str | None:
     """Which of the originals the keys are of; None for any other file."""
     if 'proposal_head.embed_head.spatial_embed_head.weight' in keys:
@@ -151,11 +133,11 @@ def generation(keys: Mapping[str, Any]) -> str | None:
 
 
 def _converter(name: str) -> Converter:
-    rules = (ADELAIDET, 0.0) if name == 'adet' else (BENCHMARK, NORM_EPS)
+    rules, shift = (ADELAIDET, 0.0) if name == 'adet' else (BENCHMARK, NORM_EPS)
     return Converter(
         f'embedmask-{name}',
         lambda keys: generation(keys) == name,
-        lambda weights: _convert(weights, *rules),
+        lambda weights: convert_layers(weights, lambda key: rename(key, rules), shift),
         (r'bbox_head\.conv_cls\..+', r'mask_head\.conv_seg\..+'),
     )
 

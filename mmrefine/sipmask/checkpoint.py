@@ -7,10 +7,9 @@ Origin:   JialeCao001/SipMask: ``SipMask-mmdetection`` (images), ``SipMask-VIS``
 import re
 from collections.abc import Callable, Mapping
 
-import torch
 from torch import Tensor
 
-from mmrefine.checkpoint import Converter, StateDict
+from mmrefine.checkpoint import Converter, StateDict, convert_layers
 
 BATCH_NORM_EPS = 1e-5
 
@@ -72,21 +71,8 @@ def convert_mmdet(state_dict: Mapping[str, Tensor]) -> StateDict:
 
 
 def convert_benchmark(state_dict: Mapping[str, Tensor]) -> StateDict:
-    """Rename a benchmark-generation file.
-
-    Its batch norm divides by sqrt(var) without epsilon; subtracting ours from the variance keeps
-    the layer's output. The counter that today's batch norm stores is added, scales become scalars.
-    """
-    converted: StateDict = {}
-    for key, value in state_dict.items():
-        key = rename(key)
-        if key.startswith('bbox_head.scales.'):
-            value = value.reshape(())
-        elif key.endswith('.running_var'):
-            value = value - BATCH_NORM_EPS
-            converted[key.replace('running_var', 'num_batches_tracked')] = torch.tensor(0)
-        converted[key] = value
-    return converted
+    """Rename a benchmark-generation file, see ``convert_layers``."""
+    return convert_layers(state_dict, rename, BATCH_NORM_EPS)
 
 
 def generation(state_dict: Mapping[str, Tensor]) -> str | None:
