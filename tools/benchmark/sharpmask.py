@@ -158,7 +158,7 @@ def _mask_error(ours: InstanceData, peer: InstanceData) -> float:
     close = (ours.scores.cpu()[:, None] - peer.scores[None]).abs() <= _SCORE_TOLERANCE
     clear = ours.scores.cpu() > peer.scores[-1] + _SCORE_TOLERANCE
     worst = 0.0
-    for mask, rivals in zip([m for m, c in zip(ours.masks, clear) if c], close[clear]):
+    for mask, rivals in zip([m for m, c in zip(ours.masks.tolist(), clear) if c], close[clear]):
         others = [peer.masks[i] for i in rivals.nonzero().flatten().tolist()]
         worst = max(worst, min((_difference(mask, other) for other in others), default=1.0))
     return worst
@@ -167,7 +167,7 @@ def _mask_error(ours: InstanceData, peer: InstanceData) -> float:
 def _overlap(ours: InstanceData, peer: InstanceData) -> float:
     """Mean over the peer's masks of the IoU with the most similar of ours."""
     crowd = [0] * len(peer.masks)
-    return float(coco_mask.iou(ours.masks, peer.masks, crowd).max(0).mean())
+    return float(coco_mask.iou(ours.masks.tolist(), peer.masks, crowd).max(0).mean())
 
 
 def _row(
