@@ -37,6 +37,12 @@ def test_all_systems_and_tasks_have_a_page() -> None:
     }
 
 
+@by_page
+def test_prose_fits_into_120_columns(page: Path) -> None:
+    lines = doc_pages.prose(page).splitlines()
+    assert [x for x in lines if len(x) > 120 and not x.startswith(('|', '!['))] == []
+
+
 def test_the_readme_is_short_and_leads_to_every_page() -> None:
     readme = ROOT / 'README.md'
     assert len(readme.read_text().splitlines()) <= 200
