@@ -14,8 +14,9 @@ from mmrefine.results.fields import BoxError, read_box
 from mmrefine.results.files import file_digest, refuse_overwriting, value_digest
 from mmrefine.results.ground_truth import GroundTruth, Id
 from mmrefine.results.image_files import existing_files
-from mmrefine.results.json_files import iterate_json_list, load_json, write_json_list
+from mmrefine.results.json_files import load_json, write_json_list
 from mmrefine.results.progress import progress_bar
+from mmrefine.results.result_lists import iterate_results
 from mmrefine.results.resume_log import ResumeLog
 
 from .class_names import class_names
@@ -78,7 +79,7 @@ def refine_results(options: RefineOptions) -> list[str]:
     log = ResumeLog(progress, _run_settings(options, config, tiling))
     try:
         count = _segment_all(options, config, gt, data['images'], log, tiling)
-        entries = zip(iterate_json_list(options.results), log.results(), strict=True)
+        entries = zip(iterate_results(options.results, gt), log.results(), strict=True)
         write_json_list(options.out, ({**e, 'segmentation': mask} for e, mask in entries))
         notes = log.notes()
     except BaseException:
@@ -135,7 +136,7 @@ def _boxes(
     position = {image: i for i, image in enumerate(gt.sizes)}
     labels = {name: label for label, name in enumerate(classes)}
     missing: dict[Id, None] = {}
-    for number, entry in enumerate(iterate_json_list(options.results)):
+    for number, entry in enumerate(iterate_results(options.results, gt)):
         found = reader.read_ids(f'{options.results}: entry {number}', entry)
         if found is None:  # only where faults do not raise
             continue

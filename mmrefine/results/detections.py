@@ -13,7 +13,8 @@ from mmrefine.masks.run_lengths import pixel_counts, present, undecodable
 from .entries import Entry, EntryReader
 from .files import atomic_file
 from .ground_truth import GroundTruth, Id
-from .json_files import iterate_json_list, json_text, write_json_list
+from .json_files import json_text, write_json_list
+from .result_lists import iterate_results
 
 NO_BOX = (np.nan,) * 4
 
@@ -99,8 +100,9 @@ def load_results(
     """Read a COCO result list.
 
     Args:
-        results: Path of a json list, or its entries: ``image_id``, ``category_id``, ``score`` and
-            ``bbox`` (x, y, w, h) and / or ``segmentation`` (RLE or polygons).
+        results: Path of a json list, see ``iterate_results``, or its entries: ``image_id``,
+            ``category_id``, ``score`` and ``bbox`` (x, y, w, h) and / or ``segmentation`` (RLE or
+            polygons).
         gt: What the entries must refer to.
         unknown: Entries of images or categories that ``gt`` does not list are an ``'error'``, or
             are left out (``'drop'``) and counted in the log.
@@ -108,7 +110,7 @@ def load_results(
     reader = EntryReader(gt, unknown=unknown)
     if isinstance(results, Mapping):
         raise ValueError('results is a dict: expected a list of result entries')
-    entries = iterate_json_list(results) if isinstance(results, (str, Path)) else results
+    entries = iterate_results(results, gt) if isinstance(results, (str, Path)) else results
     dt = in_columns(reader.read(f'results[{i}]', entry) for i, entry in enumerate(entries))
     reader.finish()
     return dt

@@ -38,6 +38,7 @@ class GroundTruth:
     annotations: list[dict]
     federation: Federation | None = None  # LVIS rules, if the file has them
     name: str = 'the ground truth'  # where it comes from, for messages
+    file_names: dict[Id, str] = field(default_factory=dict)  # of the images
     _masks_ready: bool = field(default=False, repr=False)
 
     @classmethod
@@ -67,7 +68,11 @@ class GroundTruth:
         categories = {c['id']: str(c.get('name', c['id'])) for c in data['categories']}
         annotations = [_annotation(i, a) for i, a in enumerate(data.get('annotations') or ())]
         federation = _federation(name, data) if federated else None
-        return cls(dict(_sorted_items(name, sizes)), categories, annotations, federation, name)
+        sizes = dict(_sorted_items(name, sizes))
+        # LVIS v1 names files by their address alone
+        files = {i['id']: i.get('file_name') or i.get('coco_url') for i in data['images']}
+        files = {i: str(file) for i, file in files.items() if file}
+        return cls(sizes, categories, annotations, federation, name, files)
 
     def categories_of(self, classes: Sequence[str]) -> list[Id]:
         """Category id of every label, as MMDetection's data sets number them.

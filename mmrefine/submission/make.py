@@ -17,6 +17,7 @@ from mmrefine.results.ground_truth import GroundTruth
 from mmrefine.results.image_files import image_file
 from mmrefine.results.json_files import iterate_json_list, load_json, write_json_list
 from mmrefine.results.predictions import sample_entries
+from mmrefine.results.result_lists import iterate_results
 from mmrefine.results.tracks import VideoTruth, write_tracks
 
 from .check import check_submission
@@ -170,7 +171,7 @@ def _entries(options: MakeOptions, data: dict, gt: GroundTruth) -> Iterable[dict
             categories = gt.categories_named(options.classes)
         samples = {sample['img_id']: sample for sample in read_dump(options.results)}
         return (e for s in samples.values() for e in sample_entries(s, gt, categories))
-    return _checked_scores(iterate_json_list(options.results), gt)
+    return _checked_scores(iterate_results(options.results, gt), gt)
 
 
 def _checked_scores(entries: Iterable[dict], gt: GroundTruth) -> Iterable[dict]:

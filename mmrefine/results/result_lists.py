@@ -1,0 +1,64 @@
+"""Entries of a COCO result list, with the ids of the annotation file.
+
+``predict`` numbers pictures and classes by itself and lists both in ``images.json`` beside its
+``predictions.json``; an annotation file has other ids for the same names. Read by id, such results
+would count for other pictures and classes.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from .ground_truth import GroundTruth, Id
+from .json_files import iterate_json_list, load_json
+
+RESULTS, LISTING = 'predictions.json', 'images.json'
+
+
+def iterate_results(path: str | Path, gt: GroundTruth) -> Iterator[Any]:
+    """Read the entries of a json list one by one.
+
+    Entries of ``predict`` get the ids that ``gt`` has for their file and class names. Names that
+    ``gt`` does not list stand in place of the id, which whoever checks the ids then reports.
+    """
+    entries = iterate_json_list(path)
+    listing = Path(path).with_name(LISTING)
+    if Path(path).name != RESULTS or not listing.is_file():
+        return entries
+    listed = load_json(listing)
+    files = {image['id']: image['file_name'] for image in listed['images']}
+    names = {category['id']: category['name'] for category in listed['categories']}
+    tables = {
+        'image_id': matching_files(files, gt.file_names),
+        'category_id': _same(names, gt.categories),
+    }
+    return _translated(entries, tables)
+
+
+def matching_files(files: Mapping[Id, str], known: Mapping[Id, str]) -> dict[Id, Id | str]:
+    """Id of every file among the known ones: the same path, else the only file of that name."""
+    found = _same(files, known)
+    bases = Counter(PurePosixPath(name).name for name in known.values())
+    only = {
+        PurePosixPath(name).name: i
+        for i, name in known.items()
+        if bases[PurePosixPath(name).name] == 1
+    }
+    return {
+        i: only.get(PurePosixPath(files[i]).name, files[i]) if match == files[i] else match
+        for i, match in found.items()
+    }
+
+
+def _same(names: Mapping[Id, str], known: Mapping[Id, str]) -> dict[Id, Id | str]:
+    by_name = {name: i for i, name in known.items()}
+    return {i: by_name.get(name, name) for i, name in names.items()}
+
+
+def _translated(entries: Iterable[Any], tables: Mapping[str, Mapping]) -> Iterator[Any]:
+    for entry in entries:
+        for key, table in tables.items():
+            if isinstance(entry, dict) and isinstance(entry.get(key), (int, str)):
+                entry[key] = table.get(entry[key], entry[key])
+        yield entry
