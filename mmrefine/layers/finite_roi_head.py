@@ -37,8 +37,8 @@ class FiniteRoIHead:
         Raises:
             FloatingPointError: A value is not finite; it says which.
         """
-        require_finite('feature maps', *x)
+        # one check, since a GPU is waited for at each
         values = [get_box_tensor(results.bboxes) for results in rpn_results_list]
         values += [results.scores for results in rpn_results_list if 'scores' in results]
-        require_finite('proposals', *values)
+        require_finite('feature maps or proposals', *x, *values)
         return super().predict(x, rpn_results_list, batch_data_samples, rescale)  # type: ignore[misc]

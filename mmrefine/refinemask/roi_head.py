@@ -191,9 +191,10 @@ class FineMaskMixin(FiniteRoIHead):
         Raises:
             FloatingPointError: Features or logits are not finite.
         """
-        require_finite('feature maps', *x)  # without boxes no logits tell
         settings = InferenceSettings.of_config(self.test_cfg, self.mask_head.stage_sizes)
         rois = bbox2roi([results.bboxes for results in results_list])  # (N, 5)
+        if not len(rois):  # no logits tell
+            require_finite('feature maps', *x)
         labels = torch.cat([results.labels for results in results_list])
         groups = self.mask_head.fused_masks(*self.mask_inputs(x, rois), rois, labels, settings)
         require_finite('mask logits', *(group.logits for group in groups))
