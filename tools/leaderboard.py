@@ -19,6 +19,7 @@ from mmrefine.evaluation.bootstrap import (
 )
 from mmrefine.evaluation.protocols import make_rules, read_truth
 from mmrefine.results.detections import load_results
+from mmrefine.results.entries import UNKNOWN
 from mmrefine.results.files import atomic_file, named_files, refuse_overwriting
 from mmrefine.results.json_files import json_text, load_json
 
@@ -36,6 +37,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--iou-type', nargs='+', choices=NUMBERS, default=['segm', 'boundary'])
     add('--classes', nargs='+', metavar='NAME', help='categories that count; default: all')
     add('--max-dets', type=int, help='cap on detections an image and category, default 100')
+    add(
+        '--unknown',
+        default='error',
+        choices=UNKNOWN,
+        help='results of unlisted images or categories',
+    )
     add('--draws', type=int, default=1000, help='how often the images are drawn again')
     add('--seed', type=int, default=0, help='of the draws')
     add('--json', type=Path, help='write the numbers to this file')
@@ -59,7 +66,7 @@ def compare(args: argparse.Namespace) -> dict[str, dict]:
     weights = np.concatenate([np.ones_like(weights[:1]), weights])
     table: dict[str, dict] = {name: {} for name in files}
     for name, path in files.items():
-        dt = load_results(path, everything)
+        dt = load_results(path, everything, args.unknown)
         dt = dt.select(np.flatnonzero([c in gt.categories for c in dt.category_ids]))
         for kind in args.iou_type:
             table[name][kind] = average_precisions(match_images(gt, dt, kind, rules), weights)

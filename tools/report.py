@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from mmrefine.evaluation.evaluate import BACKENDS
+from mmrefine.results.entries import UNKNOWN
 from mmrefine.results.files import named_files, refuse_overwriting
 from mmrefine.visualization.report import FORMATS, write_report
 
@@ -35,6 +36,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--score-thr', type=float, default=0.3, help='lowest score drawn')
     add('--max-dets', type=int, help='cap on detections; COCO 100, LVIS 300 an image')
     add('--backend', default='pycocotools', choices=tuple(BACKENDS))
+    add(
+        '--unknown',
+        default='error',
+        choices=UNKNOWN,
+        help='results of unlisted images or categories',
+    )
     add('--title', default='Masks and their boundaries')
     return parser.parse_args(argv)
 
@@ -58,6 +65,7 @@ def main(argv: list[str] | None = None) -> int:
             args.max_dets,
             args.backend,
             args.title,
+            unknown=args.unknown,
         )
     except (ValueError, OSError, ModuleNotFoundError) as error:
         print(f'error: {error}', file=sys.stderr)

@@ -41,6 +41,7 @@ def write_report(
     backend: str = 'pycocotools',
     title: str = 'Masks and their boundaries',
     pictures: Path | None = None,
+    unknown: str = 'error',
 ) -> Path:
     """Score result files and write the page.
 
@@ -56,6 +57,7 @@ def write_report(
         backend: Engine that scores the files; single images are scored by pycocotools.
         pictures: Folder that also gets ``precision_recall.png``, ``confusion.png`` (of the first
             file) and ``sheet.jpg`` (its first images beside the ground truth).
+        unknown: As for ``load_results``; AP* drops them always.
 
     Raises:
         ValueError: No result file, wrong files or values, a folder without any of the pictures.
@@ -71,7 +73,7 @@ def write_report(
     data = load_json(gt)
     truth = read_truth(data, format, str(gt))
     truth.require(masks=True)
-    unknown = 'drop' if format == 'coco-on-lvis' else 'error'
+    unknown = 'drop' if format == 'coco-on-lvis' else unknown
     detections = {name: load_results(path, truth, unknown) for name, path in results.items()}
     files = {image['id']: _file_name(image) for image in data['images']}
     if images is not None and not any(_find(images, name) for name in files.values()):

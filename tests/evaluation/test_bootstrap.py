@@ -127,6 +127,17 @@ def test_one_category_counts_as_if_the_file_had_no_other(tmp_path: Path) -> None
     assert json.loads(out.read_text())['all']['segm']['ap'] == pytest.approx(per_class[5])
 
 
+def test_results_of_other_images_can_be_dropped(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    truth, results = make_scene(0)
+    files = write(tmp_path, gt=truth, all=[*results, {**results[0], 'image_id': 10**6}])
+    args = [files['all'], '--gt', files['gt'], '--draws', '2', '--iou-type', 'segm']
+    assert leaderboard.main(args) == 1
+    assert '--unknown drop' in capsys.readouterr().err
+    assert leaderboard.main([*args, '--unknown', 'drop']) == 0
+
+
 @pytest.mark.parametrize(
     ('options', 'message'),
     [

@@ -227,6 +227,18 @@ def test_the_command_writes_the_page(data: tuple, tmp_path: Path, command: Calla
     assert {'a', 'blunt'} <= {row[0] for row in Page(out).rows}
 
 
+def test_results_of_other_pictures_can_be_dropped(
+    data: tuple, tmp_path: Path, command: Callable
+) -> None:
+    entries = json.loads(data[3].read_text())
+    other = tmp_path / 'other.json'
+    other.write_text(json.dumps([*entries, {**entries[0], 'image_id': 99}]))
+    words = ['--gt', data[0], '--results', other, '--out', tmp_path / 'page.html']
+    refused = command('report', *words)
+    assert refused.status == 1 and '--unknown drop' in refused.err
+    assert command('report', *words, '--unknown', 'drop').status == 0
+
+
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
