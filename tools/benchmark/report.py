@@ -1,5 +1,6 @@
 """Tables of measured rows, in Markdown."""
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def tables(rows: Rows) -> str:
     plain = [
         row for row in rows if 'model' not in row['details'] and row['id'] not in ('B7', 'growth')
     ]
-    blocks = [machine(rows[0]['settings'])]
+    blocks = [textwrap.fill(machine(rows[0]['settings']), 120, break_on_hyphens=False)]
     if plain:
         blocks += ['### Formulations', formulations(plain)]
     scenes = list(dict.fromkeys(row['details']['scene'] for row in models))
