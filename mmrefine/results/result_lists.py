@@ -37,18 +37,28 @@ def iterate_results(path: str | Path, gt: GroundTruth) -> Iterator[Any]:
 
 
 def matching_files(files: Mapping[Id, str], known: Mapping[Id, str]) -> dict[Id, Id | str]:
-    """Id of every file among the known ones: the same path, else the only file of that name."""
+    """Id of every file among the known ones, or its name where there is none.
+
+    The same path, else the only pair of which one path ends in the other: folders may be left out,
+    but ``train/a.jpg`` is not ``val/a.jpg``.
+    """
     found = _same(files, known)
-    bases = Counter(PurePosixPath(name).name for name in known.values())
-    only = {
-        PurePosixPath(name).name: i
-        for i, name in known.items()
-        if bases[PurePosixPath(name).name] == 1
-    }
-    return {
-        i: only.get(PurePosixPath(files[i]).name, files[i]) if match == files[i] else match
-        for i, match in found.items()
-    }
+    by_name: dict[str, list[Id]] = {}
+    for i, name in known.items():
+        by_name.setdefault(PurePosixPath(name).name, []).append(i)
+    for i, file in files.items():
+        if found[i] == file:
+            near = [k for k in by_name.get(PurePosixPath(file).name, []) if _tail(file, known[k])]
+            found[i] = near[0] if len(near) == 1 else file
+    owners = Counter(found.values())
+    exact = set(known.values())
+    return {i: k if owners[k] == 1 or files[i] in exact else files[i] for i, k in found.items()}
+
+
+def _tail(first: str, second: str) -> bool:
+    """Whether one path ends in the other."""
+    short, long = sorted((PurePosixPath(p).parts for p in (first, second)), key=len)
+    return long[-len(short) :] == short
 
 
 def _same(names: Mapping[Id, str], known: Mapping[Id, str]) -> dict[Id, Id | str]:

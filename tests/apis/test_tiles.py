@@ -33,11 +33,8 @@ class Nearest(Tiling):
 
 
 class Truth:
-    """Finds in a picture whose colours are numbers of objects just these.
-
-    Args:
-        classes: An object n has the class n % classes.
-    """
+    """Finds in a picture whose colours are numbers of objects just these; object n has the class
+    n % classes."""
 
     reads_arrays = True
 

@@ -82,3 +82,11 @@ def test_the_same_path_counts_before_the_same_name():
     known = {10: 'y/a.jpg', 20: 'x/a.jpg', 30: 'images/b.jpg'}
     assert matching_files(files, known) == {1: 20, 2: 10, 3: 30, 4: 'z/a.jpg'}
     assert matching_files({1: 'a.jpg'}, {}) == {1: 'a.jpg'}
+
+
+def test_pictures_of_one_name_in_other_folders_are_not_confused():
+    files = {1: 'train/0.jpg', 2: 'valid/0.jpg'}
+    assert matching_files(files, {7: 'valid/0.jpg'}) == {1: 'train/0.jpg', 2: 7}
+    assert matching_files({1: 'train/0.jpg'}, {7: 'valid/0.jpg'}) == {1: 'train/0.jpg'}
+    assert matching_files(files, {7: '0.jpg'}) == files  # either may be meant
+    assert matching_files({1: '0.jpg'}, {7: 'a/0.jpg', 8: 'b/0.jpg'}) == {1: '0.jpg'}
