@@ -113,6 +113,18 @@ def test_ranking_pairs_and_points_agree_when_nothing_is_cut():
     torch.testing.assert_close(root.scores, pairs.scores.sqrt())
 
 
+@pytest.mark.parametrize('candidates', ['points', 'pairs'])
+def test_a_limit_of_minus_one_is_none(candidates):
+    head = SipMaskBBoxHead(**SMALL)
+    torch.nn.init.zeros_(head.conv_cls.bias)
+    outputs, cfg = head(pyramid(1)), TEST | {'candidates': candidates, 'max_per_img': 50}
+    every, none = (
+        head.predict_by_feat(outputs, [META], cfg | {'nms_pre': limit})[0] for limit in (10**6, -1)
+    )
+    few = head.predict_by_feat(outputs, [META], cfg | {'nms_pre': 1})[0]
+    assert torch.equal(every.bboxes, none.bboxes) and len(few) < len(none)
+
+
 def test_mistaken_settings_are_refused_by_name():
     head = SipMaskBBoxHead(**SMALL)
     with pytest.raises(ValueError, match="unknown nms type 'soft'"):
