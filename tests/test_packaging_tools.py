@@ -11,6 +11,8 @@ import torch
 from locations import ROOT
 from tiny_training import run
 
+from mmrefine.dependencies import MINIMUM
+
 sys.path.insert(0, str(ROOT / 'tools'))
 import check_install
 
@@ -99,6 +101,16 @@ def test_prebuilt_operators_are_for_the_line_that_accepts_them(tmp_path: Path) -
     metadata.write_text('Metadata-Version: 2.1\nName: onedl-mmdetection\nVersion: 3.5.1\n')
     printed = shell(lines, PYTHONPATH=str(tmp_path))
     assert printed.endswith('--only-binary :all: onedl-mmcv-cu128-torch2-8\n')
+
+
+def test_an_old_torch_is_told_with_the_least_version_of_the_package(tmp_path: Path) -> None:
+    least = tuple(map(int, MINIMUM['torch'].split('.')))
+    older = f'{least[0]}.{least[1] - 1}.9'
+    for version, expect in ((older, 1), (f'{MINIMUM["torch"]}.0+cpu', 0)):
+        (tmp_path / 'torch.py').write_text(f'__version__ = {version!r}\n')
+        printed = shell('install_torch', expect=expect, PYTHONPATH=str(tmp_path))
+        assert f'torch {version}' in printed
+        assert (f'mmrefine needs {MINIMUM["torch"]} or newer' in printed) == bool(expect)
 
 
 def test_missing_compiler_is_told(tmp_path: Path) -> None:

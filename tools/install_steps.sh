@@ -1,5 +1,8 @@
 # The steps of tools/install.sh, which sources this file.
 
+# Fails without torch and with one older than mmrefine/dependencies.py allows.
+TORCH_WILL_DO='import sys, torch; sys.exit(tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6))'
+
 clock() { printf '%d:%02d' $(((SECONDS - BEGAN) / 60)) $(((SECONDS - BEGAN) % 60)); }
 say() { printf '[%s] %s\n' "$(clock)" "$*"; }
 
@@ -108,9 +111,9 @@ make_environment() {
     "$BASE" -m venv --clear "$ENVIRONMENT" >> "$LOG" 2>&1 || { "$BASE" -m virtualenv --clear "$ENVIRONMENT" >> "$LOG" 2>&1; } ||
         fail "$BASE cannot make a virtual environment" \
             'install its venv module (apt install python3-venv), or use the current environment: bash tools/install.sh --no-venv' "log: $LOG"
-    # A torch that the interpreter already has is used: its packages are visible behind the new ones.
+    # A torch that the interpreter already has is used, unless it is too old: its packages are visible behind the new ones.
     local site
-    if "$BASE" -c 'import torch' 2> /dev/null; then
+    if "$BASE" -c "$TORCH_WILL_DO" 2> /dev/null; then
         site=$("$ENVIRONMENT/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
         "$BASE" -c 'import pathlib, torch; print(pathlib.Path(torch.__file__).parents[1])' > "$site/interpreter_packages.pth"
     fi
@@ -129,8 +132,8 @@ install_build_tools() {
 
 install_torch() {
     if ask 'import torch'; then
-        ask 'import torch; import sys; sys.exit(tuple(map(int, torch.__version__.split(".")[:2])) < (2, 4))' ||
-            fail "torch $(ask 'import torch; print(torch.__version__)') is too old, mmrefine needs 2.4" 'upgrade it, or let tools/install.sh make its own environment (without --no-venv)'
+        ask "$TORCH_WILL_DO" ||
+            fail "torch $(ask 'import torch; print(torch.__version__)') is too old, mmrefine needs 2.6 or newer" 'upgrade it, or let tools/install.sh make its own environment (without --no-venv)'
         say "torch $(ask 'import torch; print(torch.__version__)') is there"
         return
     fi

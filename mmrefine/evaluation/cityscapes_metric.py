@@ -36,8 +36,7 @@ class CityscapesMaskAPMetric(BaseMetric):
         prefix: Default ``'cityscapes'``.
 
     Results are named as in ``CityScapesMetric``, ``mAP`` and ``AP@50``, for boundaries
-    ``boundary_mAP`` and ``boundary_AP@50``; with ``segm_AP/<class>``, ``boundary_AP/<class>``, and
-    the names of version 0.1 (``segm_AP``, ``segm_AP50``, ``boundary_AP``, ...).
+    ``boundary_mAP`` and ``boundary_AP@50``; with ``segm_AP/<class>``, ``boundary_AP/<class>``.
 
     Raises:
         ModuleNotFoundError: cityscapesScripts is not installed.
@@ -114,12 +113,11 @@ class CityscapesMaskAPMetric(BaseMetric):
         )
         if self._temporary:
             shutil.rmtree(self.root.parent, ignore_errors=True)
-        stock = {}
         for kind in self.iou_types:
             start = '' if kind == 'segm' else f'{kind}_'
-            stock[f'{start}mAP'] = numbers[f'{kind}_AP']
-            stock[f'{start}AP@50'] = numbers[f'{kind}_AP50']
-        return {**stock, **numbers}
+            numbers[f'{start}mAP'] = numbers.pop(f'{kind}_AP')
+            numbers[f'{start}AP@50'] = numbers.pop(f'{kind}_AP50')
+        return numbers
 
     def _truth(self, image: str) -> Path:
         name = image.replace('leftImg8bit.png', 'gtFine_instanceIds.png')

@@ -59,8 +59,7 @@ class MaskAPMetric(ScoringMetric):
     ``_mAP_m``, ``_mAP_l``, ``_AR@1``, ``_AR@10``, ``_AR@100``, ``_AR_s@100``, ...; by LVIS's rules
     ``<metric>_AP``, ``_AP50``, ``_APs``, ``_APr``, ``_APc``, ``_APf``, ``_AR@300``, ...;
     ``classwise`` adds ``<category>_precision`` (of boxes or masks, the later in ``metric``) and
-    ``<metric>_AP/<category>``. They lie between 0 and 1; -1 stands for no ground truth. The names
-    of version 0.1 (``segm_AP50``, ``segm_AP_s``, ``segm_AR100``, ...) stand beside them in 0.2.
+    ``<metric>_AP/<category>``. They lie between 0 and 1; -1 stands for no ground truth.
 
     Raises:
         ValueError: An unknown value, a damaged annotation file, predictions that cannot be scored,

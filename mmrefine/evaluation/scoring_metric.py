@@ -36,8 +36,7 @@ class ScoringMetric(BaseMetric):
         super().__init__(collect_device=collect_device, prefix=prefix)
         require_choice('backend', backend, BACKENDS)
         require_outfile(format_only, outfile_prefix)
-        old = number_names(rules)
-        known = [*(stock_name(name, rules) for name in old), *old]
+        known = [stock_name(name, rules) for name in number_names(rules)]
         for item in metric_items or ():
             if item not in known:
                 raise ValueError(
@@ -64,8 +63,7 @@ class ScoringMetric(BaseMetric):
         found = evaluate(gt, dt, iou_types, self.rules, self.backend, box_areas, progress)
         logger = MMLogger.get_current_instance()
         logger.info('\n' + result_table(found), extra={'table': True})  # see QuietRunner
-        # The second names are those of 0.1.
-        numbers = {**stock_names(found.numbers, self.rules), **found.numbers}
+        numbers = stock_names(found.numbers, self.rules)
         if self.metric_items is not None:
             names = (f'{kind}_{item}' for kind in iou_types for item in self.metric_items)
             numbers = {name: numbers[name] for name in names}

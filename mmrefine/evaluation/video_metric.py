@@ -42,8 +42,7 @@ class VideoMaskAPMetric(ScoringMetric, BaseVideoMetric):
 
     A track's score is the mean over its frames, its category the most frequent one (the lower of
     equals). Results are named ``segm_mAP``, ``segm_mAP_50``, ``segm_mAP_75``, ``segm_mAP_s`` (mean
-    area below 128^2 pixels), ``segm_mAP_m``, ``segm_mAP_l`` (above 256^2), ``segm_AR@1``, ..., and
-    as in version 0.1 (``segm_AP``, ``segm_AP50``, ...).
+    area below 128^2 pixels), ``segm_mAP_m``, ``segm_mAP_l`` (above 256^2), ``segm_AR@1``, ...
     """
 
     default_prefix = 'youtube_vis'

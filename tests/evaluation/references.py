@@ -22,6 +22,13 @@ from mmrefine.evaluation.boundary import band_width
 from mmrefine.evaluation.cityscapes import import_engine
 
 Scores = tuple[dict[str, float], dict[int, float]]
+# CocoMetric's names of the same numbers, with the caps 1, 10, 100
+STOCK_NAMES = {
+    'AP': 'mAP', 'AP50': 'mAP_50', 'AP75': 'mAP_75',
+    'AP_s': 'mAP_s', 'AP_m': 'mAP_m', 'AP_l': 'mAP_l',
+    'AR1': 'AR@1', 'AR10': 'AR@10', 'AR100': 'AR@100',
+    'AR_s': 'AR_s@100', 'AR_m': 'AR_m@100', 'AR_l': 'AR_l@100',
+}  # fmt: skip
 
 
 def band_rle(rle: dict, ratio: float = 0.02) -> dict:

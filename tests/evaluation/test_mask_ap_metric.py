@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from evaluation.references import STOCK_NAMES
 from evaluation.scenes import NAMES, make_scene
 from mmdet.registry import METRICS
 from mmengine.config import Config
@@ -45,7 +46,10 @@ def scene(tmp_path: Path) -> SimpleNamespace:
     file.write_text(json.dumps(truth))
     gt = GroundTruth.from_dict(truth)
     numbers = evaluate(gt, load_results(results, gt)).numbers
-    expected = {f'coco/{name}': value for name, value in numbers.items()}
+    expected = {
+        f'coco/{kind}_{STOCK_NAMES[short]}': value
+        for (kind, _, short), value in ((name.partition('_'), v) for name, v in numbers.items())
+    }
     samples = {
         dense: [sample(image, results, dense, gt) for image in truth['images']]
         for dense in (True, False)
@@ -63,9 +67,10 @@ def test_dense_and_rle_masks_give_the_numbers_of_the_file(
     for entry in scene.samples[dense]:
         metric.process({}, [entry])
     found = metric.evaluate(len(scene.samples[dense]))
-    # bbox AP_s, AP_m: masks of the file carry no boxes, predictions do
+    # bbox mAP_s, mAP_m: masks of the file carry no boxes, predictions do
+    assert found.keys() == scene.expected.keys()
     for name, value in scene.expected.items():
-        if not name.startswith('coco/bbox') or name.endswith(('_AP', '_AP50', '_AP75')):
+        if not name.startswith('coco/bbox') or name.endswith(('_mAP', '_mAP_50', '_mAP_75')):
             assert found[name] == pytest.approx(value, abs=1e-12), name
 
 
@@ -138,7 +143,7 @@ def test_categories_are_reported_by_name(scene: SimpleNamespace) -> None:
     metric.process({}, scene.samples[False])
     found = metric.evaluate(len(scene.samples[False]))
     per_class = [found[f'coco/segm_AP/{name}'] for name in NAMES]
-    assert np.mean(per_class) == pytest.approx(found['coco/segm_AP'])
+    assert np.mean(per_class) == pytest.approx(found['coco/segm_mAP'])
 
 
 def test_categories_of_one_side_only_do_not_count_as_in_the_stock_metric(
@@ -171,7 +176,9 @@ def test_result_files_can_be_written_instead(scene: SimpleNamespace, tmp_path: P
     gt = GroundTruth.from_dict(scene.truth)
     numbers = evaluate(gt, load_results(f'{prefix}.segm.json', gt), ['segm', 'boundary']).numbers
     for name, value in numbers.items():
-        assert value == pytest.approx(scene.expected[f'coco/{name}'], abs=1e-12)
+        kind, _, short = name.partition('_')
+        expected = scene.expected[f'coco/{kind}_{STOCK_NAMES[short]}']
+        assert value == pytest.approx(expected, abs=1e-12)
     assert len(load_results(f'{prefix}.bbox.json', gt)) == len(scene.results)
     assert sorted(p.name for p in (tmp_path / 'deep').iterdir()) == [
         'run.bbox.json',
@@ -186,8 +193,8 @@ def test_masks_may_be_rated_apart_from_boxes(scene: SimpleNamespace) -> None:
         pred['mask_scores'], pred['scores'] = pred['scores'], torch.full_like(pred['scores'], 0.5)
         metric.process({}, [{**entry, 'pred_instances': pred}])
     found = metric.evaluate(len(scene.samples[False]))
-    assert found['coco/segm_AP'] == pytest.approx(scene.expected['coco/segm_AP'], abs=1e-12)
-    assert found['coco/bbox_AP'] != pytest.approx(scene.expected['coco/bbox_AP'], abs=1e-3)
+    assert found['coco/segm_mAP'] == pytest.approx(scene.expected['coco/segm_mAP'], abs=1e-12)
+    assert found['coco/bbox_mAP'] != pytest.approx(scene.expected['coco/bbox_mAP'], abs=1e-3)
 
 
 def test_it_takes_the_place_of_the_metric_in_stock_configs(scene: SimpleNamespace) -> None:
@@ -201,7 +208,7 @@ def test_it_takes_the_place_of_the_metric_in_stock_configs(scene: SimpleNamespac
         metric.dataset_meta = {'classes': NAMES}
         metric.process({}, scene.samples[False])
         found = metric.evaluate(len(scene.samples[False]))
-        assert found['coco/boundary_AP'] == pytest.approx(scene.expected['coco/boundary_AP'])
+        assert found['coco/boundary_mAP'] == pytest.approx(scene.expected['coco/boundary_mAP'])
 
 
 def test_images_that_were_not_predicted_are_an_error(scene: SimpleNamespace) -> None:
@@ -281,4 +288,4 @@ def test_images_of_one_pixel_and_of_8k(tmp_path: Path) -> None:
         }
         metric.process({}, [{'img_id': i, 'ori_shape': size, 'pred_instances': pred}])
     found = metric.evaluate(2)
-    assert found['coco/segm_AP'] == found['coco/boundary_AP'] == pytest.approx(1)
+    assert found['coco/segm_mAP'] == found['coco/boundary_mAP'] == pytest.approx(1)

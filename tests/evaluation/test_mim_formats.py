@@ -42,5 +42,5 @@ def test_both_mask_formats_give_equal_scores(tmp_path: Path) -> None:
         results = json.loads((tmp_path / f'{form}.segm.json').read_text())
         found[form] = (scores, results)
     scores, results = found['dense']
-    assert len(results) > 0 and 'coco/boundary_AP' in scores
+    assert len(results) > 0 and 'coco/boundary_mAP' in scores
     assert found['rle'] == found['dense']

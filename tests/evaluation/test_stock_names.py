@@ -146,12 +146,13 @@ def test_boundaries_are_named_in_the_same_style(tmp_path: Path) -> None:
     assert {f'lvis/boundary_{item}' for item in LVIS_ITEMS} <= found.keys()
 
 
-def test_the_names_of_the_first_version_stay(tmp_path: Path) -> None:
+def test_every_number_has_one_name(tmp_path: Path) -> None:
     found = run('coco', count=2, ann_file=write_truth(tmp_path, 'coco'), metric='segm')
-    pairs = {'AP': 'mAP', 'AP50': 'mAP_50', 'AP_s': 'mAP_s', 'AR10': 'AR@10', 'AR_m': 'AR_m@100'}
-    assert 0 < found['coco/segm_AP'] < 1
-    for old, new in pairs.items():
-        assert found[f'coco/segm_{old}'] == found[f'coco/segm_{new}']
+    recalls = ('AR@1', 'AR@10', 'AR@100', 'AR_s@100', 'AR_m@100', 'AR_l@100')
+    assert found.keys() == {f'coco/segm_{item}' for item in (*COCO_ITEMS, *recalls)}
+    assert 0 < found['coco/segm_mAP'] < 1
+    with pytest.raises(ValueError, match="'AP50' is none of mAP, mAP_50, .*AR@100"):
+        build(metric_items=['AP50'])
 
 
 def test_thresholds_can_be_set(tmp_path: Path) -> None:

@@ -24,18 +24,18 @@ def test_claims_speak_of_systems_that_exist() -> None:
 
 def test_differences_are_taken_seed_by_seed() -> None:
     runs = [
-        result(system, seed, segm_AP=value, boundary_AP=0.1)
+        result(system, seed, segm_mAP=value, boundary_mAP=0.1)
         for system, values in dict(sipmask=(0.30, 0.42), **{'sipmask-1x1': (0.20, 0.30)}).items()
         for seed, value in enumerate(values)
     ]
     # A seed that only one of the two has does not count.
-    runs.append(result('sipmask', 2, segm_AP=0.9, boundary_AP=0.9))
-    found = find(runs, 'SipMask 2x2 above 1x1', 'segm_AP')
+    runs.append(result('sipmask', 2, segm_mAP=0.9, boundary_mAP=0.9))
+    found = find(runs, 'SipMask 2x2 above 1x1', 'segm_mAP')
     assert found.mean == pytest.approx(0.11)
     assert found.std == pytest.approx(0.01 * 2**0.5)
     assert found.seeds == 2
     assert found.verdict == 'holds'
-    assert find(runs, 'SipMask 2x2 above 1x1', 'boundary_AP').mean == 0
+    assert find(runs, 'SipMask 2x2 above 1x1', 'boundary_mAP').mean == 0
 
 
 def test_ratios_and_sizes_without_objects() -> None:
@@ -44,16 +44,16 @@ def test_ratios_and_sizes_without_objects() -> None:
         result('deepmask', 0, **{'segm_AR@100': 0.4}),
     ]
     assert find(runs, 'SharpMask 1.10 of DeepMask', 'segm_AR@100').mean == pytest.approx(1.5)
-    sizes = dict(segm_AP=0.1, boundary_AP=0.1, segm_AP_s=0.2, segm_AP_m=-1.0, segm_AP_l=0.3)
+    sizes = dict(segm_mAP=0.1, boundary_mAP=0.1, segm_mAP_s=0.2, segm_mAP_m=-1.0, segm_mAP_l=0.3)
     runs = [result('refinemask', 0, **sizes), result('mask-rcnn', 0, **sizes)]
     metrics = {f.metric for f in findings(runs) if f.claim.text.startswith('its gain')}
-    assert metrics == {'segm_AP_s', 'segm_AP_l'}
+    assert metrics == {'segm_mAP_s', 'segm_mAP_l'}
 
 
 def test_sets_are_kept_apart() -> None:
     runs = [
-        result('sipmask', 0, 'shapes', segm_AP=0.3, boundary_AP=0.1),
-        result('sipmask-1x1', 0, 'nuclei', segm_AP=0.2, boundary_AP=0.1),
+        result('sipmask', 0, 'shapes', segm_mAP=0.3, boundary_mAP=0.1),
+        result('sipmask-1x1', 0, 'nuclei', segm_mAP=0.2, boundary_mAP=0.1),
     ]
     assert findings(runs) == []
 
@@ -71,7 +71,7 @@ def test_sets_are_kept_apart() -> None:
 )
 def test_scattered_or_single_runs_decide_nothing(mean, std, seeds, verdict) -> None:
     claim = Claim('a above b', 'a', 'b')
-    assert Finding(claim, 'shapes', 'segm_AP', mean, std, seeds).verdict == verdict
+    assert Finding(claim, 'shapes', 'segm_mAP', mean, std, seeds).verdict == verdict
 
 
 def test_a_ratio_against_nothing_is_infinite() -> None:

@@ -26,7 +26,7 @@ if (work_dir / 'broken').exists():
     sys.exit(3)
 log = work_dir / '20260101_000000/vis_data/scalars.json'
 log.parent.mkdir(parents=True, exist_ok=True)
-lines = dict(loss=1.0, iter=1), {'coco/segm_AP': 0.25, 'step': 1}
+lines = dict(loss=1.0, iter=1), {'coco/segm_mAP': 0.25, 'step': 1}
 log.write_text('\\n'.join(map(json.dumps, lines)))
 checkpoint = work_dir / f'iter_{iterations}.pth'
 checkpoint.touch()
@@ -58,12 +58,12 @@ def asked(folder: Path, job: Job) -> list[str]:
 def test_what_is_there_is_not_run_again(trainer: Path, capsys: pytest.CaptureFixture) -> None:
     jobs = plan(['mask-rcnn', 'sipmask'], ['nuclei'], [0])
     first = Proof(trainer, iterations=2).run(jobs[:1])
-    assert first[0].metrics == {'segm_AP': 0.25}
+    assert first[0].metrics == {'segm_mAP': 0.25}
     assert (first[0].system, first[0].data, first[0].seed) == ('mask-rcnn', 'nuclei', 0)
     both = Proof(trainer, iterations=2, jobs=2).run(jobs)
     assert both[0] == first[0]
     assert [asked(trainer, job) for job in jobs] == [['2 None'], ['2 None']]
-    assert 'mask-rcnn/seed0: segm_AP 0.250 (from before)' in capsys.readouterr().out
+    assert 'mask-rcnn/seed0: segm_mAP 0.250 (from before)' in capsys.readouterr().out
 
 
 def test_a_failed_run_is_named_and_the_others_are_made(trainer: Path) -> None:
@@ -211,12 +211,12 @@ def test_numbers_are_of_the_last_evaluation(tmp_path: Path) -> None:
     log = tmp_path / 'scalars.json'
     lines = [
         dict(loss=2.0, iter=1),
-        {'coco/segm_AP': 0.1, 'coco/segm_AP/star': 0.2, 'step': 1},
+        {'coco/segm_mAP': 0.1, 'coco/segm_AP/star': 0.2, 'step': 1},
         dict(loss=1.0, iter=2),
-        {'coco/segm_AP': 0.3, 'data_time': 0.1, 'step': 2},
+        {'coco/segm_mAP': 0.3, 'data_time': 0.1, 'step': 2},
     ]
     log.write_text('\n'.join(map(json.dumps, lines)))
-    assert read_metrics(log) == {'segm_AP': 0.3}
+    assert read_metrics(log) == {'segm_mAP': 0.3}
     log.write_text(json.dumps(lines[0]))
     with pytest.raises(ValueError, match='no evaluation'):
         read_metrics(log)

@@ -7,12 +7,13 @@ import pytest
 from learning.runs import Result
 from learning.summary import cell, markdown, plot
 
+RECALL = {'segm_AR@100': 0.5}
 RESULTS = [
-    Result('sipmask', 'shapes', seed, 700, 3.2, dict(segm_AP=ap, boundary_AP=0.2, segm_AR100=0.5))
+    Result('sipmask', 'shapes', seed, 700, 3.2, dict(segm_mAP=ap, boundary_mAP=0.2) | RECALL)
     for seed, ap in enumerate((0.30, 0.34))
 ] + [
     Result(
-        'sipmask-1x1', 'shapes', 0, 710, 3.1, dict(segm_AP=0.29, boundary_AP=0.1, segm_AP_l=-1.0)
+        'sipmask-1x1', 'shapes', 0, 710, 3.1, dict(segm_mAP=0.29, boundary_mAP=0.1, segm_mAP_l=-1.0)
     ),
     Result('deepmask', 'nuclei', 0, 90, 3.0, {'segm_AR@100': 0.4}),
 ]

@@ -221,4 +221,4 @@ def test_average_precision_is_equal_in_both_formats(name: str, tmp_path: Path) -
         metric.process({}, samples)
         numbers.append(metric.evaluate(2))
     assert numbers[0] == numbers[1]
-    assert 0 < numbers[0]['coco/boundary_AP'] <= numbers[0]['coco/segm_AP'] < 1
+    assert 0 < numbers[0]['coco/boundary_mAP'] <= numbers[0]['coco/segm_mAP'] < 1

@@ -65,8 +65,8 @@ def test_a_trained_mask_rcnn_scores_the_same_in_both_formats(tmp_path: Path) -> 
         if name != 'head':
             assert len(list(out.glob('*/drawn/*'))) == 4
     assert numbers['dense'] == numbers['hook'] == numbers['head']
-    assert numbers['dense']['coco/segm_AP50'] > 0
-    assert numbers['dense']['coco/boundary_AP'] > 0
+    assert numbers['dense']['coco/segm_mAP_50'] > 0
+    assert numbers['dense']['coco/boundary_mAP'] > 0
     dense, rle = (load(path) for path in dumps.values())
     for one, other in zip(dense, rle):
         assert one['pred_instances']['masks'] == other['pred_instances']['masks']

@@ -248,7 +248,7 @@ def test_empty_predictions_score_zero(truth: dict, tmp_path: Path) -> None:
         'labels': torch.zeros(0, dtype=torch.long),
         'masks': [],
     }
-    assert process(truth, tmp_path, **nothing)['coco/segm_AP'] == 0
+    assert process(truth, tmp_path, **nothing)['coco/segm_mAP'] == 0
 
 
 def test_options_of_the_metric_are_checked() -> None:

@@ -26,7 +26,7 @@ class Claim:
     text: str
     system: str
     peer: str
-    metrics: tuple[str, ...] = ('segm_AP', 'boundary_AP')
+    metrics: tuple[str, ...] = ('segm_mAP', 'boundary_mAP')
     margin: float = 0.0
     ratio: bool = False
 
@@ -58,7 +58,7 @@ class Finding:
         return 'holds' if self.mean >= self.claim.margin else 'fails'
 
 
-SIZES = ('segm_AP_s', 'segm_AP_m', 'segm_AP_l')
+SIZES = ('segm_mAP_s', 'segm_mAP_m', 'segm_mAP_l')
 CLAIMS = (
     Claim('RefineMask above Mask R-CNN', 'refinemask', 'mask-rcnn'),
     Claim('its gain, by size of object', 'refinemask', 'mask-rcnn', SIZES),
@@ -67,7 +67,7 @@ CLAIMS = (
     Claim('SharpMaskHead above FCNMaskHead', 'sharpmask-roi', 'mask-rcnn'),
     Claim('SipMask 2x2 above 1x1', 'sipmask', 'sipmask-1x1'),
     Claim('SipMask above YOLACT', 'sipmask', 'yolact'),
-    Claim('EmbedMask at least Mask R-CNN - 1 AP', 'embedmask', 'mask-rcnn', ('segm_AP',), -0.01),
+    Claim('EmbedMask at least Mask R-CNN - 1 AP', 'embedmask', 'mask-rcnn', ('segm_mAP',), -0.01),
     Claim('EmbedMask (adet) above v3', 'embedmask-adet', 'embedmask'),
     Claim('SharpMask 1.10 of DeepMask', 'sharpmask', 'deepmask', ('segm_AR@100',), 1.1, True),
 )

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -31,7 +32,7 @@ class Result:
         system, data, seed: Which run.
         iterations: Its length in batches.
         minutes: Processor time of the run, evaluation included; of a resumed one, its last part.
-        metrics: Every number of the evaluation, by name without prefix, e.g. ``segm_AP``.
+        metrics: Every number of the evaluation, by name without prefix, e.g. ``segm_mAP``.
     """
 
     system: str
@@ -229,7 +230,7 @@ def last_line(log: Path) -> str:
 
 def headline(metrics: Mapping[str, float]) -> dict[str, float]:
     """The few numbers that say how a run went."""
-    names = ('segm_AP', 'boundary_AP', 'segm_AR100', 'segm_AR@100')
+    names = ('segm_mAP', 'boundary_mAP', 'segm_AR@100')
     return {name: metrics[name] for name in names if name in metrics}
 
 
@@ -243,7 +244,7 @@ def read_metrics(scalars: Path) -> dict[str, float]:
     lost = [r['iter'] for r in records if not math.isfinite(r.get('loss', 0.0))]
     if lost:
         raise ValueError(f'the loss is not finite at iteration {lost[0]}: see {scalars}')
-    found = [r for r in records if any('/' in name and '_A' in name for name in r)]
+    found = [r for r in records if any(re.search('/.*_(mAP|AR)', name) for name in r)]
     if not found:
         raise ValueError(f'{scalars} holds no evaluation')
     return {name.split('/', 1)[1]: value for name, value in found[-1].items() if '/' in name}

@@ -9,16 +9,14 @@ from .claims import findings, scatter
 from .runs import Result
 
 COLUMNS = {
-    'segm_AP': 'mask AP',
-    'boundary_AP': 'boundary AP',
-    'segm_AR100': 'AR@100',
-    'bbox_AP': 'box AP',
-    'segm_AP_s': 'small',
-    'segm_AP_m': 'medium',
-    'segm_AP_l': 'large',
+    'segm_mAP': 'mask AP',
+    'boundary_mAP': 'boundary AP',
+    'segm_AR@100': 'AR@100',
+    'bbox_mAP': 'box AP',
+    'segm_mAP_s': 'small',
+    'segm_mAP_m': 'medium',
+    'segm_mAP_l': 'large',
 }
-# ProposalARMetric names its numbers in its own way.
-PROPOSAL_NAMES = {'segm_AR100': 'segm_AR@100'}
 
 
 def group(results: Sequence[Result]) -> dict[str, dict[str, list[Result]]]:
@@ -31,9 +29,7 @@ def group(results: Sequence[Result]) -> dict[str, dict[str, list[Result]]]:
 
 def values(runs: Sequence[Result], metric: str) -> list[float]:
     """One number of several runs, in per cent; nothing where it was not measured."""
-    names = {metric, PROPOSAL_NAMES.get(metric, metric)}
-    found = [run.metrics[name] for run in runs for name in names if name in run.metrics]
-    return [100 * value for value in found if value >= 0]
+    return [100 * run.metrics[metric] for run in runs if run.metrics.get(metric, -1) >= 0]
 
 
 def cell(numbers: Sequence[float], digits: int = 1) -> str:
@@ -73,8 +69,7 @@ def markdown(results: Sequence[Result]) -> str:
         else:
             mean, std, unit = f'{100 * found.mean:+.1f}', f'{100 * found.std:.1f}', ''
         spread = (f'{mean} ± {std}' if found.seeds > 1 else mean) + unit
-        name = found.metric.replace('segm_AR@100', 'AR@100')
-        name = COLUMNS.get(name, name)
+        name = COLUMNS.get(found.metric, found.metric)
         lines.append(
             row([found.claim.text, found.data, name, spread, str(found.seeds), found.verdict])
         )
@@ -102,7 +97,7 @@ def plot(results: Sequence[Result], out: Path) -> None:
     for axes, (data, systems) in zip(
         figure.subplots(len(table), squeeze=False)[:, 0], table.items()
     ):
-        for k, metric in enumerate(('segm_AP', 'boundary_AP', 'segm_AR100')):
+        for k, metric in enumerate(('segm_mAP', 'boundary_mAP', 'segm_AR@100')):
             bars = [
                 (place, values(runs, metric))
                 for place, runs in enumerate(systems.values())

@@ -165,6 +165,6 @@ def test_generated_clips_train_validate_and_give_a_submission(tmp_path, monkeypa
     config.model = model
     runner = Runner.from_cfg(config)
     scores = runner.train() and runner.val()
-    assert {'youtube_vis/segm_AP', 'youtube_vis/segm_AR10', 'tracks/id_switches'} <= set(scores)
+    assert {'youtube_vis/segm_mAP', 'youtube_vis/segm_AR@10', 'tracks/id_switches'} <= set(scores)
     assert json.loads((tmp_path / 'out.json').read_text()) is not None
     assert (tmp_path / 'out.submission_file.zip').is_file()
