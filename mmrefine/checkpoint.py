@@ -7,7 +7,7 @@ module finds the one that fits a file, when a detector loads it (``rename_author
 
 import importlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,19 +117,62 @@ def rename_authors_weights(module: nn.Module, state_dict: dict, prefix: str, *_:
         state_dict.update(converted)
 
 
-def convert_layers(
-    state_dict: Mapping[str, Tensor], rename: Callable[[str], str | None], norm_shift: float
-) -> StateDict:
-    """Rename the layers of a maskrcnn-benchmark or AdelaiDet file; names that become None go.
+def tower_layer(target: str) -> Callable[[re.Match], str]:
+    """Name of the layer at a position of a published tower, where a convolution, its norm and the
+    ReLU take three."""
+    return lambda match: f'{target}.{int(match[1]) // 3}.{"gn" if int(match[1]) % 3 else "conv"}.'
 
-    Scales become scalars. ``norm_shift`` is subtracted from the backbone's variances: benchmark's
-    norm divides by sqrt(var) without epsilon, and so keeps its output. The counter that today's
-    batch norm stores is added.
+
+def pyramid_layer(target: str, first: int) -> Callable[[re.Match], str]:
+    """Name of a convolution of the neck; published names begin to count at ``first``."""
+    return lambda match: f'neck.{target}.{int(match[1]) - first}.conv.'
+
+
+# Start of a name, a regular expression, and what stands in its place; no name drops the entry.
+Rule = tuple[str, str | Callable[[re.Match], str]]
+
+FCOS_RULES: list[Rule] = [
+    (r'bbox_head\.cls_tower\.(\d+)\.', tower_layer('bbox_head.cls_convs')),
+    (r'bbox_head\.bbox_tower\.(\d+)\.', tower_layer('bbox_head.reg_convs')),
+    (r'bbox_head\.cls_logits\.', 'bbox_head.conv_cls.'),
+    (r'bbox_head\.bbox_pred\.', 'bbox_head.conv_reg.'),
+    (r'bbox_head\.(?:centerness|ctrness)\.', 'bbox_head.conv_centerness.'),
+]
+# Of detectors that build on maskrcnn-benchmark's FCOS.
+BENCHMARK_RULES: list[Rule] = [
+    (r'backbone\.body\.(?:stem\.)?', 'backbone.'),
+    (r'backbone\.fpn\.fpn_inner(\d)\.', pyramid_layer('lateral_convs', 2)),
+    (r'backbone\.fpn\.fpn_layer(\d)\.', pyramid_layer('fpn_convs', 2)),
+    (r'backbone\.fpn\.top_blocks\.p(\d)\.', pyramid_layer('fpn_convs', 3)),
+    (r'rpn\.head\.', 'bbox_head.'),
+    *FCOS_RULES,
+]
+# Benchmark's norm divides by sqrt(var) without epsilon, mmdet's adds this one.
+BENCHMARK_EPS = 1e-5
+
+
+def rename(key: str, rules: Iterable[Rule]) -> str:
+    """Name of a layer after all rules, one after the other; names without a rule stay as they are,
+    so that a strict load names them."""
+    for pattern, target in rules:
+        if match := re.match(pattern, key):
+            start = target(match) if callable(target) else match.expand(target)
+            key = start + key[match.end() :]
+    return key
+
+
+def convert_layers(
+    state_dict: Mapping[str, Tensor], rules: Iterable[Rule], norm_shift: float
+) -> StateDict:
+    """Rename the layers of a maskrcnn-benchmark or AdelaiDet file.
+
+    Scales become scalars. ``norm_shift`` is subtracted from the backbone's variances, so that its
+    norms keep their output. The counter that today's batch norm stores is added.
     """
     converted: StateDict = {}
     for key, value in state_dict.items():
-        name = rename(key)
-        if name is None:
+        name = rename(key, rules)
+        if not name:
             continue
         if name.endswith('.scale'):
             value = value.reshape(())
@@ -157,38 +200,24 @@ def recognise(state_dict: Mapping[str, Tensor]) -> Converter:
     )
 
 
-def mismatches(model: nn.Module, state_dict: Mapping[str, Tensor]) -> list[str]:
-    """Sentences naming every missing, unexpected or wrongly shaped entry; empty if all fit."""
+def mismatches(
+    model: nn.Module, state_dict: Mapping[str, Tensor], skipped: Collection[str] = ()
+) -> list[str]:
+    """Sentences naming every missing, unexpected or wrongly shaped entry; empty if all fit.
+
+    Keys in ``skipped`` may be missing.
+    """
     expected = model.state_dict()
-    sentences = [
-        f'missing {key} {tuple(expected[key].shape)}' for key in expected if key not in state_dict
+    missing = [key for key in expected if key not in state_dict and key not in skipped]
+    return [
+        *(f'missing {key} {tuple(expected[key].shape)}' for key in missing),
+        *(f'unexpected {k} {tuple(v.shape)}' for k, v in state_dict.items() if k not in expected),
+        *(
+            f'{key} has shape {tuple(value.shape)}, the model wants {tuple(expected[key].shape)}'
+            for key, value in state_dict.items()
+            if key in expected and value.shape != expected[key].shape
+        ),
     ]
-    sentences += [
-        f'unexpected {key} {tuple(v.shape)}' for key, v in state_dict.items() if key not in expected
-    ]
-    sentences += [
-        f'{key} has shape {tuple(value.shape)}, the model wants {tuple(expected[key].shape)}'
-        for key, value in state_dict.items()
-        if key in expected and value.shape != expected[key].shape
-    ]
-    return sentences
-
-
-def check_fit(
-    model: nn.Module, state_dict: Mapping[str, Tensor], skipped: Iterable[str] = ()
-) -> None:
-    """Refuse a state dict that does not load strictly, but for keys left out on purpose: a
-    CheckpointError names each entry that does not fit."""
-    skipped = set(skipped)
-    wrong = [
-        s
-        for s in mismatches(model, state_dict)
-        if not any(s.startswith(f'missing {k} ') for k in skipped)
-    ]
-    if wrong:
-        shown = '\n  '.join(wrong[:30])
-        more = f'\n  ... and {len(wrong) - 30} more' if len(wrong) > 30 else ''
-        raise CheckpointError(f'the checkpoint does not fit the model:\n  {shown}{more}')
 
 
 def convert(
@@ -207,6 +236,9 @@ def convert(
 
     Returns:
         The converted state dict and the name of the converter.
+
+    Raises:
+        CheckpointError: Nothing fits; each entry that does not fit the model is named.
     """
     if kind is None:
         converter = recognise(state_dict)
@@ -229,7 +261,10 @@ def convert(
             and expected[key].shape != value.shape
         ]
     converted = {key: value for key, value in converted.items() if key not in skipped}
-    check_fit(model, converted, skipped)
+    if wrong := mismatches(model, converted, skipped):
+        shown = '\n  '.join(wrong[:30])
+        more = f'\n  ... and {len(wrong) - 30} more' if len(wrong) > 30 else ''
+        raise CheckpointError(f'the checkpoint does not fit the model:\n  {shown}{more}')
     return converted, converter.name
 
 

@@ -4,19 +4,27 @@ Origin:   JialeCao001/SipMask: ``SipMask-mmdetection`` (images), ``SipMask-VIS``
           ``SipMask-benchmark``. The weights come without a licence statement.
 """
 
-import re
 from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
-from mmrefine.checkpoint import Converter, StateDict, convert_layers
-
-BATCH_NORM_EPS = 1e-5
+from mmrefine.checkpoint import (
+    BENCHMARK_EPS,
+    BENCHMARK_RULES,
+    Converter,
+    Rule,
+    StateDict,
+    convert_layers,
+    rename,
+)
 
 CLASS_KEYS = (r'bbox_head\.conv_cls\..*', r'mask_head\.conv_scoring\..*')
 
-HEAD_RULES = (
+# Of all generations; the names of the detection head differ between them.
+RULES: list[Rule] = [
+    *BENCHMARK_RULES,
     (r'bbox_head\.fcos_', 'bbox_head.conv_'),
+    (r'bbox_head\.feat_align\.conv_adaption\.bias', 'bbox_head.feat_align.adaption_bias'),
     (r'bbox_head\.sip_cof\.', 'bbox_head.conv_coeff.'),
     (r'bbox_head\.sip_mask_lat0\.', 'mask_head.conv_fuse.'),
     (r'bbox_head\.sip_mask_lat\.', 'mask_head.conv_basis.'),
@@ -24,37 +32,8 @@ HEAD_RULES = (
     (r'bbox_head\.mask_scoring\.', 'mask_head.conv_scoring.'),
     (r'bbox_head\.track_convs\.', 'track_head.convs.'),
     # The video head was called fovea_track before 2020-08-05.
-    (r'bbox_head\.(sipmask|fovea)_track\.', 'track_head.conv_embed.'),
-)
-
-BENCHMARK_RULES = (
-    (r'rpn\.head\.', 'bbox_head.'),
-    (r'bbox_head\.cls_logits\.', 'bbox_head.conv_cls.'),
-    (r'bbox_head\.bbox_pred\.', 'bbox_head.conv_reg.'),
-    (r'bbox_head\.centerness\.', 'bbox_head.conv_centerness.'),
-    (r'bbox_head\.feat_align\.conv_adaption\.bias', 'bbox_head.feat_align.adaption_bias'),
-    (r'backbone\.body\.stem\.', 'backbone.'),
-    (r'backbone\.body\.', 'backbone.'),
-    (r'backbone\.fpn\.fpn_inner([234])\.', lambda m: f'neck.lateral_convs.{int(m[1]) - 2}.conv.'),
-    (r'backbone\.fpn\.fpn_layer([234])\.', lambda m: f'neck.fpn_convs.{int(m[1]) - 2}.conv.'),
-    (r'backbone\.fpn\.top_blocks\.p([67])\.', lambda m: f'neck.fpn_convs.{int(m[1]) - 3}.conv.'),
-    *HEAD_RULES,
-)
-
-TOWER_LAYER = re.compile(r'bbox_head\.(cls|bbox)_tower\.(\d+)\.(weight|bias)')
-
-
-def rename(key: str) -> str:
-    """Our name of a layer of any generation; names without a rule stay as they are."""
-    for pattern, name in BENCHMARK_RULES:
-        key = re.sub(f'^{pattern}', name, key)
-    tower = TOWER_LAYER.fullmatch(key)
-    if tower:
-        # Every third layer of the sequence is a ReLU: convolution, norm, ReLU.
-        block, part = divmod(int(tower[2]), 3)
-        kind = 'cls' if tower[1] == 'cls' else 'reg'
-        key = f'bbox_head.{kind}_convs.{block}.{("conv", "gn")[part]}.{tower[3]}'
-    return key
+    (r'bbox_head\.(?:sipmask|fovea)_track\.', 'track_head.conv_embed.'),
+]
 
 
 def convert_mmdet(state_dict: Mapping[str, Tensor]) -> StateDict:
@@ -64,7 +43,7 @@ def convert_mmdet(state_dict: Mapping[str, Tensor]) -> StateDict:
     """
     towers_have_norm = 'bbox_head.reg_convs.0.gn.weight' in state_dict
     return {
-        rename(key): value
+        rename(key, RULES): value
         for key, value in state_dict.items()
         if towers_have_norm or not key.startswith('bbox_head.feat_align.norm.')
     }
@@ -72,7 +51,7 @@ def convert_mmdet(state_dict: Mapping[str, Tensor]) -> StateDict:
 
 def convert_benchmark(state_dict: Mapping[str, Tensor]) -> StateDict:
     """Rename a benchmark-generation file, see ``convert_layers``."""
-    return convert_layers(state_dict, rename, BATCH_NORM_EPS)
+    return convert_layers(state_dict, RULES, BENCHMARK_EPS)
 
 
 def generation(state_dict: Mapping[str, Tensor]) -> str | None:

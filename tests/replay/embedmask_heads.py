@@ -7,8 +7,9 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from mmrefine.checkpoint import rename
 from mmrefine.embedmask.box_head import EmbedMaskBBoxHead
-from mmrefine.embedmask.checkpoint import ADELAIDET, BENCHMARK, CONVERTERS, rename
+from mmrefine.embedmask.checkpoint import ADELAIDET, BENCHMARK, CONVERTERS
 from mmrefine.embedmask.mask_head import EmbedMaskHead
 from mmrefine.embedmask.targets import Proposals
 from mmrefine.masks import to_dense

@@ -9,8 +9,9 @@ import torch
 from mmdet.registry import MODELS
 from torch import Tensor
 
+from mmrefine.checkpoint import rename
 from mmrefine.sipmask.box_head import SipMaskBBoxHead
-from mmrefine.sipmask.checkpoint import convert_benchmark, convert_mmdet, rename
+from mmrefine.sipmask.checkpoint import RULES, convert_benchmark, convert_mmdet
 from mmrefine.sipmask.mask_head import SipMaskHead
 
 from .golden import Golden
@@ -108,7 +109,7 @@ class Replay:
 
     def parameter(self, original: str) -> Tensor | None:
         """Our parameter of an original name; None for those the original has but never uses."""
-        return self.parameters.get(rename(f'{self.prefix}{original}'))
+        return self.parameters.get(rename(f'{self.prefix}{original}', RULES))
 
 
 def box_head(golden: Golden, options: dict) -> SipMaskBBoxHead:

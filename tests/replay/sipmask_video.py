@@ -11,8 +11,9 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from mmrefine.checkpoint import rename
 from mmrefine.fcos import pairwise_iou
-from mmrefine.sipmask.checkpoint import convert_mmdet, rename
+from mmrefine.sipmask.checkpoint import RULES, convert_mmdet
 from mmrefine.sipmask.postprocess import output_boxes
 from mmrefine.sipmask.video.detector import last_of_each
 from mmrefine.sipmask.video.track_head import SipMaskTrackHead, box_centers, match_logits
@@ -79,7 +80,8 @@ class VideoReplay(Replay):
         self.track = SipMaskTrackHead(channels, channels, embed_channels=cfg.get('track_dim', 512))
         named = nn.ModuleDict({'track_head': self.track.to(device)})
         named.load_state_dict(
-            {rename(f'bbox_head.{key}'): value for key, value in tracking.items()}, strict=True
+            {rename(f'bbox_head.{key}', RULES): value for key, value in tracking.items()},
+            strict=True,
         )
         self.parameters |= dict(named.named_parameters())
 

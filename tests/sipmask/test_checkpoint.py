@@ -11,8 +11,8 @@ from mmengine.config import Config
 from mmengine.runner import load_checkpoint
 from tiny_sipmask import tiny_detector
 
-from mmrefine.checkpoint import CheckpointError, convert, recognise
-from mmrefine.sipmask.checkpoint import rename
+from mmrefine.checkpoint import CheckpointError, convert, recognise, rename
+from mmrefine.sipmask.checkpoint import RULES
 
 TABLES = json.loads(gzip.decompress((ROOT / 'tests/data/sipmask_keys.json.gz').read_bytes()))
 CONFIGS = {
@@ -64,7 +64,7 @@ def test_names_follow_the_table(generation, name):
     assert converter.name == f'sipmask-{generation}'
     assert set(converter.convert(state_dict)) == targets | set(table['target_only'])
     for key, (_, target, _) in table['keys'].items():
-        assert target is None or rename(key) == target
+        assert target is None or rename(key, RULES) == target
 
 
 def test_the_old_name_of_the_video_head_is_known():
