@@ -12,7 +12,6 @@ from mmengine.logging import print_log
 
 from mmrefine.results.detections import (
     Detections,
-    check_masks,
     write_coco_results,
     write_coco_truth,
 )
@@ -126,6 +125,13 @@ class MaskAPMetric(ScoringMetric):
             image, size = sample['img_id'], tuple(sample['ori_shape'][:2])
             result = read_instances(sample['pred_instances'], size, f'image {image!r}')
             truth = image_truth(sample, size) if self.gt is None else None
+            if self.gt is not None and result['counts']:
+                listed = self.gt.sizes.get(image, size)
+                if listed != size:
+                    raise ValueError(
+                        f'image {image!r}: its masks have {size} pixels (height, width), '
+                        f'{self.gt.name} says {listed}: correct the sizes in the file'
+                    )
             self.results.append((image, sample.get('img_path'), result, truth))
 
     def compute_metrics(self, results: list) -> dict[str, float]:
@@ -179,7 +185,6 @@ class MaskAPMetric(ScoringMetric):
                 category_ids.append(categories[label])
             image_ids += [image] * len(result['labels'])
             counts += result['counts'] or [None] * len(result['labels'])
-        check_masks(counts, image_ids, gt, lambda i: f'prediction {i}')
         parts = list(results.values())
         rated = any(part['mask_scores'] is not None for part in parts)
         return Detections(
@@ -236,7 +241,7 @@ def _distinct_images(results: Sequence[tuple]) -> tuple[dict[Id, dict], dict[Id,
 
 
 def _boxes(truth: dict) -> list:
-    return [entry['box'] for entry in truth['objects']]
+    return [entry['bbox'] for entry in truth['objects']]
 
 
 def _common(gt: GroundTruth, predicted: Mapping[Id, dict]) -> tuple[GroundTruth, dict[Id, dict]]:

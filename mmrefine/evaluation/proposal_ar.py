@@ -190,7 +190,7 @@ class ProposalARMetric(BaseMetric):
 
     def _sample_truth(self, sample: Mapping[str, Any], size: tuple[int, int]) -> list[dict]:
         found = image_truth(sample, size)
-        labels = [one['label'] for one in found['objects']]
+        labels = [one['category_id'] for one in found['objects']]
         names = [str(label) for label in range(max(labels, default=0) + 1)]
         return self._complete(truth_of_images({0: found}, names))
 

@@ -94,16 +94,25 @@ def roi_masks(
     threshold: float = 0.5,
     mask_format: str = 'dense',
 ) -> Tensor | RLEMasks | MaskGrids:
-    """Resize RoI masks into their boxes and threshold them.
+    """Resize every RoI mask into its box and threshold it with ``>=``.
+
+    Boxes outside the image give empty masks (mmdet's CPU path raises there). Boxes without width
+    or height, and inverted ones, give whatever pixels mmdet's sampling gives.
 
     Args:
-        masks: Tensor[N, S, S], probabilities; or ``MaskGrids`` of N, for grids of several sizes.
-        boxes, image_size, threshold: As in ``roi_masks_to_rle``.
+        masks: Tensor[N, S, S], probabilities of any float type; or ``MaskGrids`` of N.
+        boxes: Tensor[N, 4], (x1, y1, x2, y2) in pixels of the output image, exclusive.
+        image_size: ``(h, w)`` of the output image.
+        threshold: A pixel belongs to the mask where its probability is at least this; above 0.
         mask_format: ``'dense'`` or ``'rle'``; ``'grids'`` gives the probabilities as they are,
             for the average of several views.
 
     Returns:
-        BoolTensor[N, h, w], N RLEs or ``MaskGrids``, in the order of the boxes.
+        BoolTensor[N, h, w], N RLEs (identical to those of mmdet's paste and encode) or
+        ``MaskGrids``, in the order of the boxes.
+
+    Raises:
+        ValueError: Shapes disagree, a value is NaN or infinite, or the threshold is not above 0.
     """
     if len(masks) != len(boxes):
         raise ValueError(f'{len(masks)} masks but {len(boxes)} boxes')
@@ -127,26 +136,12 @@ def roi_masks_to_rle(
     logits: bool = False,
     window: str | None = None,
 ) -> list[RLE]:
-    """Resize every RoI mask into its box, threshold it with ``>=`` and encode it.
+    """``roi_masks`` of one grid size as plain RLEs.
 
-    Boxes outside the image give empty masks (mmdet's CPU path raises there). Boxes without width
-    or height, and inverted ones, give whatever pixels mmdet's sampling gives.
-
-    Args:
-        masks: Tensor[N, S, S], probabilities, or logits where ``logits`` is set; any float type.
-        boxes: Tensor[N, 4], (x1, y1, x2, y2) in pixels of the output image, exclusive.
-        image_size: ``(h, w)`` of the output image.
-        threshold: A pixel belongs to the mask where its probability is at least this; above 0.
-        logits: Apply the sigmoid first, in the type of the masks.
-        window: Where mask pixels may lie. ``'box'``: inside the box and one pixel around it, as in
-            mmdet's CPU path. ``'image'``: anywhere, as in its CUDA path; differs only below a
-            threshold of 0.5. Default: the rule mmdet has for the device of the masks.
-
-    Returns:
-        N RLEs, identical to those of mmdet's paste and encode.
-
-    Raises:
-        ValueError: Shapes disagree, a value is NaN or infinite, or the threshold is not above 0.
+    ``logits`` applies the sigmoid first, in the type of the masks. ``window`` is where mask pixels
+    may lie: ``'box'``, inside the box and one pixel around it, as in mmdet's CPU path; ``'image'``,
+    anywhere, as in its CUDA path, which differs only below a threshold of 0.5. Default: the rule
+    mmdet has for the device of the masks.
     """
     masks = masks.sigmoid() if logits else masks
     toggles = _roi_toggles(masks, boxes, image_size, threshold, window)
@@ -224,7 +219,7 @@ def _toggles(
         masks, boxes, limits: Tensor[n, S, S], Tensor[n, 4] and the windows LongTensor[n, 4].
         regular: BoolTensor[n, 1], whether a box is wide enough to trace.
         sides: LongTensor[n, 3] on the host: width and height of the windows, and ``regular``.
-        threshold: See ``roi_masks_to_rle``.
+        threshold: See ``roi_masks``.
     """
 
     def inside(owner: Tensor, x: Tensor, y: Tensor) -> Tensor:

@@ -258,8 +258,7 @@ def _mask_faults(segmentation: Any, box: Any, size: tuple[int, int]) -> Iterator
         if x2 <= 0 or y2 <= 0 or x1 >= size[1] or y1 >= size[0]:
             yield 'unseen', f'has the polygon {i} outside of {size[1]} x {size[0]} pixels'
     lows, highs = list(zip(*bounds))[:2], list(zip(*bounds))[2:]
-    if _holds_corners(box, (*map(min, lows), *map(max, highs))):
-        yield 'corners', _corner_sentence(box)
+    yield from _corner_faults(box, (*map(min, lows), *map(max, highs)))
 
 
 def _rle_faults(waiting: Sequence[tuple[Any, str, Mapping]]) -> Iterator[Fault]:
@@ -274,23 +273,21 @@ def _rle_faults(waiting: Sequence[tuple[Any, str, Mapping]]) -> Iterator[Fault]:
             yield Fault('rle', where, sentence)
             continue
         x, y, w, h = coco_mask.toBbox({'size': list(sizes[i]), 'counts': counts[i]}).tolist()
-        if _holds_corners(annotation['bbox'], (x, y, x + w, y + h)):
-            yield Fault('corners', where, f'{label} {_corner_sentence(annotation["bbox"])}')
+        for kind, sentence in _corner_faults(annotation['bbox'], (x, y, x + w, y + h)):
+            yield Fault(kind, where, f'{label} {sentence}')
 
 
-def _holds_corners(box: Any, mask: Sequence[float]) -> bool:
-    """Whether x1, y1, x2, y2 of a mask are what should be x, y, w, h of its box.
+def _corner_faults(box: Any, mask: Sequence[float]) -> Iterator[tuple[str, str]]:
+    """Yield a fault if x1, y1, x2, y2 of a mask are what should be x, y, w, h of its box.
 
     Near the origin both are alike, and a loose box is no fault.
     """
     try:
         x, y, w, h = read_box(box)
     except BoxError:
-        return False
+        return
     off = max(abs(a - b) for a, b in zip((x, y, w, h), mask))
     over = max(abs(x + w - mask[2]), abs(y + h - mask[3]))
-    return off <= SLACK and over > SLACK + 2 * off
-
-
-def _corner_sentence(box: Any) -> str:
-    return f'has the bbox {box}, which are the corners x1, y1, x2, y2 of its mask: write x, y, w, h'
+    if off <= SLACK and over > SLACK + 2 * off:
+        which = f'has the bbox {box}, which are the corners x1, y1, x2, y2 of its mask'
+        yield 'corners', f'{which}: write x, y, w, h'

@@ -1,6 +1,6 @@
 """Detections in columns: read from result files, and written to them."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from mmrefine.masks.run_lengths import pixel_counts, present, undecodable
+from mmrefine.masks.run_lengths import pixel_counts, present
 
 from .entries import Entry, EntryReader
 from .files import atomic_file
@@ -130,23 +130,6 @@ def in_columns(entries: Iterable[Entry | None]) -> Detections:
             counts.append(entry.counts)
     rated, shaped = np.array(scores, np.float64), np.array(boxes, np.float64).reshape(-1, 4)
     return Detections(image_ids, category_ids, rated, shaped, counts)
-
-
-def check_masks(
-    counts: Sequence[bytes | None],
-    image_ids: Sequence[Id],
-    gt: GroundTruth,
-    label: Callable[[int], str],
-) -> None:
-    """Raise ValueError for the first run-length string that does not decode to its image."""
-    rows = [i for i, c in enumerate(counts) if c is not None]
-    sizes = [gt.sizes[image_ids[i]] for i in rows]
-    for j in undecodable(present(counts), sizes)[:1]:
-        i = rows[j]
-        raise ValueError(
-            f'{label(i)} (image {image_ids[i]}): the RLE cannot be decoded to '
-            f'{" x ".join(map(str, gt.sizes[image_ids[i]]))} pixels'
-        )
 
 
 def result_entries(dt: Detections, gt: GroundTruth, masks: bool) -> Iterator[dict[str, Any]]:

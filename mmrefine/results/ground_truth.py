@@ -146,17 +146,25 @@ class GroundTruth:
         elif boxes:
             bare = [a for a in self.annotations if 'bbox' not in a and not a.get('segmentation')]
             self._refuse(bare, 'bbox')
-        missing = any('area' not in a for a in self.annotations)
-        if (masks or missing) and not self._masks_ready:
-            self._encode_masks()
+        incomplete = [
+            a
+            for a in self.annotations
+            if 'area' not in a or (boxes and 'bbox' not in a) or (masks and not self._masks_ready)
+        ]
         reader = MaskReader()
-        for a in self.annotations:
+        for a in incomplete:
+            if a.get('segmentation'):
+                image, size = a['image_id'], self.sizes[a['image_id']]
+                label = f'{self.name}: annotation {a["file_id"]} of image {image}'
+                counts = reader.read(label, a['segmentation'], size)
+                a['segmentation'] = {'size': list(size), 'counts': counts}
+        reader.check()  # pycocotools reads past the end of a string that breaks off
+        self._masks_ready |= masks
+        for a in incomplete:
             if 'area' not in a:
                 a['area'] = _area(a, self.name)
             if boxes and 'bbox' not in a:
-                rle = a['segmentation'] if self._masks_ready else self._rle(a, reader)
-                reader.check()  # pycocotools reads past the end of a string that breaks off
-                a['bbox'] = coco_mask.toBbox(rle).tolist()
+                a['bbox'] = coco_mask.toBbox(a['segmentation']).tolist()
 
     def _refuse(self, bare: list[dict], what: str) -> None:
         """Raise ValueError if there are annotations without what is needed."""
@@ -166,20 +174,6 @@ class GroundTruth:
         more = f', nor have {len(others)} others ({", ".join(others[:2])}...)' if others else ''
         remedy = '; such objects can only be scored as boxes, metric bbox' * (what != 'bbox')
         raise ValueError(f'{self.name}: annotation {first} has no {what}{more}{remedy}')
-
-    def _encode_masks(self) -> None:
-        reader = MaskReader()
-        for a in self.annotations:
-            if a.get('segmentation'):
-                a['segmentation'] = self._rle(a, reader)
-        reader.check()
-        self._masks_ready = all(a.get('segmentation') for a in self.annotations)
-
-    def _rle(self, annotation: dict, reader: MaskReader) -> dict:
-        image = annotation['image_id']
-        label = f'{self.name}: annotation {annotation["file_id"]} of image {image}'
-        size = self.sizes[image]
-        return {'size': list(size), 'counts': reader.read(label, annotation['segmentation'], size)}
 
 
 def _sorted_items(name: str, sizes: dict) -> list:

@@ -10,7 +10,7 @@ from .predictions import mask_counts, to_numpy
 
 
 def image_truth(sample: Mapping, size: tuple[int, int]) -> dict[str, Any]:
-    """Take the annotations of one image of ``size`` (h, w).
+    """Take the annotations of one image of ``size`` (h, w); category ids are the labels.
 
     The sample has ``instances`` as data sets write them (``bbox`` x1, y1, x2, y2, ``bbox_label``,
     ``ignore_flag``, perhaps ``mask``), or ``gt_instances`` and ``ignored_instances`` from a
@@ -19,8 +19,8 @@ def image_truth(sample: Mapping, size: tuple[int, int]) -> dict[str, Any]:
     if 'instances' in sample:
         objects = [_from_instance(i) for i in sample['instances']]
     elif 'gt_instances' in sample:
-        objects = list(_from_tensors(sample['gt_instances'], size, crowd=False))
-        objects += _from_tensors(sample.get('ignored_instances', {}), size, crowd=True)
+        objects = list(_from_tensors(sample['gt_instances'], size, crowd=0))
+        objects += _from_tensors(sample.get('ignored_instances', {}), size, crowd=1)
     else:
         raise ValueError(
             f'image {sample["img_id"]!r} has no annotations: give the evaluator ann_file, or load '
@@ -30,52 +30,40 @@ def image_truth(sample: Mapping, size: tuple[int, int]) -> dict[str, Any]:
 
 
 def _from_instance(instance: Mapping) -> dict:
-    found = {
-        'box': [float(v) for v in instance['bbox']],
-        'label': int(instance['bbox_label']),
-        'crowd': int(instance.get('ignore_flag', 0)),
-    }
-    if instance.get('mask'):
-        found['segmentation'] = instance['mask']
-    return found
+    label, crowd = int(instance['bbox_label']), int(instance.get('ignore_flag', 0))
+    return _annotation(instance['bbox'], label, crowd, instance.get('mask'))
 
 
-def _from_tensors(instances: Mapping, size: tuple[int, int], crowd: bool) -> list[dict]:
+def _from_tensors(instances: Mapping, size: tuple[int, int], crowd: int) -> list[dict]:
     if not len(instances) or 'labels' not in instances:
         return []
     boxes, labels = to_numpy(instances['bboxes']), to_numpy(instances['labels'])
-    found = [
-        {'box': b.tolist(), 'label': int(i), 'crowd': int(crowd)} for b, i in zip(boxes, labels)
-    ]
+    rles: list[dict | None] = [None] * len(labels)
     if 'masks' in instances:
         masks = instances['masks']
         dense = masks.to_ndarray().astype(np.uint8) if hasattr(masks, 'to_ndarray') else masks
-        for entry, counts in zip(found, mask_counts(dense, size, 'ground truth')):
-            entry['segmentation'] = {'size': list(size), 'counts': counts}
-    return found
+        counts = mask_counts(dense, size, 'ground truth')
+        rles = [{'size': list(size), 'counts': one} for one in counts]
+    return [_annotation(b, int(i), crowd, rle) for b, i, rle in zip(boxes, labels, rles)]
+
+
+def _annotation(corners: Sequence, label: int, crowd: int, segmentation: Any) -> dict:
+    x1, y1, x2, y2 = (float(value) for value in corners)
+    box = [x1, y1, x2 - x1, y2 - y1]
+    annotation = {'category_id': label, 'bbox': box, 'iscrowd': crowd}
+    return {**annotation, 'segmentation': segmentation} if segmentation else annotation
 
 
 def truth_of_images(
     truths: Mapping[Id, dict], classes: Sequence[str], name: str = 'the data set'
 ) -> GroundTruth:
-    """Put the images together, image id -> result of ``image_truth``; category ids are the
-    labels."""
+    """Put the images together, image id -> result of ``image_truth``."""
     images, annotations = [], []
     for image in sorted(truths):
         h, w = truths[image]['size']
         images.append({'id': image, 'height': h, 'width': w})
         for entry in truths[image]['objects']:
-            x1, y1, x2, y2 = entry['box']
-            annotation = {
-                'id': len(annotations) + 1,
-                'image_id': image,
-                'category_id': entry['label'],
-                'bbox': [x1, y1, x2 - x1, y2 - y1],
-                'iscrowd': entry['crowd'],
-            }
-            if 'segmentation' in entry:
-                annotation['segmentation'] = entry['segmentation']
-            annotations.append(annotation)
+            annotations.append({**entry, 'id': len(annotations) + 1, 'image_id': image})
     categories = [{'id': i, 'name': label} for i, label in enumerate(classes)]
     return GroundTruth.from_dict(
         {'images': images, 'annotations': annotations, 'categories': categories}, name=name

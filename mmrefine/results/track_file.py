@@ -1,37 +1,34 @@
-"""Tracks of one video as a YouTube-VIS result file, written without holding the masks."""
+"""Tracks of one video as a YouTube-VIS result file; memory holds the masks of one track."""
 
 import json
 import tempfile
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Any
 
 from mmengine.structures import InstanceData
 
-from .files import atomic_file
+from .json_files import json_text, write_json_list
 
 
 class TrackFile:
     """Collects the objects of every frame and writes them track by track.
 
     Masks wait in a temporary file beside the result; memory holds a few numbers per object and
-    frame. Score and category of a track are the mean over its frames and the most frequent label
-    (the lower of equals). Use as a context manager; the result appears when the block ends without
-    an error.
+    frame. The score of a track is the mean over its frames, its category the most frequent label
+    (the lower of equals) + 1, as in YouTube-VIS. Use as a context manager; the result appears when
+    the block ends without an error.
 
     Args:
         path: Result file.
         video_id: Id the entries carry.
-        category_ids: Category id by label; label + 1 by default, as in YouTube-VIS.
     """
 
-    def __init__(
-        self, path: str | Path, video_id: int = 1, category_ids: list[int] | None = None
-    ) -> None:
+    def __init__(self, path: str | Path, video_id: int = 1) -> None:
         self.path = Path(path)
         self.video_id = video_id
-        self.category_ids = category_ids
         self.frames = 0
         # Track -> (frame, label, score, position of the mask in the temporary file).
         self._tracks: dict[int, list[tuple[int, int, float, int]]] = defaultdict(list)
@@ -53,7 +50,7 @@ class TrackFile:
         if self._masks is not None:
             with self._masks as masks:
                 if kind is None:
-                    self._write(masks)
+                    write_json_list(self.path, self._entries(masks))
             self._masks = None
 
     def add(self, objects: InstanceData | None) -> None:
@@ -76,26 +73,19 @@ class TrackFile:
                 'counts': counts.decode('ascii') if isinstance(counts, bytes) else counts,
             }
             self._tracks[track].append((number, label, score, self._masks.tell()))
-            self._masks.write(json.dumps(entry).encode('ascii') + b'\n')
+            self._masks.write(json_text(entry).encode('ascii') + b'\n')
 
-    def _write(self, masks: IO[bytes]) -> None:
-        with atomic_file(self.path) as file:
-            file.write('[')
-            for at, parts in enumerate(self._tracks[track] for track in sorted(self._tracks)):
-                labels = Counter(part[1] for part in parts)
-                label = min(labels, key=lambda one: (-labels[one], one))
-                category = label + 1 if self.category_ids is None else self.category_ids[label]
-                score = sum(part[2] for part in parts) / len(parts)
-                file.write(',\n' if at else '\n')
-                head = {'video_id': self.video_id, 'category_id': category, 'score': score}
-                file.write(json.dumps(head)[:-1] + ', "segmentations": [')
-                positions = {part[0]: part[3] for part in parts}
-                for number in range(self.frames):
-                    file.write(', ' if number else '')
-                    if number not in positions:
-                        file.write('null')
-                        continue
-                    masks.seek(positions[number])
-                    file.write(masks.readline().decode('ascii').rstrip('\n'))
-                file.write(']}')
-            file.write('\n]\n')
+    def _entries(self, masks: IO[bytes]) -> Iterator[dict[str, Any]]:
+        for _, parts in sorted(self._tracks.items()):
+            labels = Counter(label for _, label, _, _ in parts)
+            label = min(labels, key=lambda one: (-labels[one], one))
+            segmentations: list[Any] = [None] * self.frames
+            for number, _, _, position in parts:
+                masks.seek(position)
+                segmentations[number] = json.loads(masks.readline())
+            yield {
+                'video_id': self.video_id,
+                'category_id': label + 1,
+                'score': sum(score for _, _, score, _ in parts) / len(parts),
+                'segmentations': segmentations,
+            }

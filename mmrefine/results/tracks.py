@@ -7,7 +7,6 @@ spatio-temporal IoU of YouTube-VIS, so that the engines for images score videos.
 Shapes:   T frames of h x w pixels make a strip of h x (w T).
 """
 
-from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -100,11 +99,13 @@ class VideoTruth:
             raise ValueError(
                 f'{name}: "videos" is a {type(data["videos"]).__name__}, expected a list'
             )
-        self.videos = {_id(name, i, v): _shape(name, v) for i, v in enumerate(data['videos'])}
-        if len(self.videos) < len(data['videos']):
-            counts = Counter(video['id'] for video in data['videos'])
-            twice = next(i for i, count in counts.items() if count > 1)
-            raise ValueError(f'{name}: "videos" has the id {twice!r} more than once')
+        self.videos: dict[Id, tuple[int, int, int]] = {}
+        for i, video in enumerate(data['videos']):
+            if not isinstance(video, Mapping) or 'id' not in video:
+                raise ValueError(f'{name}: videos[{i}] has no id')
+            if video['id'] in self.videos:
+                raise ValueError(f'{name}: "videos" has the id {video["id"]!r} more than once')
+            self.videos[video['id']] = _shape(name, video)
         images = [{'id': i, 'height': h, 'width': w * t} for i, (h, w, t) in self.videos.items()]
         tracks = [self._track(name, i, a) for i, a in enumerate(data.get('annotations') or ())]
         self.strips = GroundTruth.from_dict(
@@ -191,12 +192,6 @@ def write_tracks(tracks: Iterable[Mapping], prefix: str | Path) -> list[str]:
     write_json_list(json_path, tracks)
     write_zip(archive, {'results.json': json_path})
     return [str(json_path), str(archive)]
-
-
-def _id(name: str, i: int, video: Any) -> Id:
-    if not isinstance(video, Mapping) or 'id' not in video:
-        raise ValueError(f'{name}: videos[{i}] has no id')
-    return video['id']
 
 
 def _shape(name: str, video: Mapping) -> tuple[int, int, int]:

@@ -210,7 +210,7 @@ def process(truth: dict, tmp_path: Path, **change: object) -> object:
     file.write_text(json.dumps({**truth, 'images': [image], 'annotations': first}))
     metric = METRICS.build({'type': 'MaskAPMetric', 'ann_file': str(file), 'show_progress': False})
     metric.dataset_meta = {'classes': ('ant', 'bee', 'cat')}
-    size = (image['height'], image['width'])
+    size = change.pop('size', (image['height'], image['width']))
     pred = {
         'bboxes': torch.tensor([[1.0, 1.0, 4.0, 4.0]]),
         'scores': torch.tensor([0.5]),
@@ -239,6 +239,13 @@ def process(truth: dict, tmp_path: Path, **change: object) -> object:
 def test_predictions_are_checked(truth: dict, tmp_path: Path, change: dict, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         process(truth, tmp_path, **change)
+
+
+def test_images_of_another_size_than_the_file_says_are_refused(truth: dict, tmp_path: Path) -> None:
+    height, width = truth['images'][0]['height'], truth['images'][0]['width']
+    truth['images'][0]['height'] += 1
+    with pytest.raises(ValueError, match=rf'image 5: its masks have \({height}, {width}\) pixels'):
+        process(truth, tmp_path, size=(height, width), masks=torch.ones((1, height, width)) > 0)
 
 
 def test_empty_predictions_score_zero(truth: dict, tmp_path: Path) -> None:
