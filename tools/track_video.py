@@ -7,13 +7,10 @@ Example:
 
 import argparse
 import sys
-from pathlib import Path
-
-import numpy as np
-from mmengine.structures import InstanceData
+from contextlib import closing
 
 import mmrefine  # noqa: F401  (registers the components)
-from mmrefine.apis.video import VideoSegmenter, draw_tracks, track_clip
+from mmrefine.apis.video import VideoSegmenter, draw_tracks
 from mmrefine.apis.video_files import VIDEO_SUFFIXES, Clip, FrameWriter
 from mmrefine.results.files import refuse_overwriting
 from mmrefine.results.progress import progress_bar
@@ -67,26 +64,22 @@ def run(
 ) -> tuple[int, int]:
     """Track a clip, write frames and tracks; returns the number of frames and of objects."""
     seen: set[int] = set()
-
-    def on_frame(number: int, image: np.ndarray | None, objects: InstanceData | None) -> None:
-        tracks.add(objects)
-        if image is None or objects is None:
-            print(f'frame {number} cannot be read: left out', file=sys.stderr)
-        else:
-            seen.update(objects.instances_id.tolist())
-            shown = objects[objects.scores > score]
-            writer.write(number, draw_tracks(image, shown, segmenter.classes))
-        step()
-
-    try:
-        with (
-            TrackFile(Path(writer.results_path), video_id) as tracks,
-            progress_bar('frames', clip.length or None) as step,
-        ):
-            count = track_clip(segmenter, clip, on_frame)
-    finally:
-        writer.close()
-    return count, len(seen)
+    with (
+        closing(writer),
+        TrackFile(writer.results_path, video_id) as tracks,
+        progress_bar('frames', clip.length or None) as step,
+    ):
+        for number, image in enumerate(clip):
+            objects = segmenter(image)
+            tracks.add(objects)
+            if image is None or objects is None:
+                print(f'frame {number} cannot be read: left out', file=sys.stderr)
+            else:
+                seen.update(objects.instances_id.tolist())
+                shown = objects[objects.scores > score]
+                writer.write(number, draw_tracks(image, shown, segmenter.classes))
+            step()
+    return tracks.frames, len(seen)
 
 
 if __name__ == '__main__':

@@ -1,28 +1,12 @@
 """Masks that do not overlap: every pixel belongs to one object at most."""
 
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-
 import numpy as np
 import torch
 
 from mmrefine.masks.crops import crop_masks
 from mmrefine.masks.rle import boxed_masks_to_rle
 
-from .predictor import Prediction, Predictor
-from .tiles import TiledPredictor
-
-
-class ExclusivePredictor:
-    """Another predictor, whose masks are cut where better-scored ones lie."""
-
-    def __init__(self, predictor: Predictor | TiledPredictor) -> None:
-        self.predictor = predictor
-        self.classes, self.reads_arrays = predictor.classes, predictor.reads_arrays
-
-    def __call__(self, pictures: Iterable[Path | np.ndarray]) -> Iterator[Prediction]:
-        """Predict pictures as the other predictor."""
-        return map(exclusive_masks, self.predictor(pictures))
+from .predictor import Prediction
 
 
 def exclusive_masks(found: Prediction) -> Prediction:

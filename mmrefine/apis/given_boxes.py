@@ -3,16 +3,12 @@
 Shapes:   N boxes, h x w pixels of the original image.
 """
 
-import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
-from mmcv.transforms import Compose
-from mmdet.utils import get_test_pipeline_cfg
 from torch import Tensor, nn
 
 from mmrefine.masks import check_format, encode, to_dense
@@ -20,6 +16,7 @@ from mmrefine.masks.rle import RLE
 
 from .class_names import class_count
 from .mask_branch import MaskBranch
+from .picture_pipeline import PicturePipeline
 
 # a detector's own boxes leave the image by rounding; what is less is no reason to move an edge
 EDGE = 1 + 1e-6
@@ -79,7 +76,7 @@ class BoxSegmenter:
         self.branch = branch
         self.device = next(model.parameters()).device
         self.classes = class_count(model.roi_head) or 1
-        self._pipelines: dict[bool, Compose] = {}
+        self.prepare = PicturePipeline(model.cfg)
 
     @torch.no_grad()
     def segment(
@@ -108,25 +105,7 @@ class BoxSegmenter:
 
     def _load(self, image: str | Path | np.ndarray) -> tuple[dict, dict]:
         """Preprocessed input and meta information of an image."""
-        data: dict[str, Any] = {'img_id': 0}
-        if isinstance(image, np.ndarray):
-            if image.ndim != 3 or image.shape[2] != 3 or not image.size or image.dtype != np.uint8:
-                raise ValueError(
-                    f'an image array must be uint8 of shape (h, w, 3) in BGR order, got '
-                    f'{image.dtype} of shape {image.shape}'
-                )
-            data['img'] = image
-        elif isinstance(image, (str, Path)):
-            if not Path(image).is_file():
-                raise ValueError(f'there is no image {image}')
-            data['img_path'] = str(image)
-        else:
-            raise TypeError(f'an image is a path or an array, got {type(image).__name__}')
-        try:
-            packed = self._pipeline('img' in data)(data)
-        except (AssertionError, AttributeError, OSError, cv2.error) as error:
-            name = data.get('img_path', f'an array of shape {getattr(image, "shape", None)}')
-            raise ValueError(f'{name} is no image the test pipeline can take: {error}') from error
+        packed = self.prepare(image)
         batch = {'inputs': [packed['inputs']], 'data_samples': [packed['data_samples']]}
         prepared = self.model.data_preprocessor(batch, False)
         meta = dict(prepared['data_samples'][0].metainfo)
@@ -134,15 +113,6 @@ class BoxSegmenter:
             raise ValueError('the test pipeline flips images: remove RandomFlip from it')
         meta.setdefault('scale_factor', (1.0, 1.0))
         return prepared, meta
-
-    def _pipeline(self, from_array: bool) -> Compose:
-        if from_array not in self._pipelines:
-            steps = copy.deepcopy(list(get_test_pipeline_cfg(self.model.cfg)))
-            if from_array:
-                steps[0]['type'] = 'mmdet.LoadImageFromNDArray'
-            kept = [s for s in steps if 'Annotations' not in str(s['type'])]
-            self._pipelines[from_array] = Compose(kept)
-        return self._pipelines[from_array]
 
     def _checked_labels(self, labels: Any, count: int) -> Tensor:
         values = as_tensor(labels, 'labels').reshape(-1)

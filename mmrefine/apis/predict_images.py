@@ -1,6 +1,7 @@
 """Run a model over an image list, image by image, and go on where an interrupted run stopped."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,7 @@ def predict_images(
         'images': value_digest([(i, str(file.resolve())) for i, file in files.items()]),
         'categories': value_digest(list(gt.categories.items())),
     }
-    log = ResumeLog(Path(log_path), run)
-    try:
+    with closing(ResumeLog(Path(log_path), run)) as log:
         done = log.done()
         todo = [(n, *pair) for n, pair in enumerate(files.items()) if n not in done]
         model = load_model(config, checkpoint, device) if todo else None
@@ -70,5 +70,3 @@ def predict_images(
                 log.add(number, [(None, entry) for entry in sample_entries(sample, gt, categories)])
                 step()
         yield from log.results()
-    finally:
-        log.close()

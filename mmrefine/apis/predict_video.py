@@ -1,7 +1,8 @@
 """Masks on videos: tracks of SipMask-VIS, or the objects of every frame by any other model."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,36 +64,39 @@ def predict_video(
         ValueError: The video cannot be read, or a class is unknown.
     """
     clip = Clip(video)
-    writer = FrameWriter(target, clip.rate)
-    try:
-        with progress_bar(Path(video).name, clip.length or None, show_progress) as step:
-            if isinstance(model, SipMaskVIS):
-                return _track(model, clip, writer, score, classes, step)
-            return _detect(Predictor(model, score, classes), clip, writer, step)
-    finally:
-        writer.close()
+    frames = (image for image in clip if image is not None)  # unreadable ones raise
+    with (
+        closing(FrameWriter(target, clip.rate)) as writer,
+        progress_bar(Path(video).name, clip.length or None, show_progress) as step,
+    ):
+        run = VideoRun(writer.path, note=writer.note)
+        if isinstance(model, SipMaskVIS):
+            drawn = _tracked(model, frames, writer.results_path, score, classes, run)
+        else:
+            drawn = _detected(Predictor(model, score, classes), frames, run)
+        for picture in drawn:
+            writer.write(run.frames, picture)
+            run.frames += 1
+            step()
+    return run
 
 
-def _frames(clip: Clip) -> Iterator[np.ndarray]:
-    """Frames of a clip; unreadable ones raise, as the clip is asked not to skip them."""
-    return (image for image in clip if image is not None)
-
-
-def _track(
+def _tracked(
     model: SipMaskVIS,
-    clip: Clip,
-    writer: FrameWriter,
+    frames: Iterable[np.ndarray],
+    results: Path,
     score: float,
     classes: Sequence[str] | None,
-    step: Callable[[], None],
-) -> VideoRun:
+    run: VideoRun,
+) -> Iterator[np.ndarray]:
+    """Draw the tracks of every frame; they are written to ``results`` at the end."""
+    run.tracked = True
     names = class_names(model)
     segmenter = VideoSegmenter(model, model.cfg.test_dataloader.dataset.pipeline, names)
     wanted = None if classes is None else labels_of(classes, names)
-    run = VideoRun(writer.path, tracked=True, note=writer.note)
     seen: dict[int, str] = {}
-    with TrackFile(writer.results_path) as tracks:
-        for image in _frames(clip):
+    with TrackFile(results) as tracks:
+        for image in frames:
             objects = segmenter(image)
             tracks.add(objects)
             shown = objects[objects.scores >= score]
@@ -100,21 +104,15 @@ def _track(
                 shown = shown[np.isin(shown.labels.numpy(), wanted)]
             for track, label in zip(shown.instances_id.tolist(), shown.labels.tolist()):
                 seen.setdefault(track, names[label])
-            writer.write(run.frames, draw_tracks(image, shown, names))
-            run.frames += 1
-            step()
+            yield draw_tracks(image, shown, names)
     run.objects.update(seen.values())
-    return run
 
 
-def _detect(
-    predictor: Predictor, clip: Clip, writer: FrameWriter, step: Callable[[], None]
-) -> VideoRun:
-    run = VideoRun(writer.path, note=writer.note)
-    for image in _frames(clip):
+def _detected(
+    predictor: Predictor, frames: Iterable[np.ndarray], run: VideoRun
+) -> Iterator[np.ndarray]:
+    """Draw the objects of every frame."""
+    for image in frames:
         (prediction,) = predictor([image])
-        writer.write(run.frames, draw_prediction(image, prediction, predictor.classes))
         run.objects.update(predictor.classes[label] for label in prediction.labels.tolist())
-        run.frames += 1
-        step()
-    return run
+        yield draw_prediction(image, prediction, predictor.classes)

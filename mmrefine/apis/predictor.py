@@ -4,12 +4,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-import torch
-from mmcv.transforms import Compose
-from mmdet.utils import get_test_pipeline_cfg
+from mmdet.structures import DetDataSample
 from mmengine.registry import init_default_scope
 from torch import nn
 
@@ -19,10 +17,11 @@ from mmrefine.sipmask.video.detector import SipMaskVIS
 from mmrefine.visualization.overlays import draw_instances, neighbour_colours
 
 from .class_names import class_names
+from .picture_pipeline import PicturePipeline
 from .tta import TTA_CFG, ViewsTTAModel
-from .views import View, checked_views, view_pipeline
+from .views import View, checked_views
 
-LOADER = dict(type='LoadImageFromFile', backend_args=None)
+Item = TypeVar('Item')
 
 
 @dataclass
@@ -63,7 +62,7 @@ class Predictor:
 
     Attributes:
         classes: Names of all classes of the model, in the order of the labels.
-        reads_arrays: Whether a picture read by OpenCV is what the config would read from the file.
+        reads_arrays, read: See ``PicturePipeline``.
 
     Raises:
         ValueError: A name is no class of the model, or the model makes no masks of pictures.
@@ -87,17 +86,9 @@ class Predictor:
         self.classes = ('object',) if isinstance(model, DeepMask) else class_names(model)
         self.kept = None if classes is None else labels_of(classes, self.classes)
         init_default_scope(model.cfg.get('default_scope', 'mmdet'))
-        # what was annotated is no matter here
-        steps = [s for s in get_test_pipeline_cfg(model.cfg) if s['type'] != 'LoadAnnotations']
-        # any other loader (Pillow's decoder, say) has to see the file
-        self.reads_arrays = {**steps[0], 'backend_args': None} == LOADER
-        self._loader = Compose(steps[:1])
         views = [View()] if views is None else checked_views(views)
-        self._pipelines = []  # of every view from files and from arrays
-        for view in views:
-            prepared = view_pipeline(steps, view)
-            array = [dict(type='mmdet.LoadImageFromNDArray'), *prepared[1:]]
-            self._pipelines.append((Compose(prepared), Compose(array)))
+        self._pipelines = [PicturePipeline(model.cfg, view) for view in views]
+        self.reads_arrays, self.read = self._pipelines[0].reads_arrays, self._pipelines[0].read
         limit = model.cfg.get('model', {}).get('test_cfg') or {}
         limit = limit.get('rcnn') or limit
         config = dict(nms=dict(nms), max_per_img=limit.get('max_per_img', TTA_CFG['max_per_img']))
@@ -115,33 +106,18 @@ class Predictor:
         Raises:
             ValueError: The model gives no masks, or values that are no numbers.
         """
-        iterator = iter(pictures)
-        while batch := list(islice(iterator, self.batch_size)):
-            yield from self._predict(batch)
+        for batch in batches(pictures, self.batch_size):
+            views = [[prepare(picture) for picture in batch] for prepare in self._pipelines]
+            inputs = [[one['inputs'] for one in view] for view in views]
+            samples = [[one['data_samples'] for one in view] for view in views]
+            found = self._tester.test_step({'inputs': inputs, 'data_samples': samples})
+            for picture, sample in zip(batch, found):
+                name = 'the picture' if isinstance(picture, np.ndarray) else str(picture)
+                yield self._prediction(sample, name)
 
-    def read(self, path: Path) -> np.ndarray:
-        """Read a picture as the config does: uint8[H, W, 3] in BGR."""
-        return self._loader({'img_path': str(path), 'img_id': 0})['img']
-
-    @torch.no_grad()
-    def _predict(self, batch: Sequence[Path | np.ndarray]) -> Iterator[Prediction]:
-        inputs, samples = [], []  # a list a view
-        for from_file, from_array in self._pipelines:
-            packed = [
-                from_array({'img': picture, 'img_id': 0})
-                if isinstance(picture, np.ndarray)
-                else from_file({'img_path': str(picture), 'img_id': 0})
-                for picture in batch
-            ]
-            inputs.append([each['inputs'] for each in packed])
-            samples.append([each['data_samples'] for each in packed])
-        found = self._tester.test_step({'inputs': inputs, 'data_samples': samples})
-        for picture, sample in zip(batch, found):
-            yield self._read(picture, sample)
-
-    def _read(self, picture: Path | np.ndarray, sample: Any) -> Prediction:
+    def _prediction(self, sample: DetDataSample, name: str) -> Prediction:
+        """The objects of a sample that are kept; errors begin with ``name``."""
         instances = sample.pred_instances
-        name = 'the picture' if isinstance(picture, np.ndarray) else str(picture)
         if 'masks' not in instances:
             raise ValueError(
                 f'{type(self.model).__name__} gives boxes without masks: take the config of a '
@@ -162,6 +138,13 @@ class Predictor:
             values['labels'][order],
             [{'size': list(size), 'counts': values['counts'][i]} for i in order.tolist()],
         )
+
+
+def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Split items into lists of ``size``, the last one perhaps shorter."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
 
 
 def labels_of(names: Sequence[str], classes: Sequence[str]) -> list[int]:

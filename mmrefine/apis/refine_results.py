@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,16 +77,12 @@ def refine_results(options: RefineOptions) -> list[str]:
     gt = GroundTruth.from_dict(listed, name=str(options.gt))
     config = read_config(options.config)
     progress = options.out.with_name(f'{options.out.name}.progress')
-    log = ResumeLog(progress, _run_settings(options, config, tiling))
-    try:
+    with closing(ResumeLog(progress, _run_settings(options, config, tiling))) as log:
         count = _segment_all(options, config, gt, data['images'], log, tiling)
         entries = zip(iterate_results(options.results, gt), log.results(), strict=True)
         write_json_list(options.out, ({**e, 'segmentation': mask} for e, mask in entries))
         notes = log.notes()
-    except BaseException:
-        log.close()
-        raise
-    log.close(remove=True)
+    progress.unlink()
     return [f'{options.out}: masks for the boxes of {count} images', *notes]
 
 

@@ -4,25 +4,24 @@ Frames come from and go to ``video_files``; tracks are written by
 ``mmrefine.results.track_file.TrackFile``.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from mmcv.transforms import Compose
-from mmdet.registry import MODELS, TRANSFORMS
+from mmdet.registry import TRANSFORMS
 from mmdet.structures import TrackDataSample
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
-from mmengine.runner import load_checkpoint
 from mmengine.structures import InstanceData
 
-from mmrefine.checkpoint import read_checkpoint
 from mmrefine.sipmask.video.detector import SipMaskVIS
 from mmrefine.visualization.overlays import draw_instances, instance_colour
 
-from .load_model import checked_device, read_config, require_weights
+from .class_names import class_names
+from .load_model import load_model
+from .picture_pipeline import is_picture
 
 # mmdet's transforms ask for the length of the video, which a stream does not know.
 UNKNOWN_LENGTH = 10_000_000
@@ -53,36 +52,20 @@ class VideoSegmenter:
 
     @classmethod
     def from_files(
-        cls, config: str | Path | Config, checkpoint: str | Path | None, device: str = 'cpu'
+        cls, config: str | Path | Config, checkpoint: str | Path, device: str = 'cpu'
     ) -> 'VideoSegmenter':
-        """Build the model of a config (file or parsed) and load its weights, ours or the authors';
-        None keeps random ones.
+        """Build the model of a config (file or parsed) and load its weights, ours or the authors'.
 
         Raises:
             OSError: A file is missing.
             ValueError: The config describes another model, the weights are of one or cannot be
                 read, or there is no such device.
         """
-        torch_device = checked_device(device)
-        state = None if checkpoint is None else read_checkpoint(checkpoint)
-        if not isinstance(config, Config):
-            config = read_config(config)
-        init_default_scope(config.get('default_scope', 'mmdet'))
-        model_config = config.model.copy()
-        if checkpoint is not None:
-            model_config.backbone.init_cfg = None
-        model = MODELS.build(model_config)
+        model = load_model(config, checkpoint, device)
         if not isinstance(model, SipMaskVIS):
             raise ValueError(f'the config describes a {type(model).__name__}, not a SipMaskVIS')
-        dataset = config.test_dataloader.dataset
-        classes = dataset.get('metainfo', {}).get('classes')
-        if state is None:
-            model.init_weights()
-        else:
-            loaded = load_checkpoint(model, str(checkpoint), map_location='cpu')
-            require_weights(model, state, str(checkpoint))
-            classes = loaded.get('meta', {}).get('dataset_meta', {}).get('classes', classes)
-        return cls(model.to(torch_device), dataset.pipeline, classes)
+        pipeline = model.cfg.test_dataloader.dataset.pipeline
+        return cls(model, pipeline, class_names(model))
 
     def start(self) -> None:
         """Begin a new video."""
@@ -112,13 +95,9 @@ class VideoSegmenter:
         return frame.pred_track_instances.cpu()
 
     def _prepare(self, image: np.ndarray, number: int) -> tuple[TrackDataSample, torch.Tensor]:
-        if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3:
-            got = getattr(image, 'shape', type(image).__name__)
-            raise ValueError(f'a frame is uint8[H, W, 3], BGR; got {got}')
-        if min(image.shape) == 0 or image.dtype != np.uint8:
-            raise ValueError(
-                f'a frame is uint8[H, W, 3] with pixels; got {image.dtype}{image.shape}'
-            )
+        if not is_picture(image):
+            got = f'{getattr(image, "dtype", type(image).__name__)}{getattr(image, "shape", "")}'
+            raise ValueError(f'a frame is uint8[H, W, 3], BGR, with pixels; got {got}')
         results: dict[str, Any] = self.pipeline({'img': image})
         results |= {
             'img_id': number,
@@ -140,24 +119,6 @@ def frame_pipeline(pipeline: list[dict]) -> list[dict]:
     raise ValueError(
         'the test pipeline has no TransformBroadcaster: take the config of a video model'
     )
-
-
-def track_clip(
-    segmenter: VideoSegmenter,
-    frames: Iterable[np.ndarray | None],
-    on_frame: Callable[[int, np.ndarray | None, InstanceData | None], None],
-) -> int:
-    """Run a whole video through, and return its number of frames; nothing is kept between them but
-    the tracker's memory.
-
-    ``on_frame`` is called with number, picture (uint8[H, W, 3], BGR, or None where it is lost) and
-    objects of every frame.
-    """
-    segmenter.start()
-    count = 0
-    for count, image in enumerate(frames, start=1):
-        on_frame(count - 1, image, segmenter(image))
-    return count
 
 
 def draw_tracks(

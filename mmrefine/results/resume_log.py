@@ -126,8 +126,6 @@ class ResumeLog:
             for (text,) in self._base.execute('SELECT content FROM results ORDER BY number'):
                 yield json.loads(text)
 
-    def close(self, remove: bool = False) -> None:
-        """Close the file; ``remove`` it when its work is done."""
+    def close(self) -> None:
+        """Close the file; who needs it no longer removes it."""
         self._base.close()
-        if remove:
-            self.path.unlink(missing_ok=True)

@@ -112,7 +112,7 @@ def test_an_interrupted_run_goes_on(
 ) -> None:
     for i in range(3):
         photo(tmp_path / 'in' / f'{i}.png', seed=i)
-    from mmrefine.apis import predict as module
+    from mmrefine.apis import prediction_files as module
 
     whole = predict(model, tmp_path / 'in', tmp_path / 'whole', score=SCORE)
     drawn = []

@@ -315,7 +315,8 @@ def test_two_processes_do_not_share_a_progress_file(
     first = ResumeLog(tmp_path / 'out.json.progress', {})
     assert main(arguments(work, tmp_path / 'out.json')) == 1
     assert 'another process is at it' in capsys.readouterr().err
-    first.close(remove=True)
+    first.close()
+    first.path.unlink()
     assert main(arguments(work, tmp_path / 'out.json')) == 0
 
 

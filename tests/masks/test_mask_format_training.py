@@ -26,7 +26,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(_delete_=True, type='MaskAPMetric', ann_file=truth)
 test_evaluator = [
     dict(type='CocoMetric', ann_file=truth, metric=['bbox', 'segm']),
-    dict(type='MaskAPMetric', ann_file=truth)]
+    dict(type='MaskAPMetric', ann_file=truth, prefix='masks')]
 train_cfg = dict(max_iters={steps}, val_interval=1000)
 param_scheduler = [dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=20)]
 default_hooks = dict(checkpoint=dict(interval={steps}))
@@ -66,7 +66,7 @@ def test_a_trained_mask_rcnn_scores_the_same_in_both_formats(tmp_path: Path) -> 
             assert len(list(out.glob('*/drawn/*'))) == 4
     assert numbers['dense'] == numbers['hook'] == numbers['head']
     assert numbers['dense']['coco/segm_mAP_50'] > 0
-    assert numbers['dense']['coco/boundary_mAP'] > 0
+    assert numbers['dense']['masks/boundary_mAP'] > 0
     dense, rle = (load(path) for path in dumps.values())
     for one, other in zip(dense, rle):
         assert one['pred_instances']['masks'] == other['pred_instances']['masks']

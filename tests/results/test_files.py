@@ -74,7 +74,8 @@ def test_a_killed_run_keeps_finished_images_only(tmp_path: Path) -> None:
     assert log.done() == {4, 5} and list(log.results()) == [{'image_id': 'x'}]
     log.add(6, [(None, {'image_id': 'y'})])
     assert list(log.results()) == [{'image_id': 'x'}, {'image_id': 'y'}]
-    log.close(remove=True)
+    log.close()
+    path.unlink()
     assert list(tmp_path.iterdir()) == []
 
 

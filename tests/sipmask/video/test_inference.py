@@ -13,7 +13,7 @@ from mmengine.structures import InstanceData
 from pycocotools.mask import frPyObjects
 from tiny_sipmask_video import clip, frame, tiny_video_config, tiny_video_model
 
-from mmrefine.apis.video import VideoSegmenter, draw_tracks, track_clip
+from mmrefine.apis.video import VideoSegmenter, draw_tracks
 from mmrefine.apis.video_files import Clip, FrameWriter
 from mmrefine.masks import to_dense
 from mmrefine.results.track_file import TrackFile
@@ -52,7 +52,10 @@ def files(tmp_path):
     model = tiny_video_config()
     Config({
         'default_scope': 'mmdet', 'model': model,
-        'test_dataloader': {'dataset': {'pipeline': STEPS, 'metainfo': {'classes': list('abc')}}},
+        'test_dataloader': {'dataset': {
+            'type': 'YouTubeVISDataset', 'dataset_version': '2019', 'ann_file': '',
+            'pipeline': STEPS, 'metainfo': {'classes': list('abc')},
+        }},
     }).dump(tmp_path / 'config.py')  # fmt: skip
     torch.save({'state_dict': tiny_video_model().state_dict()}, tmp_path / 'weights.pth')
     return str(tmp_path / 'config.py'), str(tmp_path / 'weights.pth')
@@ -239,16 +242,6 @@ def test_a_failed_run_leaves_no_result(tmp_path):
         tracks.add(objects(1))
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_clip_is_followed_without_keeping_it():
-    segmenter = VideoSegmenter(tiny_video_model(), STEPS)
-    seen = []
-    count = track_clip(
-        segmenter, (picture(n) for n in range(3)), lambda number, image, found: seen.append(number)
-    )
-    assert (count, seen) == (3, [0, 1, 2])
-    assert track_clip(segmenter, iter(()), lambda *_: None) == 0
 
 
 def test_drawing_changes_the_objects_alone():
