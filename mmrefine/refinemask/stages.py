@@ -184,9 +184,14 @@ class FusionStage(BaseModule):
 
     def fuse(self, parts: list[Tensor]) -> Tensor:
         """Fuse maps of one grid: each Tensor[N, *, S, S] -> Tensor[N, out_channels, S, S]."""
-        fused = torch.cat(parts, dim=1)  # (N, 2C + masks, S, S); the order is that of the weights
-        fused = F.relu(self.fuse_conv[0](fused), inplace=True)  # (N, C, S, S)
-        fused = F.relu(self.fuse_conv[1](fused), inplace=True)
+        reduce, block = self.fuse_conv
+        # A 1x1 convolution of joined maps is the sum of one per map, in the order of the weights:
+        # training then keeps no second copy of the maps.
+        weights = reduce.weight.split([part.shape[1] for part in parts], dim=1)
+        fused = F.conv2d(parts[0], weights[0], reduce.bias)  # (N, C, S, S)
+        for part, weight in zip(parts[1:], weights[1:]):
+            fused += F.conv2d(part, weight)
+        fused = F.relu(block(F.relu(fused, inplace=True)), inplace=True)
         return F.relu(self.fuse_transform_out(fused), inplace=True)
 
 
@@ -231,7 +236,9 @@ class SFMStage(FusionStage):
         semantic = F.relu(self.semantic_transform_out(pooled), inplace=True)
         context = roi_align(semantic_mask, rois, size, scale).to(x.dtype)  # (N, 1, S, S)
         fused = self.fuse([x, semantic, mask, context])  # (N, next - 2, S, S)
-        fused = F.relu(self.upsample(fused), inplace=True)  # (N, next - 2, 2S, 2S)
+        fused = self.upsample(fused)  # (N, next - 2, 2S, 2S)
+        if not isinstance(self.upsample, nn.Upsample):  # which leaves nothing negative
+            fused = F.relu(fused, inplace=True)
         # Parity: masks are resized with aligned corners, features without
         masks = resize_aligned(torch.cat([mask, context], dim=1), 2 * size)  # (N, 2, 2S, 2S)
         return torch.cat([fused, masks], dim=1)

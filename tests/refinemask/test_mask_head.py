@@ -227,3 +227,30 @@ def test_features_are_rectified_after_learned_upsampling(upsampler: str) -> None
     fused = stage(x, masks[0], semantic, masks[1], rois)[:, :-2]
     assert (before[0] < 0).any()
     assert torch.equal(fused, before[0].relu())
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_fusion_joins_its_maps_without_keeping_the_joined_one(kind: str) -> None:
+    head = tiny_head(kind)
+    stage = head.stages[0]
+    reduce, block = stage.fuse_conv
+    joined = reduce.in_channels  # channels of all maps together
+    generator = torch.Generator().manual_seed(1)
+    sizes = [head.widths[0], head.widths[0]] + [1] * (joined - 2 * head.widths[0])
+    parts = [torch.randn(2, n, 14, 14, generator=generator, requires_grad=True) for n in sizes]
+    expected = stage.fuse_transform_out(block(reduce(torch.cat(parts, 1)).relu()).relu()).relu()
+    kept: list[torch.Size] = []
+
+    def note(x: torch.Tensor) -> torch.Tensor:
+        kept.append(x.shape)
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
+        fused = stage.fuse(parts)
+    torch.testing.assert_close(fused, expected)
+    assert kept and (2, joined, 14, 14) not in kept
+    weight = torch.randn(fused.shape, generator=generator)
+    wanted = [*parts, reduce.weight, reduce.bias]
+    grads = [torch.autograd.grad((x * weight).sum(), wanted) for x in (fused, expected)]
+    for found, reference in zip(*grads):
+        torch.testing.assert_close(found, reference, rtol=1e-4, atol=1e-5)
