@@ -4,6 +4,7 @@ import os
 import re
 import stat
 import sys
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
@@ -92,8 +93,10 @@ def test_prebuilt_operators_are_for_the_line_that_accepts_them(tmp_path: Path) -
     (tmp_path / 'torch.py').write_text(
         'class version:\n    cuda = "12.8"\n__version__ = "2.8.0+cu128"\n'
     )
+    # -S leaves out the packages of this environment, of whichever line they are
+    python = program(tmp_path, 'python', f'exec {sys.executable} -S "$@"')
     pip = 'pip_() { echo "pip $*"; return 1; }'
-    lines = f'LOG={tmp_path}/log; {pip}; prebuilt_mmcv || cat $LOG'
+    lines = f'PYTHON={python} LOG={tmp_path}/log; {pip}; prebuilt_mmcv || cat $LOG'
     (tmp_path / 'log').touch()
     assert 'pip' not in shell(lines, PYTHONPATH=str(tmp_path))
     metadata = tmp_path / 'onedl_mmdetection-3.5.1.dist-info' / 'METADATA'
@@ -162,13 +165,20 @@ def test_unfit_interpreters_are_refused(tmp_path: Path) -> None:
 
 
 def test_lock_is_satisfied_here() -> None:
-    assert shell('lacking').strip() == ''
+    locks = ['tools/install-lock.txt']
+    if any(found.name == 'onedl-mmdetection' for found in distributions()):
+        locks.insert(0, 'tools/install-lock-onedl.txt')
+    assert shell(f'LOCKS=({" ".join(locks)}); lacking').strip() == ''
 
 
-def test_every_package_of_the_lock_is_installed_by_its_hashes() -> None:
-    lines = (ROOT / 'tools' / 'install-lock.txt').read_text().splitlines()
+@pytest.mark.parametrize(
+    ('lock', 'mmcv'),
+    [('install-lock.txt', 'mmcv==2.1.0'), ('install-lock-onedl.txt', 'onedl-mmcv==2.3.6')],
+)
+def test_every_package_of_a_lock_is_installed_by_its_hashes(lock: str, mmcv: str) -> None:
+    lines = (ROOT / 'tools' / lock).read_text().splitlines()
     wanted = [line.split(';')[0].strip() for line in lines if not line.startswith('#')]
-    wanted.append('mmcv==2.1.0')
+    wanted.append(mmcv)
     found = shell(f'cat "$(with_hashes {" ".join(wanted)})"')
     blocks = re.findall(r'^(\S+) \\\n((?: +--hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)', found, re.M)
     assert {name for name, _ in blocks} == {w.lower().replace('_', '-') for w in wanted}
