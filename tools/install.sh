@@ -9,6 +9,7 @@
 #
 # Variables: MMREFINE_CACHE  where built mmcv wheels are kept (default ~/.cache/mmrefine)
 #            MAX_JOBS        compiler processes (default: cores, at most one per 2 GB of free memory)
+#            FORCE_CUDA=0    operators for the CPU alone, although there is an nvcc that fits torch
 set -euo pipefail
 
 TORCH=2.13.0 SETUPTOOLS=80.8.0
@@ -27,7 +28,7 @@ while (($#)); do
         --stack) STACK=${2:?--stack needs openmmlab or onedl}; shift ;;
         --stack=*) STACK=${1#*=} ;;
         --check) CHECK=1 ;;
-        -h | --help) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;;
+        -h | --help) sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;;
         *) fail "unknown option $1" "bash tools/install.sh --help lists the options" ;;
     esac
     shift

@@ -62,7 +62,7 @@ advice() {
         *'Killed signal'* | *'Killed'*'cc1plus'* | *'virtual memory exhausted'* | *'Cannot allocate memory'*)
             echo 'the compiler ran out of memory: MAX_JOBS=1 bash tools/install.sh' ;;
         *'unsupported GNU version'*) echo 'nvcc refuses this host compiler: CXX=g++-12 CC=gcc-12 bash tools/install.sh' ;;
-        *'CUDA version'*'mismatches'*) echo 'nvcc and torch are of different CUDA releases: put the matching nvcc first in PATH, or hide it (CUDA_HOME= PATH without nvcc) for CPU operators' ;;
+        *'CUDA version'*'mismatches'*) echo 'nvcc and torch are of different CUDA releases: put the matching nvcc first in PATH, or build CPU operators only: FORCE_CUDA=0 bash tools/install.sh' ;;
         *'No space left on device'*) echo 'the disk is full: free some space (about 4 GB are needed), or set TMPDIR and MMREFINE_CACHE to another disk' ;;
         *'DO NOT MATCH THE HASHES'*)
             echo 'a package is not the file that PyPI serves: PIP_INDEX_URL=https://pypi.org/simple bash tools/install.sh' ;;
@@ -130,6 +130,9 @@ install_build_tools() {
     ask 'import wheel' || step 'wheel' pip_ install wheel
 }
 
+# neither a GPU nor a compiler for one, or FORCE_CUDA=0
+no_cuda_wanted() { [[ ${FORCE_CUDA:-} == 0 ]] || ! { command -v nvidia-smi || command -v nvcc; } > /dev/null; }
+
 install_torch() {
     if ask 'import torch'; then
         ask "$TORCH_WILL_DO" ||
@@ -138,7 +141,7 @@ install_torch() {
         return
     fi
     local cpu=https://download.pytorch.org/whl/cpu
-    if [[ $(uname -s) == Linux ]] && ! command -v nvidia-smi > /dev/null && ! command -v nvcc > /dev/null; then
+    if [[ $(uname -s) == Linux ]] && no_cuda_wanted; then
         # Without a GPU, or a compiler for one elsewhere, the small CPU build will do, where an index offers it.
         if pip_ install --dry-run --no-deps "torch==$TORCH+cpu" >> "$LOG" 2>&1; then
             step "torch $TORCH+cpu" pip_ install "torch==$TORCH+cpu"
@@ -239,6 +242,7 @@ int main() { return std::optional<int>(0).value(); }' > "$trial/trial.cpp"
 find_cuda() {
     local wanted nvcc release
     CUDA='' NVCC=''
+    [[ ${FORCE_CUDA:-} != 0 ]] || return 0
     wanted=$(ask 'import torch; print(torch.version.cuda or "")')
     [[ -n $wanted ]] || return 0
     nvcc=${CUDA_HOME:+$CUDA_HOME/bin/nvcc}
@@ -279,7 +283,8 @@ use_ccache() {
 build_mmcv() { # build_mmcv FOLDER
     local cuda=(FORCE_CUDA=0 CUDA_VISIBLE_DEVICES=)
     [[ -z $CUDA ]] || cuda=(FORCE_CUDA=1 "TORCH_CUDA_ARCH_LIST=${TORCH_CUDA_ARCH_LIST:-$ARCHITECTURE}")
-    env MMCV_WITH_OPS=1 MAX_JOBS="${MAX_JOBS:-$(jobs_)}" CXX="$CXX_FOUND" "${cuda[@]}" \
+    # Python's own flags ask for debug information (-g), which half of the time would go into: -g0 comes after them.
+    env MMCV_WITH_OPS=1 MAX_JOBS="${MAX_JOBS:-$(jobs_)}" CXX="$CXX_FOUND" CPPFLAGS="${CPPFLAGS:-} -g0" "${cuda[@]}" \
         "$PYTHON" -m pip --disable-pip-version-check --no-input wheel -v --no-deps --no-build-isolation \
         --no-cache-dir --no-binary "$MMCV_NAME" -w "$1" --require-hashes -r "$(with_hashes "$MMCV_NAME==$MMCV")"
 }
