@@ -155,6 +155,8 @@ def test_cuda_operators_need_an_nvcc_of_torchs_release(
     printed = shell(f'PYTHON={python}; find_cuda; echo "CUDA=$CUDA"', PATH=path)
     assert f'CUDA={cuda}\n' in printed
     assert ('building CPU operators only' in printed) == bool(wanted and not cuda)
+    printed = shell(f'PYTHON={python}; find_cuda; echo "CUDA=$CUDA"', PATH=path, FORCE_CUDA='0')
+    assert printed == 'CUDA=\n'
 
 
 def test_unfit_interpreters_are_refused(tmp_path: Path) -> None:
@@ -162,6 +164,23 @@ def test_unfit_interpreters_are_refused(tmp_path: Path) -> None:
     assert 'is not Python 3.10-3.13' in shell(f'find_python {old}', expect=1)
     assert 'there is no interpreter' in shell('find_python nowhere/python', expect=1)
     assert shell(f'find_python {sys.executable}').strip() == sys.executable
+
+
+def test_python_3_13_is_for_the_line_that_builds_there(tmp_path: Path) -> None:
+    """mmcv 2.1.0 does not; where an mmcv is there already, none is built."""
+    code = 'import sys; sys.version_info = (3, 13, 0); sys.path.append({!r}); exec(sys.argv.pop(1))'
+    new = program(
+        tmp_path, 'python3', f'shift; exec {sys.executable} -SIc "{code.format("")}" "$@"'
+    )
+    message = shell(f'find_python {new}', expect=1)
+    assert 'mmcv 2.1.0 does not build on Python 3.13' in message and '--stack onedl' in message
+    assert shell(f'MMCV_NAME=onedl-mmcv; find_python {new}').strip() == str(new)
+    older = program(tmp_path, 'python3.12', f'exec {sys.executable} -S "$@"')
+    assert shell(f'PATH={tmp_path}; find_python ""').strip() == str(older)
+    (tmp_path / 'mmcv.py').touch()
+    code = code.format(str(tmp_path))
+    program(tmp_path, 'python3', f'shift; exec {sys.executable} -SIc "{code}" "$@"')
+    assert shell(f'find_python {new}').strip() == str(new)
 
 
 def test_lock_is_satisfied_here() -> None:

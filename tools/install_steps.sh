@@ -83,22 +83,30 @@ one_at_a_time() {
 
 runs_python() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' > /dev/null 2>&1; }
 
+# mmcv 2.1.0 does not build on Python 3.13: its setup.py reads a variable that exec() no longer sets
+builds_line() {
+    [[ $MMCV_NAME != mmcv ]] ||
+        "$1" -c 'import sys; from importlib.util import find_spec; sys.exit(sys.version_info >= (3, 13) and not find_spec("mmcv"))'
+}
+
 # find_python NAMED: the interpreter to start from
 find_python() {
     local candidate
     if [[ -n $1 ]]; then
         command -v "$1" > /dev/null || fail "there is no interpreter $1" 'name an existing one after --python'
         runs_python "$1" || fail "$1 is not Python 3.10-3.13 or does not run" 'name another one after --python'
+        builds_line "$1" || fail "mmcv $MMCV does not build on Python 3.13" \
+            'take the maintained line, which does: bash tools/install.sh --stack onedl' 'or name Python 3.10-3.12 after --python'
         command -v "$1"
         return
     fi
     for candidate in python3 python python3.12 python3.11 python3.10 python3.13; do
-        if command -v "$candidate" > /dev/null && runs_python "$candidate"; then
+        if command -v "$candidate" > /dev/null && runs_python "$candidate" && builds_line "$candidate"; then
             command -v "$candidate"
             return
         fi
     done
-    fail 'no Python 3.10-3.13 found' 'install one (apt install python3 python3-venv python3-dev), or name it: bash tools/install.sh --python /path/to/python3'
+    fail 'no Python 3.10-3.12 found (3.13 for --stack onedl alone)' 'install one (apt install python3 python3-venv python3-dev), or name it: bash tools/install.sh --python /path/to/python3'
 }
 
 pip_() { "$PYTHON" -m pip --disable-pip-version-check --no-input "$@"; }
