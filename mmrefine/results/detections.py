@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 
 from mmrefine.masks.run_lengths import pixel_counts, present
 
-from .entries import Entry, EntryReader
+from .entries import Entry, EntryReader, coco_entry
 from .files import atomic_file
 from .ground_truth import GroundTruth, Id
 from .json_files import json_text, write_json_list
@@ -133,19 +133,11 @@ def in_columns(entries: Iterable[Entry | None]) -> Detections:
 
 
 def result_entries(dt: Detections, gt: GroundTruth, masks: bool) -> Iterator[dict[str, Any]]:
-    """Yield COCO result entries: ``segmentation`` or ``bbox``, never both.
-
-    An entry with both would be put among the small, medium or large masks by the area of its box.
-    """
+    """Yield COCO result entries, with masks or boxes."""
     scores = dt.mask_scores if masks and dt.mask_scores is not None else dt.scores
-    for i, (image, category, counts) in enumerate(zip(dt.image_ids, dt.category_ids, dt.counts)):
-        entry = {'image_id': image, 'category_id': category, 'score': float(scores[i])}
-        if masks:
-            text = present([counts])[0].decode('ascii')
-            entry['segmentation'] = {'size': list(gt.sizes[image]), 'counts': text}
-        else:
-            entry['bbox'] = dt.boxes[i].tolist()
-        yield entry
+    columns = zip(dt.image_ids, dt.category_ids, scores.tolist(), dt.boxes.tolist(), dt.counts)
+    for image, category, score, box, counts in columns:
+        yield coco_entry(image, category, score, box, counts if masks else None, gt.sizes[image])
 
 
 def write_coco_truth(gt: GroundTruth, path: str) -> None:

@@ -1,8 +1,8 @@
-"""Read one entry of a result file: its ids, score, box and mask, checked against a ground truth."""
+"""One entry of a result file: read and checked against a ground truth, and written."""
 
 import sys
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from logging import WARNING
 from typing import Any, NamedTuple
 
@@ -24,6 +24,26 @@ class Entry(NamedTuple):
     score: float | None  # a finite number
     box: tuple[float, float, float, float] | None = None  # x, y, w, h in pixels of the image
     counts: bytes | None = None  # compressed RLE counts at image size
+
+
+def coco_entry(
+    image: Id,
+    category: Id,
+    score: float | None,
+    box: Sequence[float] | None,
+    counts: bytes | None,
+    size: tuple[int, int],
+) -> dict[str, Any]:
+    """Write a result of an image of ``size`` (h, w): its mask, or its box where there is none.
+
+    Never both: the mask would be put among the small, medium or large ones by the area of the box.
+    """
+    entry: dict[str, Any] = {'image_id': image, 'category_id': category, 'score': score}
+    if counts is not None:
+        entry['segmentation'] = {'size': list(size), 'counts': counts.decode('ascii')}
+    elif box is not None:
+        entry['bbox'] = list(box)
+    return entry
 
 
 class EntryReader:

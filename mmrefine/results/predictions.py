@@ -9,6 +9,7 @@ from torch import Tensor
 from mmrefine.masks import encode
 from mmrefine.masks.run_lengths import to_counts
 
+from .entries import coco_entry
 from .ground_truth import GroundTruth, Id
 
 
@@ -125,10 +126,6 @@ def sample_entries(
             raise ValueError(
                 f'image {image!r}: label {label}, but {gt.name} has {len(categories)} categories'
             )
-        entry = {'image_id': image, 'category_id': categories[label], 'score': float(scores[i])}
-        if found['counts'] is None:
-            entry['bbox'] = found['boxes'][i].tolist()
-        else:
-            counts = found['counts'][i].decode('ascii')
-            entry['segmentation'] = {'size': list(size), 'counts': counts}
-        yield entry
+        counts = None if found['counts'] is None else found['counts'][i]
+        box = found['boxes'][i].tolist()
+        yield coco_entry(image, categories[label], float(scores[i]), box, counts, size)

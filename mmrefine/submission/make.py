@@ -3,22 +3,21 @@
 import re
 import shutil
 import tempfile
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from mmrefine.masks.run_lengths import to_counts
 from mmrefine.results.cityscapes import write_cityscapes_tree, zip_tree
 from mmrefine.results.detections import load_results
 from mmrefine.results.dumps import read_dump
+from mmrefine.results.entries import EntryReader, coco_entry
 from mmrefine.results.files import refuse_overwriting
 from mmrefine.results.ground_truth import GroundTruth
 from mmrefine.results.image_files import image_file
 from mmrefine.results.json_files import iterate_json_list, load_json, write_json_list
 from mmrefine.results.predictions import sample_entries
 from mmrefine.results.result_lists import iterate_results
-from mmrefine.results.tracks import VideoTruth, write_tracks
+from mmrefine.results.tracks import VideoTruth, read_track, write_tracks
 
 from .check import check_submission
 from .formats import MAX_PER_IMAGE, best_per_image, coco_name, write_coco_submission
@@ -124,9 +123,27 @@ def _make_tracks(options: MakeOptions, folder: Path) -> list[Path]:
         raise ValueError(
             'YouTube-VIS: give --results; tools/track_video.py and the metric write them'
         )
-    videos = VideoTruth.load(options.gt).videos
-    tracks = (_as_rles(t, videos) for t in iterate_json_list(options.results) if _score(t) != 0)
+    tracks = _read_tracks(options.results, VideoTruth.load(options.gt))
     return [Path(write_tracks(tracks, folder / 'results')[-1])]
+
+
+def _read_tracks(results: Path, truth: VideoTruth) -> Iterator[dict]:
+    """Tracks of a json list as servers read them, with compressed masks; scores of 0 are left
+    out."""
+    reader = EntryReader(truth.strips, 'video')
+    for i, entry in enumerate(iterate_json_list(results)):
+        track = read_track(reader, f'entry {i}', entry, truth)
+        if track is None or track[0].score == 0:
+            continue
+        found, frames = track
+        size = list(truth.videos[found.image][:2])
+        masks = [counts and {'size': size, 'counts': counts.decode('ascii')} for counts in frames]
+        yield {
+            'video_id': found.image,
+            'category_id': found.category,
+            'score': found.score,
+            'segmentations': masks,
+        }
 
 
 def _make_images(options: MakeOptions, folder: Path) -> list[Path]:
@@ -171,43 +188,16 @@ def _entries(options: MakeOptions, data: dict, gt: GroundTruth) -> Iterable[dict
             categories = gt.categories_named(options.classes)
         samples = {sample['img_id']: sample for sample in read_dump(options.results)}
         return (e for s in samples.values() for e in sample_entries(s, gt, categories))
-    return _checked_scores(iterate_results(options.results, gt), gt)
+    return _read_entries(options.results, gt)
 
 
-def _checked_scores(entries: Iterable[dict], gt: GroundTruth) -> Iterable[dict]:
-    for i, entry in enumerate(entries):
-        image = entry.get('image_id') if isinstance(entry, dict) else None
-        if image is None or not isinstance(image, Hashable) or 'score' not in entry:
-            raise ValueError(f'entry {i} is no result: expected an object with image_id and score')
-        _score(entry)
-        # Servers would take the areas of masks from boxes beside them; SAHI writes empty masks.
-        dropped = 'bbox' if entry.get('segmentation') else 'segmentation'
-        entry = {k: v for k, v in entry.items() if k != dropped}
-        if 'segmentation' in entry and image in gt.sizes:
-            entry['segmentation'] = _as_rle(entry['segmentation'], gt.sizes[image])
-        yield entry
-
-
-def _as_rles(track: dict, videos: Mapping[Any, tuple[int, int, int]]) -> dict:
-    video, frames = track.get('video_id'), track.get('segmentations')
-    if not isinstance(video, Hashable) or video not in videos or not isinstance(frames, list):
-        return track
-    return {**track, 'segmentations': [_as_rle(frame, videos[video][:2]) for frame in frames]}
-
-
-def _as_rle(mask: Any, size: tuple[int, int]) -> Any:
-    """Compressed RLE of polygons or lists of run lengths; the check names what is malformed."""
-    if not mask or (isinstance(mask, dict) and not isinstance(mask.get('counts'), list)):
-        return mask or None
-    try:
-        return {'size': list(size), 'counts': to_counts(mask, size).decode('ascii')}
-    except ValueError:
-        return mask
-
-
-def _score(entry: Any) -> float:
-    """Raises ValueError where there is none."""
-    score = entry.get('score') if isinstance(entry, dict) else None
-    if not isinstance(score, (int, float)):
-        raise ValueError(f'an entry has the score {score!r}, expected a number')
-    return score
+def _read_entries(results: Path, gt: GroundTruth) -> Iterator[dict]:
+    """Entries of a json list as servers read them, with compressed masks or boxes."""
+    reader = EntryReader(gt)
+    for i, entry in enumerate(iterate_results(results, gt)):
+        if found := reader.read(f'entry {i}', entry):
+            size = gt.sizes[found.image]
+            yield coco_entry(
+                found.image, found.category, found.score, found.box, found.counts, size
+            )
+    reader.finish()

@@ -75,5 +75,5 @@ def test_boxes_beside_empty_masks_are_submitted(tmp_path: Path) -> None:
 def test_ids_that_are_none_are_named(image: object, tmp_path: Path) -> None:
     truth, results = make_scene(0)
     gt, source = write(tmp_path, truth, [{**results[0], 'image_id': image}])
-    with pytest.raises(ValueError, match='entry 0 is no result'):
+    with pytest.raises(ValueError, match='entry 0 .* has the unknown image_id'):
         make_submission(MakeOptions('coco', gt, tmp_path / 'out', source))

@@ -179,10 +179,10 @@ def test_scores_that_are_none_are_named(score: object, tmp_path: Path) -> None:
         ('youtube-vis', make_clips(0)),
     ):
         gt, source = write(tmp_path, truth, [{**results[0], 'score': score}])
-        with pytest.raises(ValueError, match='expected a number'):
+        with pytest.raises(ValueError, match='entry 0 .*expected a finite number'):
             make_submission(MakeOptions(format, gt, tmp_path / 'out', source))
     (tmp_path / 'in.json').write_text('[[1], [2]]')
-    with pytest.raises(ValueError, match='expected a number'):
+    with pytest.raises(ValueError, match='entry 0 is a list, expected an object'):
         make_submission(MakeOptions('youtube-vis', gt, tmp_path / 'out', tmp_path / 'in.json'))
 
 
