@@ -31,6 +31,7 @@ from .trunk import STRIDE, StemResNet, receptive_radius, run_in_tiles
 from .windows import (
     PASTE_RULES,
     Level,
+    Placement,
     Windows,
     crop_patches,
     framing_windows,
@@ -372,7 +373,8 @@ class DeepMask(BaseDetector):
             for part, code in zip(ranks.split(step), codes.split(step)):
                 cells = windows.cells[part]
                 logits = self.window_masks(level, code, cells)
-                found = paste_windows(logits, cells, scale, size, thr, self.window, rule)
+                place = Placement(cells, scale, size, thr, self.window, rule)
+                found = paste_windows(logits, place)
                 for rank, rle in zip(part.tolist(), found):
                     rles[rank] = rle
         results = InstanceData(scores=windows.scores.sigmoid())

@@ -14,6 +14,7 @@ Units:    a cell is 16 px of its level. The window of cell (r, c) at scale s is 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -217,31 +218,40 @@ def _port_axis(cells: Tensor, scale: float, image: int, side: int, source: int) 
     return starts, weights * valid[..., None]
 
 
-def window_crops(
-    logits: Tensor,
-    cells: Tensor,
-    scale: tuple[float, float],
-    image_size: tuple[int, int],
-    threshold: float,
-    side: int = 160,
-    rule: str = 'official',
-) -> tuple[Tensor, Tensor]:
-    """Binarise window masks on the pixels that they cover; arguments as in ``paste_windows``.
+class Placement(NamedTuple):
+    """How the window masks of one scale come into an image."""
+
+    cells: Tensor  # LongTensor[N, 2], row and column of each window on the stride-16 map
+    # pixels of the network input per pixel of the image, vertically and horizontally
+    scale: tuple[float, float]
+    image_size: tuple[int, int]  # (h, w)
+    threshold: float  # foreground probability; a pixel must exceed it
+    side: int = 160  # of a window, in pixels of the network input
+    # ``official``: integer size and position, logits resized corner-aligned (averaged when
+    # shrinking). Parity: ``port``: two resamplings of probabilities. ``grid``: one sample per pixel
+    # centre of the exact window, as every RoI mask is pasted
+    rule: str = 'official'
+
+
+def window_crops(logits: Tensor, place: Placement) -> tuple[Tensor, Tensor]:
+    """Binarise window masks Tensor[N, S, S] on the pixels that they cover; not by the rule
+    ``grid``.
 
     Returns:
         BoolTensor[N, Lh, Lw], false beyond the visible part, and LongTensor[N, 2], image column and
         row of each crop's first pixel.
     """
-    values, limit, axis = logits.float(), threshold, _port_axis
-    if rule == 'official':
-        limit, axis = math.log(threshold / (1 - threshold)), _official_axis
+    values, limit, axis = logits.float(), place.threshold, _port_axis
+    if place.rule == 'official':
+        limit, axis = math.log(limit / (1 - limit)), _official_axis
     else:
         if logits.shape[-1] < _PORT_PROBABILITY_SIZE:
             size = (_PORT_PROBABILITY_SIZE,) * 2
             values = F.interpolate(values[:, None], size, mode='bilinear', align_corners=True)[:, 0]
         values = values.sigmoid()
     (top, rows), (left, columns) = (
-        axis(cells[:, i], scale[i], image_size[i], side, values.shape[-1]) for i in (0, 1)
+        axis(place.cells[:, i], scale, length, place.side, values.shape[-1])
+        for i, (scale, length) in enumerate(zip(place.scale, place.image_size))
     )
     masks = rows @ values @ columns.mT > limit  # (N, Lh, S) (N, S, S) (N, S, Lw) -> (N, Lh, Lw)
     if limit < 0:
@@ -250,35 +260,14 @@ def window_crops(
     return masks, torch.stack([left, top], 1)
 
 
-def paste_windows(
-    logits: Tensor,
-    cells: Tensor,
-    scale: tuple[float, float],
-    image_size: tuple[int, int],
-    threshold: float,
-    side: int = 160,
-    rule: str = 'official',
-) -> list[dict]:
-    """Place window masks of one scale into the image and binarise them.
-
-    Args:
-        logits: Tensor[N, S, S].
-        cells: LongTensor[N, 2], row and column of each window on the stride-16 map.
-        scale: Pixels of the network input per pixel of the image (h, w), vertically and
-            horizontally.
-        threshold: Foreground probability; a pixel must exceed it.
-        side: Window side in pixels of the network input.
-        rule: ``official`` = integer size and position, logits resized corner-aligned (averaged when
-            shrinking). Parity: ``port`` = two resamplings of probabilities. ``grid`` = one sample
-            per pixel centre of the exact window, as every RoI mask is pasted.
-    """
-    if rule != 'grid':
-        crops = window_crops(logits, cells, scale, image_size, threshold, side, rule)
-        return boxed_masks_to_rle(*crops, image_size)
-    steps = logits.new_tensor(scale[::-1], dtype=torch.float64)
-    corners = (STRIDE * cells.flip(1).double() - side / 2) / steps  # (N, 2), x and y
-    boxes = torch.cat([corners, corners + side / steps], 1).float()
-    return roi_masks_to_rle(logits, boxes, image_size, threshold, logits=True)
+def paste_windows(logits: Tensor, place: Placement) -> list[dict]:
+    """Binarise window masks Tensor[N, S, S] of one scale in the image: N RLEs."""
+    if place.rule != 'grid':
+        return boxed_masks_to_rle(*window_crops(logits, place), place.image_size)
+    steps = logits.new_tensor(place.scale[::-1], dtype=torch.float64)
+    corners = (STRIDE * place.cells.flip(1).double() - place.side / 2) / steps  # (N, 2), x and y
+    boxes = torch.cat([corners, corners + place.side / steps], 1).float()
+    return roi_masks_to_rle(logits, boxes, place.image_size, place.threshold, logits=True)
 
 
 def windows_at_once(scale: tuple[float, float], image_size: tuple[int, int], side: int) -> int:

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from mmrefine.masks import encode, roi_masks_to_rle, to_dense
 from mmrefine.sharpmask.windows import (
     Level,
+    Placement,
     box_average,
     gather_windows,
     level_image,
@@ -101,7 +102,8 @@ def test_the_official_rule_equals_its_plain_form(height, width, scale, threshold
     logits = torch.randn(3, 12, 12, generator=generator)
     rows, cols = int(height * scale / 16) + 1, int(width * scale / 16) + 1
     cells = torch.stack([torch.randint(n, (3,), generator=generator) for n in (rows, cols)], 1)
-    rles = paste_windows(logits, cells, (scale, scale), (height, width), threshold, side=32)
+    place = Placement(cells, (scale, scale), (height, width), threshold, side=32)
+    rles = paste_windows(logits, place)
     expected = reference_paste(logits, cells, scale, (height, width), threshold, 32)
     assert (to_dense(rles) != expected).float().mean() < 1e-3
     for box, mask in zip(tight_boxes(rles).tolist(), to_dense(rles)):
@@ -116,7 +118,8 @@ def test_the_grid_rule_equals_roi_pasting():
     corner = (16 * cells.double().flip(1) - 24) / 0.8
     boxes = torch.cat([corner, corner + 48 / 0.8], 1).float()
     expected = to_dense(roi_masks_to_rle(logits, boxes, (70, 90), 0.5, logits=True))
-    ours = paste_windows(logits, cells, (0.8, 0.8), (70, 90), 0.5, side=48, rule='grid')
+    place = Placement(cells, (0.8, 0.8), (70, 90), 0.5, side=48, rule='grid')
+    ours = paste_windows(logits, place)
     assert torch.equal(to_dense(ours), expected)
 
 
@@ -130,14 +133,11 @@ def test_shrinking_averages_areas():
 
 @pytest.mark.parametrize('rule', ['official', 'port', 'grid'])
 def test_empty_masks_and_no_windows_are_ordinary(rule):
-    rles = paste_windows(
-        torch.full((2, 8, 8), -9.0), torch.zeros(2, 2).long(), (1.0, 1.0), (1, 50), 0.2, 32, rule
-    )
+    place = Placement(torch.zeros(2, 2).long(), (1.0, 1.0), (1, 50), 0.2, 32, rule)
+    rles = paste_windows(torch.full((2, 8, 8), -9.0), place)
     assert not tight_boxes(rles).any()
     assert [r['counts'] for r in rles] == [r['counts'] for r in encode(np.zeros((2, 1, 50), bool))]
-    none = paste_windows(
-        torch.zeros(0, 8, 8), torch.zeros(0, 2).long(), (1.0, 1.0), (9, 9), 0.2, 32, rule
-    )
+    none = paste_windows(torch.zeros(0, 8, 8), place._replace(cells=place.cells[:0]))
     assert none == [] and tight_boxes([]).shape == (0, 4)
 
 
@@ -145,7 +145,8 @@ def test_masks_finer_than_the_image_are_averaged_by_area():
     torch.manual_seed(0)
     logits = torch.randn(2, 32, 32)
     cells = torch.tensor([[2, 1], [3, 3]])
-    ours = to_dense(paste_windows(logits, cells, (1.6, 1.6), (60, 60), 0.4, side=32))
+    place = Placement(cells, (1.6, 1.6), (60, 60), 0.4, side=32)
+    ours = to_dense(paste_windows(logits, place))
     # 32 cells on int(32 / 1.6) = 20 pixels: five copies of a cell, averaged by eights
     fine = logits.repeat_interleave(5, 1).repeat_interleave(5, 2)
     small = F.avg_pool2d(fine[:, None], 8)[:, 0] > np.log(0.4 / 0.6)

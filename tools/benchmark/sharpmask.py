@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmrefine.masks import encode
-from mmrefine.sharpmask.windows import level_image, scaled_size, window_crops
+from mmrefine.sharpmask.windows import Placement, level_image, scaled_size, window_crops
 
 from .harness import Row, compare
 
@@ -93,9 +93,8 @@ def _paste_official(
     soft: np.ndarray, cell: tuple[int, int], scale: float, size: tuple[int, int], side: int
 ) -> np.ndarray:
     """The released rule with a full image per mask."""
-    masks, offsets = window_crops(
-        torch.from_numpy(soft)[None], torch.tensor([cell]), (scale, scale), size, THRESHOLD, side
-    )
+    place = Placement(torch.tensor([cell]), (scale, scale), size, THRESHOLD, side)
+    masks, offsets = window_crops(torch.from_numpy(soft)[None], place)
     full = np.zeros(size, bool)
     x, y = offsets[0].tolist()
     mask = masks[0].numpy()
