@@ -40,10 +40,7 @@ class EmbedMask(SingleStageInstanceSegmentor):
     ) -> None:
         # The base class writes into the configs, which belong to the caller: it gets copies.
         super().__init__(backbone, neck, dict(bbox_head), dict(mask_head), **kwargs)
-        self._require_equal_classes()
         self.register_load_state_dict_pre_hook(rename_authors_weights)
-
-    def _require_equal_classes(self) -> None:
         classes = getattr(self.bbox_head, 'head', self.bbox_head).num_classes
         if self.mask_head.loss_semantic is not None and self.mask_head.num_classes != classes:
             raise ValueError(

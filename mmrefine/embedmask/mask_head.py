@@ -90,7 +90,13 @@ class EmbedMaskHead(BaseModule):
         self.mask_loss = EmbedMaskLoss(stride=stride // 2, **(loss or {}))
         self.output = MaskOutput(enlarge == 'aligned', stride=stride // 2, **(output or {}))
         if branch == 'merged':
-            self._build_merged(in_channels, feat_channels, num_convs, norm_cfg or dict(type='BN'))
+            norm_cfg = norm_cfg or dict(type='BN')
+            self.refine = nn.ModuleList(
+                ConvModule(in_channels, feat_channels, 3, padding=1, norm_cfg=norm_cfg)
+                for _ in range(3)
+            )
+            self.tower = ConvStack(feat_channels, feat_channels, num_convs, norm_cfg=norm_cfg)
+            self.conv_feat = nn.Conv2d(feat_channels, feat_channels, 3, padding=1)
         else:
             norm_cfg = norm_cfg or dict(type='GN', num_groups=32)
             self.convs = ConvStack(
@@ -103,19 +109,9 @@ class EmbedMaskHead(BaseModule):
             self.conv_embed = nn.Conv2d(feat_channels, embed_dim, 3, padding=1)
         self.loss_semantic: Any = None
         if loss_semantic is not None:
-            norm_cfg = norm_cfg or dict(type='BN')
             self.seg_convs = ConvStack(in_channels, feat_channels, 2, norm_cfg=norm_cfg)
             self.conv_seg = nn.Conv2d(feat_channels, num_classes, 1)
             self.loss_semantic = MODELS.build(loss_semantic)
-
-    def _build_merged(
-        self, in_channels: int, channels: int, num_convs: int, norm_cfg: ConfigType
-    ) -> None:
-        self.refine = nn.ModuleList(
-            ConvModule(in_channels, channels, 3, padding=1, norm_cfg=norm_cfg) for _ in range(3)
-        )
-        self.tower = ConvStack(channels, channels, num_convs, norm_cfg=norm_cfg)
-        self.conv_feat = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Sequence[Tensor], position: Tensor | float = 1.0) -> Tensor:
         """Pixel embeddings Tensor[B, D, h, w] of a pyramid, in the type of the weights also under

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from mmdet.structures.bbox import get_box_tensor
 from mmdet.utils import InstanceList
 from mmengine.structures import InstanceData
 from torch import Tensor
@@ -95,7 +96,7 @@ def objects_on_canvas(
                 'EmbedMask learns from masks: set with_mask=True in LoadAnnotations '
                 f'(image {meta.get("img_path", meta.get("img_id"))})'
             )
-        boxes = gt.bboxes if torch.is_tensor(gt.bboxes) else gt.bboxes.tensor
+        boxes = get_box_tensor(gt.bboxes)
         masks = gt.masks
         if not torch.is_tensor(masks):
             masks = masks.to_tensor(dtype=torch.bool, device=boxes.device)

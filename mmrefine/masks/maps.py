@@ -63,21 +63,9 @@ def map_masks(
         float32 on the same device.
     """
     check_format(mask_format)
-    toggles = _map_toggles(maps, resized_size, image_size, threshold, offsets, map_size)
-    return toggled_masks(toggles.to(device), len(maps), image_size, mask_format)
-
-
-def _map_toggles(
-    maps: Tensor | Sequence[Tensor],
-    resized_size: tuple[float, float],
-    image_size: tuple[int, int],
-    threshold: float,
-    offsets: Tensor | Sequence[tuple[int, int]],
-    map_size: tuple[int, int] | None,
-) -> Tensor:
-    """Run boundaries of all masks: LongTensor[3, T], (mask, column, row)."""
     if len(maps) == 0:
-        return torch.zeros((3, 0), dtype=torch.long)
+        none = torch.zeros((3, 0), dtype=torch.long, device=device)
+        return toggled_masks(none, 0, image_size, mask_format)
     if isinstance(maps, Tensor):
         cells, outside = (maps.shape[1], maps.shape[2]), threshold - 1
         tiles = _cut_maps(maps.detach().float(), threshold)
@@ -93,7 +81,7 @@ def _map_toggles(
     windows = _windows(tiles, resize, image_size)
     # The sizes are wanted on the host: fetched once.
     sides = (windows[:, 2:] - windows[:, :2]).cpu()
-    parts = [windows.new_zeros((3, 0))]
+    parts = [windows.new_zeros((3, 0))]  # run boundaries: (mask, column, row)
     for chunk in _chunks(tiles, sides, windows.device):
         members, totals = [tiles[i] for i in chunk.tolist()], sides[chunk].sum(0).tolist()
         chunk = chunk.to(windows.device)
@@ -101,7 +89,7 @@ def _map_toggles(
         for toggles in batch.toggles():
             toggles[0] = chunk[toggles[0]]
             parts.append(toggles)
-    return torch.cat(parts, dim=1)
+    return toggled_masks(torch.cat(parts, dim=1).to(device), len(maps), image_size, mask_format)
 
 
 class Tile(NamedTuple):

@@ -24,21 +24,17 @@ def _latin1(text: str, encoding: str) -> bytes:
     return text.encode('latin1')
 
 
-def _allowed() -> dict[tuple[str, str], Any]:
-    table: dict[tuple[str, str], Any] = {
+class DataUnpickler(pickle.Unpickler):
+    """Builds tensors, arrays and plain containers; refuses everything else."""
+
+    allowed: dict[tuple[str, str], Any] = {
         ('collections', 'OrderedDict'): collections.OrderedDict,
         ('torch._utils', '_rebuild_tensor_v2'): torch_utils._rebuild_tensor_v2,
         ('torch.storage', '_load_from_bytes'): _load_storage,
         # MMEngine writes protocol 2, where bytes are text to be encoded
         ('_codecs', 'encode'): _latin1,
+        **stand_ins(),
     }
-    return table | stand_ins()
-
-
-class DataUnpickler(pickle.Unpickler):
-    """Builds tensors, arrays and plain containers; refuses everything else."""
-
-    allowed = _allowed()
 
     def find_class(self, module: str, name: str) -> Callable:
         """Look up one of the allowed builders; UnpicklingError for anything else."""

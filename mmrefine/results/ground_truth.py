@@ -68,7 +68,11 @@ class GroundTruth:
         categories = {c['id']: str(c.get('name', c['id'])) for c in data['categories']}
         annotations = [_annotation(i, a) for i, a in enumerate(data.get('annotations') or ())]
         federation = _federation(name, data) if federated else None
-        sizes = dict(_sorted_items(name, sizes))
+        try:
+            sizes = dict(sorted(sizes.items()))
+        except TypeError:
+            kinds = set(map(type, sizes))
+            raise ValueError(f'{name}: image ids of different types ({kinds})') from None
         # LVIS v1 names files by their address alone
         files = {i['id']: i.get('file_name') or i.get('coco_url') for i in data['images']}
         files = {i: str(file) for i, file in files.items() if file}
@@ -161,10 +165,14 @@ class GroundTruth:
         reader.check()  # pycocotools reads past the end of a string that breaks off
         self._masks_ready |= masks
         for a in incomplete:
+            mask = a.get('segmentation')
+            if 'area' not in a and not mask and 'bbox' not in a:
+                label = f'{self.name}: annotation {a["file_id"]}'
+                raise ValueError(f'{label} has neither area, segmentation nor bbox')
             if 'area' not in a:
-                a['area'] = _area(a, self.name)
+                a['area'] = float(coco_mask.area(mask)) if mask else a['bbox'][2] * a['bbox'][3]
             if boxes and 'bbox' not in a:
-                a['bbox'] = coco_mask.toBbox(a['segmentation']).tolist()
+                a['bbox'] = coco_mask.toBbox(mask).tolist()
 
     def _refuse(self, bare: list[dict], what: str) -> None:
         """Raise ValueError if there are annotations without what is needed."""
@@ -174,15 +182,6 @@ class GroundTruth:
         more = f', nor have {len(others)} others ({", ".join(others[:2])}...)' if others else ''
         remedy = '; such objects can only be scored as boxes, metric bbox' * (what != 'bbox')
         raise ValueError(f'{self.name}: annotation {first} has no {what}{more}{remedy}')
-
-
-def _sorted_items(name: str, sizes: dict) -> list:
-    try:
-        return sorted(sizes.items())
-    except TypeError:
-        raise ValueError(
-            f'{name}: image ids of different types ({set(map(type, sizes))})'
-        ) from None
 
 
 def _annotation(i: int, entry: Mapping) -> dict:
@@ -200,16 +199,6 @@ def _annotation(i: int, entry: Mapping) -> dict:
     if 'bbox' in annotation:
         annotation['bbox'] = [float(value) for value in entry['bbox']]
     return annotation
-
-
-def _area(annotation: dict, name: str) -> float:
-    if isinstance(annotation.get('segmentation'), dict):
-        return float(coco_mask.area(annotation['segmentation']))
-    if 'bbox' in annotation:
-        return annotation['bbox'][2] * annotation['bbox'][3]
-    raise ValueError(
-        f'{name}: annotation {annotation["file_id"]} has neither area, segmentation nor bbox'
-    )
 
 
 def _federation(name: str, data: Mapping) -> Federation:

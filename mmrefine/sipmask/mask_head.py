@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmdet.registry import MODELS
+from mmdet.structures.bbox import get_box_tensor
 from mmdet.utils import ConfigType, InstanceList, MultiConfig, OptConfigType
 from mmengine.model import BaseModule
 from mmengine.structures import InstanceData
@@ -132,7 +133,7 @@ class SipMaskHead(BaseModule):
     def select(self, positives: InstanceList, gt_instances: InstanceList) -> InstanceList:
         """Positives of every image -> the samples of its mask loss, with ``weights``."""
         return [
-            select_samples(found, _tensor(gt.bboxes), **self.sampling)
+            select_samples(found, get_box_tensor(gt.bboxes), **self.sampling)
             for found, gt in zip(positives, gt_instances)
         ]
 
@@ -234,7 +235,3 @@ class SipMaskHead(BaseModule):
                 instances.mask_scores = scores * result.scores
             output.append(instances)
         return output
-
-
-def _tensor(boxes: Tensor) -> Tensor:
-    return boxes if torch.is_tensor(boxes) else boxes.tensor

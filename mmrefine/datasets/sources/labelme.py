@@ -20,11 +20,8 @@ LINES = ('line', 'linestrip', 'point', 'points')  # they enclose nothing
 def find(source: Path) -> list[Path]:
     """The labelme files of a folder."""
     files = sorted(source.rglob('*.json')) if source.is_dir() else []
-    return [path for path in files if _is_labelme(load(path))]
-
-
-def _is_labelme(content: Any) -> bool:
-    return isinstance(content, dict) and 'shapes' in content and 'imagePath' in content
+    contents = zip(files, map(load, files))
+    return [p for p, c in contents if isinstance(c, dict) and {'shapes', 'imagePath'} <= c.keys()]
 
 
 def read(source: Path) -> Source:

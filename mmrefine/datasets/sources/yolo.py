@@ -60,7 +60,8 @@ def _pictures(content: Mapping, entry: Any, path: Path) -> Iterator[Path]:
         base = path.parent / str(content.get('path') or '')
         # exports write paths relative to the yaml, to its folder's parent, or to `path`
         tail = Path(one)
-        tries = [base / tail, path.parent / tail, path.parent / Path(*_without_up(tail))]
+        below = [part for part in tail.parts if part != '..']
+        tries = [base / tail, path.parent / tail, path.parent.joinpath(*below)]
         place = next((p for p in tries if p.exists()), None)
         if place is None:
             raise ValueError(f'{path} names {one!r}, which is not there (tried {tries[0]})')
@@ -69,10 +70,6 @@ def _pictures(content: Mapping, entry: Any, path: Path) -> Iterator[Path]:
         else:
             lines = place.read_text(encoding='utf-8').split('\n')
             yield from (place.parent / line.strip() for line in lines if line.strip())
-
-
-def _without_up(tail: Path) -> list[str]:
-    return [part for part in tail.parts if part != '..'] or ['.']
 
 
 def _label_file(picture: Path) -> Path:
