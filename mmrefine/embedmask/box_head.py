@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import torch
 from mmcv.cnn import Scale
 from mmdet.registry import MODELS
-from mmdet.structures import SampleList
 from mmdet.utils import ConfigType, InstanceList, OptConfigType
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
@@ -245,11 +244,6 @@ class EmbedMaskBBoxHead(ProposalLayers, FCOSHeadBase):
         ltrb = self.predict_ltrb(reg_feat, level)
         embed, margin = self.embed_level(reg_feat, ltrb, level)
         return class_logits, ltrb, self.conv_centerness(reg_feat), embed, margin
-
-    def loss(self, x: Sequence[Tensor], batch_data_samples: SampleList) -> dict[str, Tensor]:
-        """Detection losses of a batch from pyramid maps; the mask losses need the detector."""
-        gt_instances = [sample.gt_instances for sample in batch_data_samples]
-        return self.loss_by_feat(self(x), gt_instances)[0]
 
     def loss_by_feat(
         self, outputs: EmbedMaskOutputs, gt_instances: InstanceList, metas: list[dict] | None = None

@@ -103,15 +103,9 @@ class CheckedRoIHead(FiniteRoIHead):
             require_labels([s.gt_instances for s in batch_data_samples], boxes.num_classes)
         return super().loss(_channels_first(x), rpn_results_list, batch_data_samples)  # type: ignore[misc]
 
-    def predict(
-        self,
-        x: tuple[Tensor, ...],
-        rpn_results_list: InstanceList,
-        batch_data_samples: SampleList,
-        rescale: bool = False,
-    ) -> InstanceList:
+    def predict(self, x: tuple[Tensor, ...], *args: Any, **kwargs: Any) -> InstanceList:
         """Boxes and masks; arguments and errors as in ``FiniteRoIHead``."""
-        return super().predict(_channels_first(x), rpn_results_list, batch_data_samples, rescale)
+        return super().predict(_channels_first(x), *args, **kwargs)
 
 
 @MODELS.register_module()

@@ -24,25 +24,6 @@ from mmrefine.masks.stock_heads import RLEOutput
 from .refine_head import RefineStage
 
 
-class LinearEncoding(nn.Sequential):
-    """First mask encoding from one low-rank code per RoI, as in DeepMask: Tensor[N, C, b, b] ->
-    Tensor[N, K, b, b]."""
-
-    def __init__(self, in_channels: int, channels: int, base_size: int, code: int = 512) -> None:
-        cells = base_size**2
-        super().__init__(
-            nn.Conv2d(in_channels, channels, 1),
-            nn.ReLU(inplace=True),
-            nn.Flatten(),  # (N, K b b)
-            nn.Linear(channels * cells, code),
-            nn.Linear(code, channels * cells),
-            nn.Unflatten(1, (channels, base_size, base_size)),
-        )
-
-
-ENCODINGS = ('conv', 'fc')
-
-
 @MODELS.register_module()
 class SharpMaskHead(RLEOutput):
     """Refinement mask head for ``StandardRoIHead`` and ``CascadeRoIHead`` with
@@ -61,7 +42,6 @@ class SharpMaskHead(RLEOutput):
         base_size: b, grid of the coarsest pooled map.
         channels: K of the first encoding; every module halves it.
         hidden_channels: First width of the horizontal branches.
-        encoding: ``conv`` (a stack of 3x3 convolutions) or ``fc`` (a 512-vector per object).
         upsample: ``bilinear`` (paper) or ``nearest`` (released code).
         upsample_last: Whether the last module doubles the grid too.
         class_agnostic: One mask for all classes.
@@ -79,7 +59,6 @@ class SharpMaskHead(RLEOutput):
         base_size: int = 7,
         channels: int = 128,
         hidden_channels: int = 64,
-        encoding: str = 'conv',
         upsample: str = 'bilinear',
         upsample_last: bool = False,
         class_agnostic: bool = False,
@@ -87,8 +66,6 @@ class SharpMaskHead(RLEOutput):
         loss_mask: ConfigType = dict(type='CrossEntropyLoss', use_mask=True, loss_weight=1.0),
         init_cfg: OptConfigType = None,
     ) -> None:
-        if encoding not in ENCODINGS:
-            raise ValueError(f'encoding must be one of {ENCODINGS}, got {encoding!r}')
         if channels <= 0 or channels % 2**levels:
             raise ValueError(f'channels must be a multiple of {2**levels}, got {channels}')
         super().__init__(
@@ -104,10 +81,7 @@ class SharpMaskHead(RLEOutput):
         self.in_channels = in_channels
         self.base_size, self.levels = base_size, levels
         self.output_size = base_size << (levels if upsample_last else levels - 1)
-        if encoding == 'conv':
-            self.encoding: nn.Module = ConvStack(in_channels, channels, depth=4)
-        else:
-            self.encoding = LinearEncoding(in_channels, channels, base_size)
+        self.encoding = ConvStack(in_channels, channels, depth=4)
         self.stages = ModuleList(
             RefineStage(
                 (in_channels, hidden_channels, channels >> i),

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from mmdet.registry import MODELS
-from mmdet.structures import SampleList
 from mmdet.utils import ConfigType, InstanceList, MultiConfig, OptConfigType
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
@@ -130,11 +129,6 @@ class SipMaskBBoxHead(FCOSHeadBase):
         Tensor[B, C, H, W] each; a subclass may add its own, which travel the same way."""
         return {'coeffs': self.conv_coeff(aligned)}
 
-    def loss(self, x: Sequence[Tensor], batch_data_samples: SampleList) -> dict[str, Tensor]:
-        """Detection losses of a batch from pyramid maps; the mask losses need the detector."""
-        gt_instances = [sample.gt_instances for sample in batch_data_samples]
-        return self.loss_by_feat(self(x), gt_instances)[0]
-
     def loss_by_feat(
         self, outputs: SipMaskOutputs, gt_instances: InstanceList
     ) -> tuple[dict[str, Tensor], InstanceList]:
@@ -178,16 +172,6 @@ class SipMaskBBoxHead(FCOSHeadBase):
                 )
             )
         return found
-
-    def predict(
-        self, x: Sequence[Tensor], batch_data_samples: SampleList, rescale: bool = False
-    ) -> InstanceList:
-        """Detections of a batch from pyramid maps, in pixels of the network input."""
-        if rescale:
-            raise ValueError(
-                'SipMaskBBoxHead keeps network-input boxes; the mask head rescales them'
-            )
-        return self.predict_by_feat(self(x), [sample.metainfo for sample in batch_data_samples])
 
     def predict_by_feat(
         self, outputs: SipMaskOutputs, metas: list[dict], cfg: ConfigType | None = None

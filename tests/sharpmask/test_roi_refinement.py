@@ -172,11 +172,10 @@ def test_gathered_gradients_equal_those_of_all_classes():
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize('encoding', ['conv', 'fc'])
 @pytest.mark.parametrize(('last', 'size'), [(False, 32), (True, 64)])
 @pytest.mark.parametrize('upsample', ['nearest', 'bilinear'])
-def test_output_sizes(encoding, last, size, upsample):
-    ours = head(encoding=encoding, upsample_last=last, upsample=upsample, class_agnostic=True)
+def test_output_sizes(last, size, upsample):
+    ours = head(upsample_last=last, upsample=upsample, class_agnostic=True)
     assert ours.output_size == size
     assert ours(pooled(2)).shape == (2, 1, size, size)
     assert ours(pooled(0)).shape == (0, 1, size, size)
@@ -228,9 +227,7 @@ def test_a_pyramid_that_does_not_fit_is_refused(levels, channels):
         extractor(feats, torch.zeros(0, 5))
 
 
-@pytest.mark.parametrize(
-    'options', [dict(encoding='mlp'), dict(channels=24), dict(upsample='cubic')]
-)
+@pytest.mark.parametrize('options', [dict(channels=24), dict(upsample='cubic')])
 def test_bad_head_options_are_refused(options):
     with pytest.raises(ValueError, match=str(next(iter(options.values())))):
         head(**options)
