@@ -114,6 +114,9 @@ COVERED = {
     r'python tools/learning_proof\.py .*': (
         'tests/learning/test_runs.py::test_the_command_trains_compares_and_draws'
     ),
+    r'python tools/mask_grids\.py .*': (
+        'tests/learning/test_mask_grids.py::test_main_prints_one_line_a_grid_or_one_sentence'
+    ),
     r'python tools/mixing_table\.py.*': (
         'tests/mixed/test_mixing_table.py::test_the_tables_are_current'
     ),
