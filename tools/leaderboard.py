@@ -2,7 +2,9 @@
 """Compare result files: python tools/leaderboard.py OURS.json THEIRS.json --gt GT.json
 
 Mask AP and boundary AP of every file in one table, with 95 % intervals over images drawn again, and
-the difference to the first file on the same images. Any detector's COCO results will do.
+the difference to the first file on the same images. Any detector's COCO results will do. Files of
+one name, A=SEED0.json A=SEED1.json, are trainings of one model: their mean, and an interval over
+images and trainings drawn again.
 """
 
 import argparse
@@ -16,11 +18,12 @@ from mmrefine.evaluation.bootstrap import (
     draw_images,
     interval,
     match_images,
+    mean_of_trainings,
 )
 from mmrefine.evaluation.protocols import make_rules, read_truth
 from mmrefine.results.detections import load_results
 from mmrefine.results.entries import UNKNOWN
-from mmrefine.results.files import atomic_file, named_files, refuse_overwriting
+from mmrefine.results.files import atomic_file, grouped_files, refuse_overwriting
 from mmrefine.results.json_files import json_text, load_json
 
 NUMBERS = {'segm': 'mask AP', 'boundary': 'boundary AP', 'bbox': 'box AP'}
@@ -50,26 +53,30 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def compare(args: argparse.Namespace) -> dict[str, dict]:
-    """Score every file: name -> IoU type -> ``ap``, ``interval``, ``above``, ``above_interval``.
+    """Score every name: name -> IoU type -> ``ap``, ``interval``, ``above``, ``above_interval``.
 
     Raises:
         ValueError: Files or values that cannot be used.
     """
     if args.draws < 1:
         raise ValueError(f'--draws must be at least 1, got {args.draws}')
-    files = named_files(args.results)
+    groups = grouped_files(args.results)
     everything = read_truth(load_json(args.gt), 'coco', str(args.gt))
     gt = everything.of_classes(args.classes or ())
     rules = make_rules('coco', args.max_dets)
     weights = draw_images(len(gt.sizes), args.draws, args.seed)
     # the first row are the images as they are
     weights = np.concatenate([np.ones_like(weights[:1]), weights])
-    table: dict[str, dict] = {name: {} for name in files}
-    for name, path in files.items():
-        dt = load_results(path, everything, args.unknown)
-        dt = dt.select(np.flatnonzero([c in gt.categories for c in dt.category_ids]))
-        for kind in args.iou_type:
-            table[name][kind] = average_precisions(match_images(gt, dt, kind, rules), weights)
+    table: dict[str, dict] = {name: {} for name in groups}
+    for place, (name, paths) in enumerate(groups.items()):
+        found: dict[str, list] = {kind: [] for kind in args.iou_type}
+        for path in paths:
+            dt = load_results(path, everything, args.unknown)
+            dt = dt.select(np.flatnonzero([c in gt.categories for c in dt.category_ids]))
+            for kind, values in found.items():
+                values.append(average_precisions(match_images(gt, dt, kind, rules), weights))
+        for kind, values in found.items():
+            table[name][kind] = mean_of_trainings(np.stack(values), [args.seed, place])
     first = next(iter(table.values()))
     return {
         name: {kind: summary(values, first[kind]) for kind, values in row.items()}
@@ -121,7 +128,7 @@ def main(argv: list[str] | None = None) -> int:
     """Print the table; exit status 1 with one sentence if something cannot be scored."""
     args = parse_args(argv)
     try:
-        for path in named_files(args.results).values():
+        for path in sum(grouped_files(args.results).values(), []):
             refuse_overwriting(args.json, gt=args.gt, results=path)
         table = compare(args)
         print(markdown(table))

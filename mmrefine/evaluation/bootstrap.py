@@ -104,6 +104,23 @@ def draw_images(images: int, draws: int, seed: int = 0) -> np.ndarray:
     return rng.multinomial(images, np.full(images, 1 / images), size=draws)
 
 
+def mean_of_trainings(values: np.ndarray, seed: Sequence[int]) -> np.ndarray:
+    """Mean AP over trainings of one model, which every draw of images draws again.
+
+    Args:
+        values: array[R, 1 + S], AP of R trainings on all images and on every draw of images.
+        seed: Of the draws.
+
+    Returns:
+        array[1 + S]: the mean of all on all images, and of R trainings drawn with replacement on
+        every draw; -1 where a draw holds no object.
+    """
+    trainings, draws = values.shape
+    drawn = np.random.default_rng(seed).integers(trainings, size=(trainings, draws))
+    drawn[:, 0] = np.arange(trainings)
+    return np.take_along_axis(values, drawn, axis=0).mean(axis=0)
+
+
 def average_precisions(matches: Sequence[CategoryMatches], weights: np.ndarray) -> np.ndarray:
     """Mean AP over the categories of every draw.
 

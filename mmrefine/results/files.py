@@ -32,16 +32,36 @@ def named_files(texts: Iterable[str]) -> dict[str, str]:
         ValueError: Two files have the same name, or one does not exist.
     """
     files: dict[str, str] = {}
-    for text in texts:
-        name, given, path = text.partition('=')
-        if not given or Path(text).exists():
-            name, path = Path(text).stem, text
+    for name, path, _ in map(_named, texts):
         if name in files:
             raise ValueError(f'two result files are called {name!r}: name them, A={path}')
-        if not Path(path).is_file():
-            raise ValueError(f'{path} does not exist')
         files[name] = path
     return files
+
+
+def grouped_files(texts: Iterable[str]) -> dict[str, list[str]]:
+    """``named_files`` in which files of one NAME belong together, if all of them are given it."""
+    groups: dict[str, list[str]] = {}
+    unnamed = set()
+    for name, path, given in map(_named, texts):
+        unnamed |= set() if given else {name}
+        if name in groups and name in unnamed:
+            raise ValueError(
+                f'two result files are called {name!r}: name them, A={path}, with one name for '
+                'trainings of one model'
+            )
+        groups.setdefault(name, []).append(path)
+    return groups
+
+
+def _named(text: str) -> tuple[str, str, bool]:
+    """Name and path of ``NAME=FILE`` or ``FILE``, and whether there was a NAME."""
+    name, given, path = text.partition('=')
+    if not given or Path(text).exists():
+        name, given, path = Path(text).stem, '', text
+    if not Path(path).is_file():
+        raise ValueError(f'{path} does not exist')
+    return name, path, bool(given)
 
 
 @contextlib.contextmanager

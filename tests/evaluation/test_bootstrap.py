@@ -15,6 +15,7 @@ from mmrefine.evaluation.bootstrap import (
     draw_images,
     interval,
     match_images,
+    mean_of_trainings,
 )
 
 KINDS = ('bbox', 'segm', 'boundary')
@@ -114,6 +115,40 @@ def test_the_table_has_every_file_and_its_gain_over_the_first(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].count('|') == 6 and len(lines) == 4
     assert lines[2].startswith('| ours | ') and lines[3].startswith('| B | ')
+
+
+def test_trainings_are_drawn_again_like_images() -> None:
+    # two trainings, no images that differ: every draw is one of three means, as often as dice say
+    values = np.repeat([[0.2], [0.4]], 4001, axis=1)
+    mean = mean_of_trainings(values, [0, 1])
+    assert mean[0] == pytest.approx(0.3)
+    shares = [np.isclose(mean[1:], value).mean() for value in (0.2, 0.3, 0.4)]
+    assert shares == pytest.approx([0.25, 0.5, 0.25], abs=0.03)
+    assert mean_of_trainings(values[:1], [0, 1]) == pytest.approx(values[0])
+
+
+def test_files_of_one_name_are_trainings_of_one_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    truth, results = make_scene(4, images=30)
+    worse = [{**r, 'score': 1 - r['score']} for r in results]
+    files = write(tmp_path, gt=truth, one=results, two=worse)
+    out = tmp_path / 'out.json'
+    args = [f'A={files["one"]}', f'A={files["two"]}', files['one'], '--gt', files['gt']]
+    assert leaderboard.main([*args, '--draws', '300', '--json', str(out)]) == 0
+    found = json.loads(out.read_text())
+    gt = GroundTruth.from_dict(truth)
+    each = [
+        evaluate(gt, load_results(r, gt), ['segm']).numbers['segm_AP'] for r in (results, worse)
+    ]
+    assert list(found) == ['A', 'one']
+    assert found['A']['segm']['ap'] == pytest.approx(np.mean(each))
+    assert found['one']['segm']['above'] == pytest.approx(each[0] - np.mean(each))
+    # the trainings differ by more than the images do
+    low, high = found['A']['segm']['interval']
+    assert low < min(each) < max(each) < high
+    assert leaderboard.main([files['one'], files['one'], '--gt', files['gt']]) == 1
+    assert "two result files are called 'one'" in capsys.readouterr().err
 
 
 def test_one_category_counts_as_if_the_file_had_no_other(tmp_path: Path) -> None:
