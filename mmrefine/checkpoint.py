@@ -45,10 +45,6 @@ class Converter:
     # reads such a file into a flat mapping of names to tensors
     read: Callable[[Path], StateDict] | None = None
 
-    def depends_on_classes(self, key: str) -> bool:
-        """Whether the size of layer ``key`` follows the number of classes."""
-        return any(re.fullmatch(pattern, key) for pattern in self.class_keys)
-
 
 def converters() -> list[Converter]:
     """All converters of the package, in the order of the papers."""
@@ -256,7 +252,7 @@ def convert(
         skipped = [
             key
             for key, value in converted.items()
-            if converter.depends_on_classes(key)
+            if any(re.fullmatch(pattern, key) for pattern in converter.class_keys)
             and key in expected
             and expected[key].shape != value.shape
         ]

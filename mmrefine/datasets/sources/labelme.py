@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from PIL import Image
 
 from .coco import load
 from .png_masks import rle_of
-from .records import Source, SourceImage, SourceObject, counted, flat, labels_in_order, named_split
+from .records import Source, SourceImage, SourceObject, counted, labels_in_order, named_split
 from .shapes import circle, rectangle
 
 LINES = ('line', 'linestrip', 'point', 'points')  # they enclose nothing
@@ -28,7 +27,7 @@ def read(source: Path) -> Source:
     """Read a folder; shapes of one label and one ``group_id`` are parts of one object."""
     images, lines = [], []
     for path in find(source):
-        content = json.loads(path.read_bytes().decode('utf-8-sig'))
+        content = load(path)
         picture = path.parent / content['imagePath'].replace('\\', '/')
         if not picture.is_file():
             picture = path.with_name(Path(content['imagePath'].replace('\\', '/')).name)
@@ -63,7 +62,7 @@ def read(source: Path) -> Source:
 def _segmentation(shape: dict, size: tuple[int, int], label: str) -> Any:
     points, kind = shape['points'], shape.get('shape_type', 'polygon')
     if kind == 'polygon':
-        return [flat(points)]
+        return [[float(value) for point in points for value in point]]
     if kind == 'rectangle':
         (x1, y1), (x2, y2) = points[0], points[-1]
         return [rectangle(min(x1, x2), min(y1, y2), abs(x2 - x1), abs(y2 - y1))]

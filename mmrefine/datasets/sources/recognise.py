@@ -1,30 +1,21 @@
 """Find out in which format a source is, and read it."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from . import coco, labelme, png_masks, via, voc, yolo
 from .records import Source, SourceImage
 
-
-class Format(NamedTuple):
-    """One annotation format."""
-
-    # source -> the files or folders by which it is recognised; none if it is another
-    find: Callable[[Path], list[Path]]
-    read: Callable[[Path], Source]  # source -> its pictures and objects
-
-
-# In the order in which they are tried: the more particular first.
+# In the order in which they are tried: the more particular first. ``find`` of each gives the files
+# or folders by which it recognises a source, none if it is another; ``read`` the content.
 FORMATS = {
-    'yolo': Format(yolo.find, yolo.read),
-    'voc': Format(voc.find, voc.read),
-    'coco': Format(coco.find, coco.read),
-    'labelme': Format(labelme.find, labelme.read),
-    'via': Format(via.find, via.read),
-    'png': Format(png_masks.find, png_masks.read),
+    'yolo': yolo,
+    'voc': voc,
+    'coco': coco,
+    'labelme': labelme,
+    'via': via,
+    'png': png_masks,
 }
 
 

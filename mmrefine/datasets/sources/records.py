@@ -85,11 +85,6 @@ def labels_in_order(images: Iterable[SourceImage]) -> list[str]:
     return sorted({thing.label for image in images for thing in image.objects})
 
 
-def flat(points: Sequence[Sequence[float]]) -> list[float]:
-    """``[[x, y], ...]`` -> ``[x, y, ...]``."""
-    return [float(value) for point in points for value in point]
-
-
 def counted(number: int, what: str, examples: Sequence[object]) -> str:
     """A note: how many, of what, and the first three."""
     shown = ', '.join(map(str, examples[:3])) + (', ...' if len(examples) > 3 else '')
