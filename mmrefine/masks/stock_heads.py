@@ -28,7 +28,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from . import MaskGrids, RLEMasks, check_format, output_size, roi_masks_to_rle, scale_factors
+from . import MaskGrids, RLEMasks, check_format, output_size, roi_masks, scale_factors
 
 
 class RLEOutput(FCNMaskHead):
@@ -88,11 +88,8 @@ class RLEOutput(FCNMaskHead):
         masks = torch.as_tensor(mask_preds, device=bboxes.device)  # (n, C, S, S)
         channel = 0 if self.class_agnostic else labels
         masks = masks[range(len(masks)), channel]  # (n, S, S)
-        if mask_format == 'grids':
-            return MaskGrids.of_one_size(masks if activate_map else masks.sigmoid())
-        threshold = rcnn_test_cfg['mask_thr_binary']
-        rles = roi_masks_to_rle(masks, bboxes, size, threshold, logits=not activate_map)
-        return RLEMasks(rles, size)
+        probs = masks if activate_map else masks.sigmoid()
+        return roi_masks(probs, bboxes, size, rcnn_test_cfg['mask_thr_binary'], mask_format)
 
 
 def _size(meta: dict, rescale: bool) -> tuple[int, int]:
