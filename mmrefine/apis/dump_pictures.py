@@ -2,18 +2,17 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from logging import WARNING
 from pathlib import Path
 
 import cv2
 import numpy as np
 from mmdet.registry import DATASETS
 from mmengine.dataset import BaseDataset
-from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
 
 from mmrefine.masks.run_lengths import to_counts
 from mmrefine.results.dumps import read_dump
+from mmrefine.results.log import log_warning
 from mmrefine.results.predictions import read_instances
 from mmrefine.visualization.instances import Instances
 from mmrefine.visualization.overlays import contact_sheet
@@ -71,11 +70,9 @@ def draw_dump(
             sheet.append(on_sheet(panel))
     write_picture(out / f'{SHEET}.jpg', contact_sheet(sheet))
     if not drawn:
-        print_log(
+        log_warning(
             f'no prediction for these {len(infos)} pictures has a score of {min_score:g} or more: '
-            'they show the ground truth alone (--score takes a lower one)',
-            logger='current',
-            level=WARNING,
+            'they show the ground truth alone (--score takes a lower one)'
         )
     return len(infos)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,10 @@ def load_model(
     state = read_checkpoint(checkpoint)
     # Only our reader knows Torch7 files; the weights come with `require_weights` in any case.
     known = None if Path(checkpoint).suffix == '.t7' else str(checkpoint)
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints how it reads the file
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        # it prints how it reads the file, and takes COCO's classes for those of weights without
+        # names: ``class_names`` looks further
+        warnings.filterwarnings('ignore', 'dataset_meta or class names are not saved')
         model = init_detector(config, known, device=str(place))
     require_weights(model, state, str(checkpoint), unused)
     return model

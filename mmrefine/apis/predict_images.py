@@ -27,7 +27,6 @@ def predict_images(
     gt: GroundTruth,
     log_path: str | Path,
     device: str = 'cpu',
-    show_progress: bool = True,
 ) -> Iterator[dict[str, Any]]:
     """Predict every image of a list, but those whose results an interrupted run has stored.
 
@@ -39,7 +38,6 @@ def predict_images(
         gt: Sizes and categories.
         log_path: Where finished images are stored.
         device: E.g. ``'cuda:0'``.
-        show_progress: Draw a progress bar.
 
     Yields:
         COCO result entries of all images, after the last one is finished.
@@ -60,7 +58,7 @@ def predict_images(
         todo = [(n, *pair) for n, pair in enumerate(files.items()) if n not in done]
         model = load_model(config, checkpoint, device) if todo else None
         categories = gt.categories_named(class_names(model)) if model is not None else []
-        with progress_bar('images', len(todo), show_progress) as step:
+        with progress_bar('images', len(todo)) as step:
             for number, image, file in todo:
                 try:
                     found = inference_detector(model, str(file))

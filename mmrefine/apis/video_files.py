@@ -9,7 +9,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
+from mmrefine.datasets.sources.records import PICTURES
+
 H264 = ('.mp4', '.m4v', '.mov', '.mkv')
 OPENCV_CODECS = {'.mp4': 'vp09', '.mkv': 'VP90', '.webm': 'VP90', '.avi': 'MJPG'}
 VIDEO_SUFFIXES = tuple(dict.fromkeys([*H264, *OPENCV_CODECS]))
@@ -51,12 +52,10 @@ class Clip:
         if not self.path.exists():
             raise FileNotFoundError(f'no video file or folder of frames at {self.path}')
         if self.path.is_dir():
-            suffixed = (p for p in self.path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+            suffixed = (p for p in self.path.iterdir() if p.suffix.lower() in PICTURES)
             self.files = sorted(suffixed, key=_natural)
             if not self.files:
-                raise FileNotFoundError(
-                    f'{self.path} holds no pictures ({", ".join(IMAGE_SUFFIXES)})'
-                )
+                raise FileNotFoundError(f'{self.path} holds no pictures ({", ".join(PICTURES)})')
             self.length = len(self.files)
             return
         capture = cv2.VideoCapture(str(self.path))

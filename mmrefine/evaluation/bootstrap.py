@@ -139,7 +139,7 @@ def average_precisions(matches: Sequence[CategoryMatches], weights: np.ndarray) 
     return result
 
 
-def interval(values: np.ndarray, share: float = 0.95) -> tuple[float, float]:
-    """The range that holds the middle ``share`` of the values."""
-    low, high = np.quantile(values, [(1 - share) / 2, (1 + share) / 2])
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """The range that holds the middle 95 % of the values."""
+    low, high = np.quantile(values, [0.025, 0.975])
     return float(low), float(high)

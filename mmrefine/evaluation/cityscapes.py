@@ -10,17 +10,16 @@ import copy
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from logging import WARNING
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import cv2
 import numpy as np
-from mmengine.logging import print_log
 
 from mmrefine.masks.crops import Crop, crop_of
 from mmrefine.results.cityscapes import CITYSCAPES_IDS
+from mmrefine.results.log import log_warning
 from mmrefine.results.progress import progress_bar
 
 from .boundary import band_width, crop_iou, inner_band
@@ -81,10 +80,8 @@ def score_cityscapes(
                 left_out += ignored
                 step()
     if left_out:
-        print_log(
-            f'{left_out} predictions of label ids that are no class with instances were left out',
-            logger='current',
-            level=WARNING,
+        log_warning(
+            f'{left_out} predictions of label ids that are no class with instances were left out'
         )
     numbers: dict[str, float] = {}
     if 'segm' in iou_types:

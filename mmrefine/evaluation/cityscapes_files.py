@@ -4,12 +4,10 @@ import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from logging import WARNING
 from pathlib import Path
 
 import cv2
 import numpy as np
-from mmengine.logging import print_log
 from PIL import Image
 
 from mmrefine.masks.crops import crop_masks
@@ -24,6 +22,7 @@ from mmrefine.results.detections import load_results
 from mmrefine.results.ground_truth import GroundTruth, Id
 from mmrefine.results.image_files import image_file
 from mmrefine.results.json_files import load_json
+from mmrefine.results.log import log_warning
 
 SHOWN = 5  # problems named in an error
 ROAD = 7  # label id of a class that is scored, but has no instances
@@ -73,11 +72,9 @@ def _maps_of_json(data: Mapping, gt: GroundTruth, path: Path, scratch: Path) -> 
     names = {image['id']: image_file(image) for image in data['images']}
     absent = {i: names[i] for i, file in found.items() if file is None}
     if absent:
-        print_log(
+        log_warning(
             f'{len(absent)} images have no *_gtFine_instanceIds.png beside {path}: they are drawn '
-            'from the annotations, without areas to ignore',
-            logger='current',
-            level=WARNING,
+            'from the annotations, without areas to ignore'
         )
         found.update(paint_truth(gt, absent, scratch))
     return {cityscapes_stem(names[i]): file for i, file in found.items() if file is not None}
@@ -156,11 +153,7 @@ def _texts(folder: Path, truths: Mapping[str, Path], gt: Path, unknown: str) -> 
             "out: --unknown drop (unknown='drop')"
         )
     if foreign:
-        print_log(
-            f'{len(foreign)} *_pred.txt of unknown images were left out',
-            logger='current',
-            level=WARNING,
-        )
+        log_warning(f'{len(foreign)} *_pred.txt of unknown images were left out')
     sizes = {stem: _size(path) for stem, path in truths.items()}
     problems = list(scoring_problems(folder, texts, sizes, unknown))
     if problems:

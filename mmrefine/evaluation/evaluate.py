@@ -3,13 +3,13 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from logging import WARNING
 
 import numpy as np
 from mmengine.logging import print_log
 
 from mmrefine.results.detections import Detections
 from mmrefine.results.ground_truth import GroundTruth, Id
+from mmrefine.results.log import log_warning
 from mmrefine.results.progress import progress_bar
 
 from .ap_table import APTable
@@ -137,9 +137,7 @@ def _best(kept: np.ndarray, groups: Sequence[Id], scores: np.ndarray, most: int)
 
 def _log_gaps(gt: GroundTruth, dt: Detections) -> None:
     if not gt.annotations:
-        print_log(
-            f'{gt.name} has no annotations: every number is -1', logger='current', level=WARNING
-        )
+        log_warning(f'{gt.name} has no annotations: every number is -1')
     silent = len(gt.sizes) - len(set(dt.image_ids))
     if silent:
         print_log(f'{silent} of {len(gt.sizes)} images have no detections', logger='current')

@@ -2,13 +2,11 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from logging import WARNING
 from typing import Any
 
 import numpy as np
 from mmdet.registry import METRICS
 from mmengine.fileio import get_local_path
-from mmengine.logging import print_log
 
 from mmrefine.results.detections import (
     Detections,
@@ -17,6 +15,7 @@ from mmrefine.results.detections import (
 )
 from mmrefine.results.ground_truth import SHOWN, GroundTruth, Id
 from mmrefine.results.json_files import load_json
+from mmrefine.results.log import log_warning
 from mmrefine.results.plain_dataset import image_truth, truth_of_images
 from mmrefine.results.predictions import mask_scores, read_instances
 
@@ -229,11 +228,9 @@ def _distinct_images(results: Sequence[tuple]) -> tuple[dict[Id, dict], dict[Id,
             )
     ids = [image for image, _ in first]
     if len(set(ids)) < len(ids):
-        print_log(
+        log_warning(
             f'{len(ids) - len(set(ids))} image ids occur in several files: the {len(ids)} images '
-            'are numbered 1, 2, ... in the order of the data set',
-            logger='current',
-            level=WARNING,
+            'are numbered 1, 2, ... in the order of the data set'
         )
         ids = list(range(1, len(ids) + 1))
     predicted = {image: result for image, (result, _) in zip(ids, first.values())}
@@ -247,11 +244,9 @@ def _boxes(truth: dict) -> list:
 def _common(gt: GroundTruth, predicted: Mapping[Id, dict]) -> tuple[GroundTruth, dict[Id, dict]]:
     """The images of both: LVIS annotates other images than COCO's validation set, and not all."""
     both = [image for image in gt.sizes if image in predicted]
-    print_log(
+    log_warning(
         f'AP* on the {len(both)} images that were predicted and that {gt.name} annotates; left '
-        f'out: {len(predicted) - len(both)} predicted and {len(gt.sizes) - len(both)} annotated',
-        logger='current',
-        level=WARNING,
+        f'out: {len(predicted) - len(both)} predicted and {len(gt.sizes) - len(both)} annotated'
     )
     chosen = set(both)
     kept = [annotation for annotation in gt.annotations if annotation['image_id'] in chosen]

@@ -1,16 +1,15 @@
 """Score a result file of any detector, without a model."""
 
 from collections.abc import Mapping, Sequence
-from logging import WARNING
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmengine.logging import print_log
 
 from mmrefine.results.detections import Detections, load_results
 from mmrefine.results.ground_truth import GroundTruth, Id
 from mmrefine.results.json_files import load_json
+from mmrefine.results.log import log_warning
 from mmrefine.results.tracks import VideoTruth, load_tracks
 
 from .cityscapes import score_cityscapes
@@ -122,7 +121,7 @@ def scorable_types(dt: Detections, gt: GroundTruth) -> list[str]:
     )
     boxless = int(np.isnan(dt.boxes[:, 0]).sum())
     if boxless and masks:
-        _log(
+        log_warning(
             f'{boxless} of {len(dt)} results have no bbox: box AP is left out; --iou-type bbox '
             'scores the boxes of their masks'
         )
@@ -139,9 +138,5 @@ def _all_have_masks(what: str, masks: Sequence[tuple[Id, Any]]) -> bool:
             'remove them, or score boxes only: --iou-type bbox'
         )
     if missing:
-        _log(f'the {what} have no masks: mask and boundary AP are left out')
+        log_warning(f'the {what} have no masks: mask and boundary AP are left out')
     return not missing
-
-
-def _log(text: str) -> None:
-    print_log(text, logger='current', level=WARNING)

@@ -3,13 +3,11 @@
 import sys
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
-from logging import WARNING
 from typing import Any, NamedTuple
-
-from mmengine.logging import print_log
 
 from .fields import BoxError, MaskReader, Report, read_box, refuse
 from .ground_truth import GroundTruth, Id
+from .log import log_warning
 
 SHOWN = 5  # ids listed in an error
 UNKNOWN = ('error', 'drop')
@@ -122,8 +120,7 @@ class EntryReader:
         """Check the masks read last, and log how many entries were dropped."""
         self.masks.check()
         for key, number in self.dropped.items():
-            text = f'{number} results of unknown {key.replace("_", " ")}s were left out'
-            print_log(text, logger='current', level=WARNING)
+            log_warning(f'{number} results of unknown {key.replace("_", " ")}s were left out')
 
     def _score(self, label: str, entry: Mapping) -> float | None:
         score: Any = entry.get('score')

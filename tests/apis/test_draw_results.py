@@ -140,8 +140,8 @@ def test_pictures_without_objects_are_passed_over(config, tmp_path, capsys):
 
 def test_a_threshold_that_nothing_reaches_is_said(config, tmp_path, monkeypatch):
     said = []
-    target = 'mmrefine.apis.dump_pictures.print_log'
-    monkeypatch.setattr(target, lambda text, **_: said.append(text))
+    target = 'mmrefine.apis.dump_pictures.log_warning'
+    monkeypatch.setattr(target, said.append)
     results = dump(tmp_path / 'results.pkl')
     assert main([*words(config, results, tmp_path / 'out'), '--score', '0.8']) == 0
     assert not said

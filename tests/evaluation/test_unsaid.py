@@ -55,8 +55,8 @@ def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> li
     """What users are told."""
     said: list[str] = []
     for module in ('score_file', 'mask_ap_metric'):
-        path = f'mmrefine.evaluation.{module}.print_log'
-        monkeypatch.setattr(path, lambda text, **_: said.append(text))
+        path = f'mmrefine.evaluation.{module}.log_warning'
+        monkeypatch.setattr(path, said.append)
     return said
 
 
