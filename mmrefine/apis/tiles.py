@@ -8,8 +8,9 @@ An object whose mask leaves the inside is a *piece*:
 - two objects of one class are the same if their masks agree where both their windows are, and so do
   all views of both together, so that neighbours in a crowd stay apart; what one tile reports as two
   objects remains two;
-- of the same objects one that no seam cuts is taken, the best one; otherwise the pieces are joined,
-  and what lies beyond their tiles is taken from the reduced picture.
+- of the same objects one is taken that no seam cuts and whose tile shows all that the others see of
+  it, the best one; otherwise the pieces are joined, and what lies beyond their tiles is taken from
+  the reduced picture.
 
 Shapes:   N objects, T tiles, H x W pixels of the picture.
 """
@@ -190,7 +191,12 @@ class _Objects:
         """Label, score, box and mask of the object of a group."""
         last = len(self.windows) - 1
         mine = [i for i in group if self.tiles[i] != last]
-        whole = [i for i in mine if not self.cut[i]]
+        # of an object in several parts a tile may show one whole and the next not at all
+        whole = [
+            i
+            for i in mine
+            if not self.cut[i] and _inside(self.extents[mine], self.windows[self.tiles[i]]).all()
+        ]
         if whole or len(group) == 1:
             best = max(whole or mine, key=lambda i: self.scores[i])
             return self.labels[best], self.scores[best], self.boxes[best], self.rles[best]
