@@ -1,4 +1,4 @@
-"""Tiles: no object is cut or doubled, neighbours stay apart, and what makes no sense is named."""
+"""Tiles: no object is cut or doubled, and neighbours stay apart."""
 
 import hashlib
 import resource
@@ -14,10 +14,9 @@ from large_pictures import large_picture
 from pycocotools import mask as coco_mask
 from scipy import ndimage
 
-from mmrefine.apis.exclusive import exclusive_masks
 from mmrefine.apis.predictor import Prediction
 from mmrefine.apis.tiles import TiledPredictor
-from mmrefine.apis.tiling import Tiling, read_tiling
+from mmrefine.apis.tiling import Tiling
 from mmrefine.masks.rle import boxed_masks_to_rle, encode
 
 
@@ -379,48 +378,3 @@ def test_a_scan_of_thirty_thousand_columns() -> None:
 def test_pictures_without_objects() -> None:
     found = expect_truth(np.zeros((300, 200), int), Nearest((96, 96), 32))
     assert len(found) == 0 and found.boxes.shape == (0, 4) and found.size == (300, 200)
-
-
-@pytest.mark.parametrize(
-    ('tile', 'overlap', 'message'),
-    [
-        (256, 256, 'overlap by 256: give larger tiles'),
-        ((256, 128), 200, '256 x 128 pixels overlap by 200'),
-        (0, None, 'positive sides'),
-        (128, -1, 'overlap of 0 or more'),
-        (None, 64, 'needs tiles'),
-        ((1, 2, 3), None, 'a height and a width'),
-    ],
-)
-def test_tiles_that_make_no_sense(tile: object, overlap: int | None, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        read_tiling(tile, overlap)
-
-
-@given(st.integers(1, 3000), st.integers(1, 3000), st.integers(2, 700), st.integers(0, 600))
-def test_tiles_cover_the_picture_with_the_overlap(h: int, w: int, tile: int, overlap: int) -> None:
-    tiling = Tiling((tile, tile), min(overlap, tile - 1))
-    if h * w > 2_000_000 or tile - tiling.overlap < 8:
-        return
-    windows = tiling.windows((h, w))
-    for low, high, side in ((0, 2, w), (1, 3, h)):
-        spans = np.unique(windows[:, [low, high]], axis=0)
-        assert spans[0, 0] == 0 and spans[-1, 1] == side
-        assert (spans[:, 1] - spans[:, 0] == min(tile, side)).all()
-        assert (spans[:-1, 1] - spans[1:, 0] >= tiling.overlap).all()
-
-
-@given(st.integers(0, 2**32 - 1), st.integers(0, 6))
-def test_exclusive_masks_give_each_pixel_to_the_best(seed: int, count: int) -> None:
-    rng = np.random.default_rng(seed)
-    masks = np.zeros((count, 30, 40), bool)
-    for mask in masks:
-        y, x = rng.integers(0, 30), rng.integers(0, 40)
-        mask[y : y + rng.integers(1, 25), x : x + rng.integers(1, 30)] = True
-    scores = np.sort(rng.random(count))[::-1]
-    found = Prediction((30, 40), np.zeros((count, 4)), scores, np.arange(count), encode(masks))
-    result = exclusive_masks(found)
-    owner = np.where(masks.any(0), masks.argmax(0) if count else 0, -1)
-    expected = [i for i in range(count) if (owner == i).any()]
-    assert result.labels.tolist() == expected
-    assert strings(result) == sorted(encode(owner[None] == i)[0]['counts'] for i in expected)
