@@ -15,8 +15,14 @@ from mmrefine.results.dumps import read_dump
 from mmrefine.results.log import log_warning
 from mmrefine.results.predictions import read_instances
 from mmrefine.visualization.instances import Instances
-from mmrefine.visualization.overlays import contact_sheet
-from mmrefine.visualization.picture_files import SHEET_PANELS, comparison, on_sheet, write_picture
+from mmrefine.visualization.overlays import (
+    SHEET_PANELS,
+    SHEET_SIDE,
+    contact_sheet,
+    shrunk,
+    truth_beside_prediction,
+)
+from mmrefine.visualization.picture_files import write_picture
 
 from .load_model import read_config
 
@@ -38,7 +44,7 @@ def draw_dump(
         results: Pickle that the test wrote.
         out: Folder for the pictures.
         min_score: Lowest score drawn.
-        scale: Enlargement; default: see ``comparison``.
+        scale: Enlargement; default: see ``truth_beside_prediction``.
 
     Returns:
         Number of pictures, without the sheet.
@@ -63,11 +69,11 @@ def draw_dump(
         pred = samples[info['img_id']].get('pred_instances', {})
         prediction = _predictions(pred, size, classes, label, min_score)
         rgb = np.ascontiguousarray(image[..., ::-1])
-        panel = comparison(rgb, _truth(info, size), prediction, classes, scale)
+        panel = truth_beside_prediction(rgb, _truth(info, size), prediction, classes, scale)
         drawn += len(prediction)
         write_picture(out / name, panel)
         if len(sheet) < SHEET_PANELS:
-            sheet.append(on_sheet(panel))
+            sheet.append(shrunk(panel, SHEET_SIDE))
     write_picture(out / f'{SHEET}.jpg', contact_sheet(sheet))
     if not drawn:
         log_warning(

@@ -20,6 +20,8 @@ Colour = tuple[int, int, int]
 GOLDEN_RATIO = 0.618034
 UNMATCHED_GREY = (190, 190, 190)
 TINT = 0.35
+SMALL, PANEL_SIDE = 600, 4096  # longer side in pixels
+SHEET_PANELS, SHEET_SIDE = 6, 1600  # on a sheet: how many, and the longer side of each
 PALETTE, NEIGHBOURS = 13, 4  # hues to choose from, and objects that a hue has to differ from
 
 
@@ -106,8 +108,7 @@ def truth_beside_prediction(
     truth: Instances,
     prediction: Instances,
     names: Mapping[Any, str] | Sequence[str],
-    scale: int = 2,
-    most: int | None = None,
+    scale: int | None = None,
 ) -> np.ndarray:
     """Draw two panels on the picture without its colours: ground truth left, prediction right.
 
@@ -117,9 +118,11 @@ def truth_beside_prediction(
     Args:
         image: uint8[H, W, 3] RGB.
         names: Name of every category.
-        scale: Enlargement.
-        most: Longest side of a panel; a larger one is shrunk after it is drawn.
+        scale: Enlargement; None doubles pictures below ``SMALL``, and shrinks panels above
+            ``PANEL_SIDE`` after they are drawn.
     """
+    most = None if scale else PANEL_SIDE
+    scale = scale or (2 if max(image.shape[:2]) < SMALL else 1)
     colours = neighbour_colours(truth.boxes)
     matched, _ = match(truth, prediction, by_category=False)
     shades = [colours[j] if j >= 0 else UNMATCHED_GREY for j in matched]

@@ -18,8 +18,14 @@ from mmrefine.results.json_files import load_json
 from mmrefine.results.progress import progress_bar
 
 from .instances import Instances
-from .overlays import contact_sheet
-from .picture_files import SHEET_PANELS, comparison, on_sheet, write_picture
+from .overlays import (
+    SHEET_PANELS,
+    SHEET_SIDE,
+    contact_sheet,
+    shrunk,
+    truth_beside_prediction,
+)
+from .picture_files import write_picture
 from .report_page import Card, render
 from .report_pictures import Panel, make_panel, make_panels
 from .score_pictures import confusion_picture, count_confusions, precision_recall
@@ -172,8 +178,8 @@ def _sheet(
     panels = []
     for image in shown:
         picture, _ = _read(images, files[image], truth.sizes[image])
-        drawn = comparison(picture, objects[image], found[image], truth.categories)
-        panels.append(on_sheet(drawn))
+        drawn = truth_beside_prediction(picture, objects[image], found[image], truth.categories)
+        panels.append(shrunk(drawn, SHEET_SIDE))
     return contact_sheet(panels)
 
 
