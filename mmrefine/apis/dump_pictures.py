@@ -7,7 +7,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 from mmdet.registry import DATASETS
-from mmengine.dataset import BaseDataset
 from mmengine.registry import init_default_scope
 
 from mmrefine.masks.run_lengths import to_counts
@@ -49,7 +48,9 @@ def draw_dump(
     Returns:
         Number of pictures, without the sheet.
     """
-    dataset = _open_dataset(config)
+    loader = read_config(config, 'test_dataloader').test_dataloader
+    init_default_scope('mmdet')
+    dataset = DATASETS.build({**loader.dataset, 'pipeline': []})
     samples = {sample['img_id']: sample for sample in read_dump(results)}
     infos = [dataset.get_data_info(index) for index in range(len(dataset))]
     if out.resolve() in {Path(info['img_path']).resolve().parent for info in infos}:
@@ -81,13 +82,6 @@ def draw_dump(
             'they show the ground truth alone (--score takes a lower one)'
         )
     return len(infos)
-
-
-def _open_dataset(path: str) -> BaseDataset:
-    """Build the data set that a config is tested on, without its pipeline."""
-    config = read_config(path, 'test_dataloader')
-    init_default_scope('mmdet')
-    return DATASETS.build({**config.test_dataloader.dataset, 'pipeline': []})
 
 
 def _truth(info: dict, size: tuple[int, int]) -> Instances:

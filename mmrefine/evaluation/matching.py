@@ -145,7 +145,9 @@ def split_by_category(
     for a in gt.annotations:
         flagged = {**a, **truth_flags(a, rules.federated)}
         truth[a['category_id']][a['image_id']].append(flagged)
-    rows = _rows_by_category(dt, scores)
+    rows: dict = defaultdict(list)  # category -> its detections, equal scores in their given order
+    for i in np.argsort(-scores, kind='stable').tolist():
+        rows[dt.category_ids[i]].append(i)
     for category in gt.categories:
         dts: dict = defaultdict(list)
         for i in rows.get(category, ()):
@@ -161,14 +163,6 @@ def truth_flags(annotation: dict, federated: bool) -> dict[str, int]:
     if federated:
         return {'iscrowd': 0, 'ignore': annotation['ignore']}
     return {'iscrowd': annotation['iscrowd'], 'ignore': annotation['iscrowd']}
-
-
-def _rows_by_category(dt: Detections, scores: np.ndarray) -> dict[Id, list[int]]:
-    """Indices of each category's detections, best first, equal scores in their given order."""
-    rows: dict = defaultdict(list)
-    for i in np.argsort(-scores, kind='stable').tolist():
-        rows[dt.category_ids[i]].append(i)
-    return rows
 
 
 def _entry(gt: GroundTruth, dt: Detections, i: int, score: float, area: float) -> dict:

@@ -6,8 +6,7 @@ generator is seeded from the run's seed and its position in the schedule, which 
 """
 
 import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -79,16 +78,17 @@ class _OwnStream:
     def __call__(self, data: dict) -> Any:
         worker = get_worker_info()
         place = (int(self._epoch), -1 if worker is None else worker.id)
-        with _restored_generators():
-            if place == self._seeded_for and self._states is not None:
-                _set_states(self._states)
-            else:
-                _seed(*self._key, place[0], place[1] + 1)
-                self._seeded_for = place
-            try:
-                return self.pipeline(data)
-            finally:
-                self._states = _get_states()
+        others = _get_states()
+        if place == self._seeded_for and self._states is not None:
+            _set_states(self._states)
+        else:
+            _seed(*self._key, place[0], place[1] + 1)
+            self._seeded_for = place
+        try:
+            return self.pipeline(data)
+        finally:
+            self._states = _get_states()
+            _set_states(others)
 
     def __getattr__(self, name: str) -> Any:
         if name == 'pipeline':  # not there yet while the object is unpickled in a spawned worker
@@ -126,12 +126,3 @@ def _set_states(states: tuple) -> None:
     random.setstate(states[0])
     np.random.set_state(states[1])
     torch.set_rng_state(states[2])
-
-
-@contextmanager
-def _restored_generators() -> Iterator[None]:
-    states = _get_states()
-    try:
-        yield
-    finally:
-        _set_states(states)
