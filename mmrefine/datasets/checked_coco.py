@@ -50,16 +50,8 @@ class CheckedAnnotations:
 
 @DATASETS.register_module()
 class CheckedYouTubeVISDataset(CheckedAnnotations, YouTubeVISDataset):
-    """``YouTubeVISDataset`` whose file is checked as that of ``CheckedCocoDataset``.
-
-    Args:
-        strict: Refuse annotations that would be left out, too.
-        origin: Where the set comes from; said where its file is missing.
-
-    Raises:
-        FileNotFoundError: There is no annotation file.
-        ValueError: The file is broken, and the message lists every kind of fault.
-    """
+    """``YouTubeVISDataset`` whose file is checked as that of ``CheckedCocoDataset``, with the same
+    ``strict`` and ``origin``."""
 
 
 @DATASETS.register_module()
