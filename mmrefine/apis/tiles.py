@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from pycocotools import mask as coco_mask
 
-from mmrefine.masks.crops import crop_masks, move_masks
+from mmrefine.masks.crops import move_masks, subtract_masks
 from mmrefine.masks.rle import RLE, boxed_masks_to_rle
 
 from .predictor import Prediction, Predictor
@@ -160,21 +160,22 @@ class _Objects:
     def _overlap(self, i: int, j: int) -> tuple[float, float]:
         """Pixels in both of two masks and in either, of those that both their windows see; zeros
         if hardly any are there."""
+        a, b = self.windows[self.tiles[i]], self.windows[self.tiles[j]]
+        x1, y1 = np.maximum(a[:2], b[:2])
+        x2, y2 = np.minimum(a[2:], b[2:])
+        if x2 <= x1 or y2 <= y1:
+            return 0.0, 0.0
         key = (i, j) if i < j else (j, i)
         if key not in self.overlaps:
-            a, b = self.windows[self.tiles[i]], self.windows[self.tiles[j]]
-            x1, y1 = np.maximum(a[:2], b[:2])
-            x2, y2 = np.minimum(a[2:], b[2:])
             self.overlaps[key] = 0.0, 0.0
-            if x2 > x1 and y2 > y1:
-                window = _rectangle((int(x1), int(y1), int(x2), int(y2)), self.size)
-                parts = [coco_mask.merge([self.shapes[k], window], intersect=True) for k in (i, j)]
-                # a corner of an object beyond a seam says nothing
-                areas = coco_mask.area(parts)
-                whole = coco_mask.area([self.shapes[i], self.shapes[j]])
-                if max(areas) > min(self.margin**2, min(whole) // 10):
-                    both = float(coco_mask.area(coco_mask.merge(parts, intersect=True)))
-                    self.overlaps[key] = both, float(areas.sum()) - both
+            window = _rectangle((int(x1), int(y1), int(x2), int(y2)), self.size)
+            parts = [coco_mask.merge([self.shapes[k], window], intersect=True) for k in (i, j)]
+            # a corner of an object beyond a seam says nothing
+            areas = coco_mask.area(parts)
+            whole = coco_mask.area([self.shapes[i], self.shapes[j]])
+            if max(areas) > min(self.margin**2, min(whole) // 10):
+                both = float(coco_mask.area(coco_mask.merge(parts, intersect=True)))
+                self.overlaps[key] = both, float(areas.sum()) - both
         return self.overlaps[key]
 
     def _disagree(self, first: Sequence[int], second: Sequence[int]) -> bool:
@@ -213,11 +214,8 @@ class _Objects:
 
     def _beyond(self, i: int, tiles: Sequence[int]) -> RLE:
         """What of an object lies in none of the tiles."""
-        (crop,) = crop_masks([self.rles[i]['counts']], self.size[0])
-        pixels = crop.pixels
-        for x1, y1, x2, y2 in self.windows[list(tiles)] - np.tile([crop.x, crop.y], 2):
-            pixels[max(y1, 0) : max(y2, 0), max(x1, 0) : max(x2, 0)] = False
-        return boxed_masks_to_rle([torch.from_numpy(pixels)], [(crop.x, crop.y)], self.size)[0]
+        windows = [_rectangle(tuple(self.windows[tile].tolist()), self.size) for tile in tiles]
+        return subtract_masks(self.rles[i], windows)
 
     def _unexplained(self, known: Sequence[tuple], reduced: Sequence[int]) -> list[tuple]:
         """Objects of the reduced picture alone, if the tiles do not show others in their place."""

@@ -1,4 +1,4 @@
-"""Masks cut to their bounding boxes, decoded inside them only.
+"""Masks cut to their bounding boxes, decoded inside them only, moved, and cut by others.
 
 Shapes:   h x w image, H x W bounding box of the object.
 """
@@ -9,8 +9,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
+from pycocotools import mask as coco_mask
 
-from .rle import RLE, boxed_masks_to_rle
+from .rle import RLE, boxed_masks_to_rle, toggles_to_rle
 from .roi import roi_masks_to_rle
 from .run_lengths import read_runs
 
@@ -112,6 +113,17 @@ def move_masks(
         box = [x * sx + dx, y * sy + dy, (x + w) * sx + dx, (y + h) * sy + dy]
         moved += roi_masks_to_rle(grid, torch.tensor([box]), image_size)
     return moved
+
+
+def subtract_masks(mask: RLE, others: Sequence[RLE]) -> RLE:
+    """Pixels of a mask that none of the others holds, all of one size; nothing is decoded."""
+    if not others:
+        return mask
+    common = coco_mask.merge([mask, coco_mask.merge(list(others))], intersect=True)
+    runs, (_, middle, _), _ = read_runs([mask['counts'], common['counts']])
+    # Where a pixel of both masks begins or ends, their boundaries cancel out.
+    ends = np.concatenate([np.cumsum(runs[:middle]), np.cumsum(runs[middle:])])
+    return toggles_to_rle(ends, np.zeros_like(ends), 1, mask['size'])[0]
 
 
 def crop_of(mask: np.ndarray) -> Crop:
