@@ -35,7 +35,7 @@ class PredictionRun:
         objects: Class -> number of objects.
         pictures: Number of pictures with results.
         unreadable: One sentence for each picture that could not be read.
-        videos: Videos among the inputs, which ``predict`` leaves to ``track_clip``.
+        videos: Videos among the inputs, which ``predict_video`` takes.
     """
 
     out: Path | None
