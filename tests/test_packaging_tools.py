@@ -4,7 +4,7 @@ import os
 import re
 import stat
 import sys
-from importlib.metadata import distributions
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -22,8 +22,9 @@ def shell(lines: str, expect: int = 0, **extra: str) -> str:
     """Run lines of bash with the installer's functions at hand."""
     stack = 'MMCV_NAME=mmcv MMCV=2.1.0 LOCKS=tools/install-lock.txt'
     variables = f'BEGAN=$SECONDS PYTHON={sys.executable} VENV=1 {stack}'
-    code = f'set -euo pipefail; cd {ROOT}; {variables}\n. tools/install_steps.sh\n{lines}'
-    return run('bash', '-c', code, expect=expect, **extra)
+    files = '. tools/install_steps.sh; . tools/install_headers.sh'
+    code = f'set -euo pipefail; cd {ROOT}; {variables}\n{files}\n{lines}'
+    return run('bash', '-c', code, expect=expect, **{'FORCE_CUDA': '', **extra})
 
 
 def program(folder: Path, name: str, text: str) -> Path:
@@ -86,6 +87,32 @@ def test_the_compiler_is_called_through_ccache(tmp_path: Path) -> None:
     assert 'PYTORCH_NVCC=ccache /c/nvcc' in printed
     untouched = f'CACHE={tmp_path}; CUDA=; CXX_FOUND="ccache g++"; use_ccache; echo "$CXX_FOUND"'
     assert shell(untouched, PATH=path) == 'ccache g++\n'
+
+
+def test_headers_of_torch_are_compiled_once(tmp_path: Path) -> None:
+    """GCC marks a precompiled header that it takes by ! and one that it cannot take by x."""
+    if 'Free Software' not in run('c++', '--version'):
+        pytest.skip('the compiler here is not GCC')
+    files = {
+        'torch/__init__.py': '',
+        'torch/utils/__init__.py': '',
+        'torch/utils/cpp_extension.py': f'include_paths = lambda: [{str(tmp_path)!r}]',
+        'torch/types.h': 'struct Tensor {};\n',
+        'csrc/pytorch/zeros.cpp': 'Tensor zeros() { return {}; }\n',
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    source = f'-I{tmp_path} -H -c {tmp_path}/csrc/pytorch/zeros.cpp -o {tmp_path}/zeros.o'
+    pythons_own = '$(ask "import sysconfig as s; print(s.get_config_var(\'CFLAGS\'))")'
+    lines = f"""LOG={tmp_path}/log CXX_FOUND=c++
+        precompile_torch {tmp_path}
+        "$CXX_FOUND" {pythons_own} -g0 -fPIC -std=c++17 {source} 2>&1 | grep ^!
+        "$CXX_FOUND" -std=c++20 {source} 2>&1 | grep ^x
+        CXX_FOUND="ccache g++"; precompile_torch {tmp_path}; echo "$CXX_FOUND" """
+    header = f'{tmp_path}/torch.h.gch'
+    printed = shell(lines, PYTHONPATH=str(tmp_path))
+    assert printed == f'! {header}\nx {header}\nccache g++\n'
 
 
 def test_prebuilt_operators_are_for_the_line_that_accepts_them(tmp_path: Path) -> None:
@@ -168,24 +195,26 @@ def test_unfit_interpreters_are_refused(tmp_path: Path) -> None:
 
 def test_python_3_13_is_for_the_line_that_builds_there(tmp_path: Path) -> None:
     """mmcv 2.1.0 does not; where an mmcv is there already, none is built."""
-    code = 'import sys; sys.version_info = (3, 13, 0); sys.path.append({!r}); exec(sys.argv.pop(1))'
-    new = program(
-        tmp_path, 'python3', f'shift; exec {sys.executable} -SIc "{code.format("")}" "$@"'
-    )
+
+    def python(name: str, minor: int, folder: str = '') -> Path:
+        """An interpreter that believes to be 3.minor, with the modules of a folder."""
+        code = f'sys.version_info = (3, {minor}, 0); sys.path.append({folder!r})'
+        code = f'import sys; {code}; exec(sys.argv.pop(1))'
+        return program(tmp_path, name, f'shift; exec {sys.executable} -SIc "{code}" "$@"')
+
+    new, older = python('python3', 13), python('python3.12', 12)
     message = shell(f'find_python {new}', expect=1)
     assert 'mmcv 2.1.0 does not build on Python 3.13' in message and '--stack onedl' in message
     assert shell(f'MMCV_NAME=onedl-mmcv; find_python {new}').strip() == str(new)
-    older = program(tmp_path, 'python3.12', f'exec {sys.executable} -S "$@"')
     assert shell(f'PATH={tmp_path}; find_python ""').strip() == str(older)
     (tmp_path / 'mmcv.py').touch()
-    code = code.format(str(tmp_path))
-    program(tmp_path, 'python3', f'shift; exec {sys.executable} -SIc "{code}" "$@"')
+    python('python3', 13, str(tmp_path))
     assert shell(f'find_python {new}').strip() == str(new)
 
 
 def test_lock_is_satisfied_here() -> None:
     locks = ['tools/install-lock.txt']
-    if any(found.name == 'onedl-mmdetection' for found in distributions()):
+    if any(found.name == 'onedl-mmdetection' for found in metadata.distributions()):
         locks.insert(0, 'tools/install-lock-onedl.txt')
     assert shell(f'LOCKS=({" ".join(locks)}); lacking').strip() == ''
 
@@ -246,8 +275,9 @@ def test_check_reports_operators_by_running_them() -> None:
 
 
 def test_check_runs() -> None:
-    printed = run('bash', ROOT / 'tools' / 'install.sh', '--check')
-    assert f'torch         {torch.__version__}' in printed
+    printed = run('bash', ROOT / 'tools' / 'install.sh', '--python', sys.executable, '--check')
+    # PyPI's CUDA build calls itself 2.13.0+cu130 once it is imported
+    assert f'torch         {metadata.version("torch")}' in printed
     assert 'mmcv._ext     loads' in printed and 'RoIAlign' in printed
 
 

@@ -18,6 +18,7 @@ CACHE=${MMREFINE_CACHE:-$HOME/.cache/mmrefine}
 BEGAN=$SECONDS
 cd "$ROOT"
 . tools/install_steps.sh
+. tools/install_headers.sh
 
 BASE='' VENV=1 CHECK=0 STACK=openmmlab
 while (($#)); do

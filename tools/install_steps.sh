@@ -315,7 +315,7 @@ prebuilt_mmcv() {
 }
 
 install_mmcv() {
-    local minutes key target folder wheel built file=${MMCV_NAME//-/_}-$MMCV
+    local minutes key target folder wheel built headers file=${MMCV_NAME//-/_}-$MMCV
     find_cuda
     if ask 'import mmcv._ext, mmcv, sys; n = tuple(int(x) for x in mmcv.__version__.split(".")[:2]); sys.exit(n < (2, 1))'; then
         if [[ -z $CUDA ]] || ask 'import mmcv.ops as o, sys; sys.exit(o.get_compiling_cuda_version() == "not available")'; then
@@ -340,10 +340,12 @@ install_mmcv() {
     use_ccache
     minutes=$([[ -z $CUDA ]] && echo 10 || echo 60)
     built=$(mktemp -d)
+    headers=$(mktemp -d)
+    precompile_torch "$headers"
     step "building mmcv $MMCV with ${CUDA:+CUDA and }CPU operators (about $minutes minutes on two cores; once)" build_mmcv "$built"
     mkdir -p "$folder"
     mv -f "$built/$file"-*.whl "$folder/"
-    rmdir "$built"
+    rm -rf "$built" "$headers"
     step 'mmcv' pip_ install --force-reinstall --no-deps "$folder/$file"-*.whl
     ask 'import mmcv._ext' || fail 'the built mmcv does not load' "$("$PYTHON" -c 'import mmcv._ext' 2>&1 | tail -n 1)" "full log: $LOG"
 }
