@@ -6,6 +6,7 @@ from pathlib import Path
 
 import doc_pages
 import pytest
+import yaml
 from doc_options import REQUIRED, UnknownOption, lookup
 from locations import ROOT
 
@@ -205,3 +206,15 @@ def test_pins_are_those_of_the_lock() -> None:
     assert {'torch', 'mmcv', 'mmengine', 'mmdet', 'openmim'} == {name for name, _ in pins}
     assert [(name, version) for name, version in pins if lock.get(name) != version] == []
     assert {re.split('[<=]', word)[0] for word in installed} <= {*lock, 'setuptools'}
+
+
+def test_pythons_of_the_workflow_and_of_the_metadata_were_seen_to_work() -> None:
+    page = (ROOT / 'docs' / 'install.md').read_text()
+    seen = set(re.findall(r'^\| (3\.\d+)\.\d+ \| (openmmlab|onedl) \|', page, re.M))
+    workflow = yaml.safe_load((ROOT / '.github' / 'workflows' / 'test.yml').read_text())
+    matrix = workflow['jobs']['cpu']['strategy']['matrix']
+    tested = {(python, stack) for python in matrix['python'] for stack in matrix['stack']}
+    tested |= {(job['python'], job['stack']) for job in matrix['include']}
+    assert tested <= seen and {stack for _, stack in tested} == {'openmmlab', 'onedl'}
+    claimed = re.findall(r'Python :: (3\.\d+)', (ROOT / 'setup.cfg').read_text())
+    assert set(claimed) == {python for python, _ in seen}
