@@ -4,7 +4,7 @@ A *tile* is a window of the picture; one more, the whole picture reduced to the 
 sees what no tile holds. The *inside* of a tile is its window without a margin along the seams.
 An object whose mask leaves the inside is a *piece*:
 
-- a piece that lies in the inside of another tile is left out, since that tile saw more of it;
+- a piece is left out if another tile holds it, and fewer seams cut it there: it saw more of it;
 - two objects of one class are the same if their masks agree where both their windows are, and so do
   all views of both together, so that neighbours in a crowd stay apart; what one tile reports as two
   objects remains two;
@@ -111,11 +111,14 @@ class _Objects:
                 self.extents[i] = self.boxes[i]
             self.extents[:, 2:] += self.extents[:, :2]
         self.tile_of, self.label_of = np.array(self.tiles, int), np.array(self.labels, int)
-        self.cut = ~_inside(self.extents, self.insides[self.tile_of])
+        sides = _leaves(self.extents, self.insides[self.tile_of])  # (N, 4)
+        self.cut = np.asarray(sides.any(1))
         elsewhere = np.zeros(count, bool)
-        for inside in self.insides[:-1]:
-            elsewhere |= _inside(self.extents, inside)
-        groups = self._groups(np.flatnonzero(~(self.cut & elsewhere)))
+        for window, inside in zip(self.windows[:-1], self.insides[:-1]):
+            there = _leaves(self.extents, inside)
+            more = (there <= sides).all(1) & (there < sides).any(1)
+            elsewhere |= more & ~_leaves(self.extents, window).any(1)
+        groups = self._groups(np.flatnonzero(~elsewhere))
         kept = [self._one(group) for group in groups if self._from_tiles(group)]
         kept += self._unexplained(kept, [g[0] for g in groups if not self._from_tiles(g)])
         kept.sort(key=lambda one: -one[1])
@@ -196,7 +199,7 @@ class _Objects:
         whole = [
             i
             for i in mine
-            if not self.cut[i] and _inside(self.extents[mine], self.windows[self.tiles[i]]).all()
+            if not (self.cut[i] or _leaves(self.extents[mine], self.windows[self.tiles[i]]).any())
         ]
         if whole or len(group) == 1:
             best = max(whole or mine, key=lambda i: self.scores[i])
@@ -229,10 +232,9 @@ class _Objects:
         return kept
 
 
-def _inside(boxes: np.ndarray, windows: np.ndarray) -> np.ndarray:
-    """Whether boxes lie in windows: array[N, 4] and array[N, 4] or array[4] -> BoolArray[N]."""
-    begins, ends = boxes[:, :2] >= windows[..., :2], boxes[:, 2:] <= windows[..., 2:]
-    return np.logical_and(begins.all(1), ends.all(1))
+def _leaves(boxes: np.ndarray, windows: np.ndarray) -> np.ndarray:
+    """By which sides boxes leave windows: array[N, 4], array[N, 4] or [4] -> BoolArray[N, 4]."""
+    return np.hstack([boxes[:, :2] < windows[..., :2], boxes[:, 2:] > windows[..., 2:]])
 
 
 @lru_cache(maxsize=256)

@@ -211,6 +211,23 @@ def test_masks_that_differ_from_tile_to_tile_are_of_one_object(
         np.testing.assert_array_equal(overlaps.sum(0), 1)
 
 
+def test_a_piece_that_another_tile_shows_with_fewer_cuts_is_left_out() -> None:
+    class Spilling(Truth):
+        """Draws what the upper edge of a tile cuts eight rows too far down."""
+
+        def objects(self, numbers: np.ndarray) -> Prediction:
+            found = super().objects(numbers)
+            masks = [coco_mask.decode(rle) for rle in found.rles]
+            for mask in masks:
+                mask[8:] |= mask[:-8] * mask[0].max()
+            return changed(found, masks)
+
+    numbers = np.zeros((224, 224), int)
+    numbers[118:131, 10:150] = 1  # three rows of it in the lower tiles, two of which cut its ends
+    (found,) = TiledPredictor(Spilling(), Nearest((96, 96), 32))([painted(numbers)])
+    assert strings(found) == strings(Truth().objects(numbers))
+
+
 def test_what_a_tile_reports_as_two_objects_remains_two() -> None:
     class Twice(Truth):
         """Reports every object, and its core as another."""
