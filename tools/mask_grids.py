@@ -25,6 +25,7 @@ from mmrefine.evaluation.protocols import make_rules, read_truth
 from mmrefine.masks import GridGroup, MaskGrids, RLEMasks, map_masks, roi_masks
 from mmrefine.refinemask.targets import multi_size_targets
 from mmrefine.results.detections import Detections
+from mmrefine.results.ground_truth import Id
 from mmrefine.results.json_files import load_json
 
 NUMBERS = {
@@ -92,38 +93,39 @@ def to_masks(segmentations: Sequence, size: tuple[int, int]) -> BitmapMasks | Po
     return BitmapMasks(coco_mask.decode(whole).transpose(2, 0, 1), *size)
 
 
-def measure(path: Path, scale: int, classes: Sequence[str], max_dets: int | None) -> dict:
+def measure(path: Path, scale: int, classes: Sequence[str]) -> dict:
     """Numbers of every grid: name -> ``NUMBERS`` -> value between 0 and 1.
 
     Raises:
-        ValueError: The file cannot be used.
+        ValueError: The file cannot be used, or has no object to show.
     """
     if scale < 1:
         raise ValueError(f'--scale must be positive, got {scale}')
     gt = read_truth(load_json(path), 'coco', str(path)).of_classes(classes)
     gt.annotations = [a for a in gt.annotations if not a['iscrowd'] and not a['ignore']]
+    if not gt.annotations:
+        raise ValueError(f'{path} has no objects but crowds: there is nothing to show')
     drawn = {a['id']: a.get('segmentation') for a in gt.annotations}
     gt.require(boxes=True, masks=True)
+    by_image: dict[Id, list[dict]] = {}
+    for a in gt.annotations:
+        by_image.setdefault(a['image_id'], []).append(a)
     counts: dict[str, list[bytes]] = {}
-    found: list[dict] = []
-    for image, size in gt.sizes.items():
-        objects = [a for a in gt.annotations if a['image_id'] == image]
-        if not objects:
-            continue
-        found.extend(objects)
+    for image, objects in by_image.items():
         polygons = all(isinstance(drawn[a['id']], list) for a in objects)
         kinds = [drawn[a['id']] if polygons else a['segmentation'] for a in objects]
-        masks = to_masks(kinds, size)
         boxes = torch.tensor([a['bbox'] for a in objects])
         boxes[:, 2:] += boxes[:, :2]
-        for name, rles in shown_masks(masks, boxes, scale).items():
+        for name, rles in shown_masks(to_masks(kinds, gt.sizes[image]), boxes, scale).items():
             counts.setdefault(name, []).extend(rle['counts'] for rle in rles.tolist())
+    found = [a for objects in by_image.values() for a in objects]
     ids = [[a[key] for a in found] for key in ('image_id', 'category_id')]
     boxes = np.array([a['bbox'] for a in found])
+    rules = make_rules('coco', max(100, *map(len, by_image.values())))  # every object counts
     table = {}
     for name, strings in counts.items():
         dt = Detections(*ids, np.ones(len(found)), boxes, strings)
-        result = evaluate(gt, dt, ('segm', 'boundary'), make_rules('coco', max_dets))
+        result = evaluate(gt, dt, ('segm', 'boundary'), rules)
         table[name] = {title: result.numbers[key] for title, key in NUMBERS.items()}
     return table
 
@@ -146,10 +148,9 @@ def main(argv: list[str] | None = None) -> int:
     add('--gt', required=True, type=Path, help='annotation json in COCO format')
     add('--scale', required=True, type=int, help='longer side of the pictures the model sees')
     add('--classes', nargs='+', default=(), metavar='NAME', help='default: all')
-    add('--max-dets', type=int, help='most objects of an image and category, default 100')
     args = parser.parse_args(argv)
     try:
-        print(markdown(measure(args.gt, args.scale, args.classes, args.max_dets)))
+        print(markdown(measure(args.gt, args.scale, args.classes)))
     except (ValueError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1

@@ -32,7 +32,7 @@ def annotations(folder: Path, *segmentations: object) -> Path:
 
 
 def test_a_square_of_whole_cells_fits_every_grid(tmp_path: Path) -> None:
-    table = mask_grids.measure(annotations(tmp_path, square(16, 48)), 64, (), None)
+    table = mask_grids.measure(annotations(tmp_path, square(16, 48)), 64, ())
     assert set(table) == {*BOXES, *MAPS}
     # 'any of the central pixels' of whole cells adds nothing either
     assert [row['mask AP'] for row in table.values()] == pytest.approx([1.0] * len(table))
@@ -40,13 +40,13 @@ def test_a_square_of_whole_cells_fits_every_grid(tmp_path: Path) -> None:
 
 def test_small_objects_need_fine_grids_or_large_pictures(tmp_path: Path) -> None:
     file = annotations(tmp_path, square(20, 24))  # half a cell of stride 8 in either direction
-    small = mask_grids.measure(file, 64, (), None)
+    small = mask_grids.measure(file, 64, ())
     fine = (*BOXES, 'stride 2, more than half of the cell')
     assert [small[name]['mask AP'] for name in fine] == pytest.approx([1.0] * 3)
     assert small['stride 8, its share of the cell']['mask AP'] == 0.0
     assert small['stride 8, its share of the cell']['small'] == 0.0
     assert small['stride 8, its share of the cell']['large'] == -1
-    large = mask_grids.measure(file, 256, (), None)
+    large = mask_grids.measure(file, 256, ())
     assert large['stride 8, its share of the cell']['mask AP'] == pytest.approx(1.0)
 
 
@@ -56,9 +56,17 @@ def test_run_lengths_count_as_polygons_do(tmp_path: Path, mixed: bool) -> None:
     rles = [coco_mask.merge(coco_mask.frPyObjects(each, 64, 64)) for each in parts]
     rles = [dict(each, counts=each['counts'].decode()) for each in rles]
     found = mask_grids.measure(
-        annotations(tmp_path, parts[0] if mixed else rles[0], rles[1]), 64, (), None
+        annotations(tmp_path, parts[0] if mixed else rles[0], rles[1]), 64, ()
     )
     assert [row['mask AP'] for row in found.values()] == pytest.approx([1.0] * len(found))
+
+
+def test_more_objects_than_cocos_cap_count_and_none_are_told(tmp_path: Path) -> None:
+    crowd = [square(8 * (i % 8), 8 * (i % 8) + 8) for i in range(150)]
+    table = mask_grids.measure(annotations(tmp_path, *crowd), 64, ())
+    assert table['112 x 112 of the box']['mask AP'] == pytest.approx(1.0)
+    with pytest.raises(ValueError, match='no objects but crowds'):
+        mask_grids.measure(annotations(tmp_path), 64, ())
 
 
 def test_main_prints_one_line_a_grid_or_one_sentence(
