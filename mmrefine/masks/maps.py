@@ -4,31 +4,26 @@ Maps are cut to tiles outside of which nothing reaches the threshold; tiles are 
 their map and thresholded without ever being pasted.
 
 Shapes:   N instances, Hm x Wm cells of the map, h x w output image, n tiles of one chunk,
-          ht x wt cells of the largest of them, Q pixels.
+          ht x wt cells of the largest of them.
 """
 
-import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .formats import RLEMasks, check_format
+from .map_pixels import MapPixels, Resize, Tile
 from .trace import (
     CHUNK,
     Axis,
     chunk_sizes,
+    evaluate,
     rounding_error,
     toggled_masks,
     trace_columns,
 )
-
-# Roundings of a weighted sum of four values, whatever the operator's order of operations.
-SUM_ERROR = 16 * 2.0**-24
-# Closer to a cell centre than this, two ways to compute a coordinate can name different neighbours.
-NEAR_CENTRE = 2.0**-10
 
 
 def map_masks(
@@ -79,25 +74,21 @@ def map_masks(
         ]
     resize = Resize(cells, resized_size, maps[0].device)
     windows = _windows(tiles, resize, image_size)
+    margin = windows.new_zeros(len(tiles), dtype=torch.float32)
     # The sizes are wanted on the host: fetched once.
     sides = (windows[:, 2:] - windows[:, :2]).cpu()
-    parts = [windows.new_zeros((3, 0))]  # run boundaries: (mask, column, row)
+    certain, spans = [windows.new_zeros((3, 0))], [windows.new_zeros((6, 0))]
     for chunk in _chunks(tiles, sides, windows.device):
         members, totals = [tiles[i] for i in chunk.tolist()], sides[chunk].sum(0).tolist()
         chunk = chunk.to(windows.device)
         batch = TileBatch(members, windows[chunk], totals, resize, threshold, outside)
-        for toggles in batch.toggles():
-            toggles[0] = chunk[toggles[0]]
-            parts.append(toggles)
-    return toggled_masks(torch.cat(parts, dim=1).to(device), len(maps), image_size, mask_format)
-
-
-class Tile(NamedTuple):
-    """Part of one map outside of which nothing reaches the threshold."""
-
-    values: Tensor  # its cells
-    x: int  # map cell of its top left corner
-    y: int
+        margin[chunk] = batch.margin
+        for parts, part in zip((certain, spans), batch.trace()):
+            part[0] = chunk[part[0]]
+            parts.append(part)
+    pixels = MapPixels(tiles, margin, resize, threshold, outside)
+    toggles = torch.cat([*certain, *evaluate(torch.cat(spans, dim=1), pixels.inside)], dim=1)
+    return toggled_masks(toggles.to(device), len(maps), image_size, mask_format)
 
 
 def _frame(crop: Tensor, x: int, y: int, map_size: tuple[int, int]) -> Tile:
@@ -152,70 +143,6 @@ def _chunks(tiles: list[Tile], sides: Tensor, device: torch.device) -> Sequence[
     return order.split(chunk_sizes(work[order], CHUNK, device))
 
 
-class Resize:
-    """Bilinear resizing of a map of ``map_size`` (Hm, Wm) to ``resized_size`` (h, w), known pixel
-    by pixel.
-
-    A fractional size keeps the exact scale and drops the pixel that the map covers in part, as
-    ``interpolate`` with ``scale_factor`` does.
-    """
-
-    def __init__(
-        self, map_size: tuple[int, int], resized_size: tuple[float, float], device: torch.device
-    ) -> None:
-        self.map_size = map_size
-        self.exact_size = resized_size
-        # 76.999... pixels are 77 whose scale was rounded.
-        self.resized_size = tuple(math.floor(side * (1 + 1e-12)) for side in resized_size)
-        self.places = [self._places(axis, device) for axis in (0, 1)]
-        self.evens = [self._even_weights(axis, device) for axis in (0, 1)]
-
-    def steps(self, axis: int) -> tuple[float, float]:
-        """Pixels per map cell, and the (fractional) pixel at the centre of cell 0."""
-        step = self.exact_size[axis] / self.map_size[axis]
-        return step, 0.5 * step - 0.5
-
-    def _places(self, axis: int, device: torch.device) -> Tensor:
-        """Map coordinate of every pixel of one axis, cell centres being integers."""
-        cells = self.map_size[axis]
-        index = torch.arange(self.resized_size[axis], device=device, dtype=torch.float64)
-        place = (index + 0.5) * (cells / self.exact_size[axis]) - 0.5
-        return place.clamp(0, cells - 1).float()
-
-    def _even_weights(self, axis: int, device: torch.device) -> Tensor:
-        """Weight of the even one of each pixel's two cells, as the operator itself rounds it."""
-        pattern = 1.0 - torch.arange(self.map_size[axis], device=device) % 2
-        # Small outputs are resized by another kernel, so the probe must be small exactly then.
-        other = 1 if sum(self.resized_size) <= 128 else 128
-        shape: list[int] = [1, 1]
-        size: list[float] = [other, other]
-        shape[axis], size[axis] = len(pattern), self.exact_size[axis]
-        return self.by_operator(pattern.view(shape), size).select(1 - axis, 0)
-
-    def by_operator(self, cells: Tensor, size: Sequence[float]) -> Tensor:
-        """Resize Tensor[H, W] to a size in pixels, fractional or not, with ``interpolate``."""
-        target: dict[str, Any] = {'size': [int(side) for side in size]}
-        if self.resized_size != tuple(self.exact_size):
-            scale = [side / cell * (1 + 1e-12) for side, cell in zip(size, cells.shape)]
-            target = {'scale_factor': scale}
-        return F.interpolate(cells[None, None], mode='bilinear', **target)[0, 0]
-
-    def neighbours(self, axis: int, pixel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Find the two cells that a pixel mixes along one axis.
-
-        Returns:
-            LongTensor[Q] lower cell, float64 Tensor[Q] weight of the next cell, BoolTensor[Q]
-            whether the operator is sure to use this pair.
-        """
-        lower = self.places[axis][pixel].floor().long().clamp(max=self.map_size[axis] - 1)
-        even = self.evens[axis][pixel]
-        upper_weight = torch.where(lower % 2 == 0, 1 - even, even)
-        # Both cells are the last one at the border.
-        upper_weight = upper_weight.masked_fill(lower == self.map_size[axis] - 1, 0)
-        nearest = torch.minimum(even, 1 - even)
-        return lower, upper_weight.double(), (nearest == 0) | (nearest > NEAR_CENTRE)
-
-
 class TileBatch:
     """A chunk of tiles, padded to one size.
 
@@ -252,11 +179,11 @@ class TileBatch:
             raise ValueError('a mask has NaN or infinite values')
         self.margin = rounding_error(max(resize.map_size), largest)
 
-    def toggles(self) -> list[Tensor]:
-        """Run boundaries as from ``trace_columns``; owners are positions in the chunk."""
+    def trace(self) -> tuple[Tensor, Tensor]:
+        """``trace_columns`` of the chunk; owners are positions in it."""
         # A row outside the mask at either end: (n, wt, ht + 2).
         knots = F.pad(self.cells.mT - self.threshold, (1, 1), value=-1.0)
-        return trace_columns(knots, self.margin, self._axis(1, 0), self._axis(0, 1), self._inside)
+        return trace_columns(knots, self.margin, self._axis(1, 0), self._axis(0, 1))
 
     def _axis(self, axis: int, pad: int) -> Axis:
         start = self.origin[:, 1 - axis] - pad
@@ -270,32 +197,3 @@ class TileBatch:
             start * step + centre,
             self.totals[1 - axis],
         )
-
-    def _inside(self, owner: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """Tell which pixels ``interpolate`` and the threshold put in the mask."""
-        left, right_weight, sure_x = self.resize.neighbours(1, x)
-        top, low_weight, sure_y = self.resize.neighbours(0, y)
-        corners = [self._cell(owner, left + dx, top + dy) for dy in (0, 1) for dx in (0, 1)]
-        upper = torch.lerp(corners[0], corners[1], right_weight)
-        lower = torch.lerp(corners[2], corners[3], right_weight)
-        value = torch.lerp(upper, lower, low_weight)
-        largest = torch.stack(corners).abs().amax(0).clamp(min=abs(self.threshold))
-        margin = torch.where(sure_x & sure_y, SUM_ERROR * largest, self.margin[owner])
-        result = value > self.threshold
-        unsure = ((value - self.threshold).abs() <= margin).nonzero()[:, 0]
-        for i in owner[unsure].unique().tolist() if len(unsure) else []:
-            # Rarely more than a few pixels of a few masks: ask the operator itself.
-            mine = unsure[owner[unsure] == i]
-            cells = self.cells.new_full(self.resize.map_size, self.outside)
-            tile = self.tiles[i]
-            h, w = tile.values.shape
-            cells[tile.y : tile.y + h, tile.x : tile.x + w] = tile.values
-            whole = self.resize.by_operator(cells, self.resize.exact_size)
-            result[mine] = whole[y[mine], x[mine]] > self.threshold
-        return result
-
-    def _cell(self, owner: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """Map cells in float64; past the tile, where weights are 0, its last ones."""
-        column = (x - self.origin[owner, 0]).clamp(0, self.cells.shape[2] - 1)
-        row = (y - self.origin[owner, 1]).clamp(0, self.cells.shape[1] - 1)
-        return self.cells[owner, row, column].double()

@@ -163,19 +163,33 @@ def _roi_toggles(
     _check(masks, boxes, threshold, window)
     if len(masks) == 0:
         return boxes.new_zeros((3, 0), dtype=torch.long)
+    largest = _largest(masks, boxes)
     limits = _windows(boxes, masks.shape[1:], image_size, window)
     regular = (boxes[:, 2:] - boxes[:, :2] >= THINNEST).all(1, keepdim=True)
     # The sizes are wanted on the host: fetched once.
     sides = torch.cat([limits[:, 2:] - limits[:, :2], regular], dim=1).cpu()  # (N, 3)
     sizes = chunk_sizes(sides[:, 0], CHUNK, masks.device, share=masks.shape[1] + 2)
-    parts, begin = [], 0
-    chunks = zip(*(rows.split(sizes) for rows in (masks, boxes, limits, regular, sides)))
-    for some, box, limit, wide, side in chunks:
-        for toggles in _toggles(some, box, limit, wide, side, threshold):
-            toggles[0] += begin
-            parts.append(toggles)
+    tolerance = rounding_error(max(masks.shape[1:]), largest.clamp(min=threshold))
+    certain, spans, begin = [limits.new_zeros((3, 0))], [limits.new_zeros((6, 0))], 0
+    chunks = zip(*(v.split(sizes) for v in (masks, tolerance, boxes, limits * regular, sides)))
+    for some, bound, box, limit, side in chunks:
+        totals = (side[:, :2] * side[:, 2:]).sum(0).tolist()
+        if totals[0]:
+            columns, rows = (
+                _axis(box, limit, axis, some.shape[2 - axis], totals[axis]) for axis in (0, 1)
+            )
+            found = trace_columns(_knots(some, threshold), bound, columns, rows)
+            for parts, part in zip((certain, spans), found):
+                part[0] += begin
+                parts.append(part)
         begin += len(some)
-    return torch.cat(parts, dim=1)
+
+    def inside(owner: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        return _sample(masks, boxes, owner, x, y) >= threshold
+
+    if not sides[:, 2].all():
+        certain += evaluate(_whole_columns(limits * ~regular), inside)
+    return torch.cat([*certain, *evaluate(torch.cat(spans, dim=1), inside)], dim=1)
 
 
 def _check(masks: Tensor, boxes: Tensor, threshold: float, window: str) -> None:
@@ -188,11 +202,30 @@ def _check(masks: Tensor, boxes: Tensor, threshold: float, window: str) -> None:
         raise ValueError(f'threshold must be above 0, got {threshold}')
     if window not in ('box', 'image'):
         raise ValueError(f"window must be 'box' or 'image', got {window!r}")
-    # Sums are cheaper than a test of every value; a sum of finite values below 1e30 is finite.
-    finite = torch.stack([values.abs().sum(1).isfinite() for values in (boxes, masks.flatten(1))])
+
+
+def _largest(masks: Tensor, boxes: Tensor) -> Tensor:
+    """Find the largest magnitude in each mask: Tensor[N, S, S] -> Tensor[N].
+
+    Raises:
+        ValueError: A mask or a box has a NaN or an infinite value.
+    """
+    # Extremes show both, without a copy of all values.
+    extremes = [torch.maximum(v.amax(1), -v.amin(1)) for v in (boxes, masks.flatten(1))]
+    finite = torch.stack(extremes).isfinite()
     if not finite.all():
         kind, i = (~finite).nonzero()[0].tolist()
         raise ValueError(f'{("box", "mask")[kind]} {i} of {len(masks)} has NaN or infinite values')
+    return extremes[1]
+
+
+def _knots(masks: Tensor, threshold: float) -> Tensor:
+    """Put zeros around every grid, columns first, and subtract the threshold: Tensor[n, S, S] ->
+    (n, S + 2, S + 2)."""
+    n, height, width = masks.shape
+    knots = masks.new_full((n, width + 2, height + 2), -threshold)
+    torch.sub(masks.mT, threshold, out=knots[:, 1:-1, 1:-1])
+    return knots
 
 
 def _windows(boxes: Tensor, grid: torch.Size, image_size: tuple[int, int], window: str) -> Tensor:
@@ -208,37 +241,6 @@ def _windows(boxes: Tensor, grid: torch.Size, image_size: tuple[int, int], windo
     last = torch.minimum((high.ceil() + 1).clamp(min=0), limit)
     visible = (last > first).all(dim=1, keepdim=True)
     return torch.cat([first, torch.where(visible, last, first)], dim=1).long()
-
-
-def _toggles(
-    masks: Tensor, boxes: Tensor, limits: Tensor, regular: Tensor, sides: Tensor, threshold: float
-) -> list[Tensor]:
-    """Run boundaries of one chunk of masks, as from ``trace_columns``.
-
-    Args:
-        masks, boxes, limits: Tensor[n, S, S], Tensor[n, 4] and the windows LongTensor[n, 4].
-        regular: BoolTensor[n, 1], whether a box is wide enough to trace.
-        sides: LongTensor[n, 3] on the host: width and height of the windows, and ``regular``.
-        threshold: See ``roi_masks``.
-    """
-
-    def inside(owner: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        return _sample(masks, boxes, owner, x, y) >= threshold
-
-    parts = [limits.new_zeros((3, 0))]
-    if not sides[:, 2].all():
-        parts += evaluate(_whole_columns(limits * ~regular), inside)
-    totals = (sides[:, :2] * sides[:, 2:]).sum(0).tolist()
-    if totals[0]:
-        columns, rows = (
-            _axis(boxes, limits * regular, axis, masks.shape[2 - axis], totals[axis])
-            for axis in (0, 1)
-        )
-        largest = masks.abs().flatten(1).amax(1).clamp(min=threshold)
-        tolerance = rounding_error(max(masks.shape[1:]), largest)
-        knots = F.pad(masks.mT, (1, 1, 1, 1)) - threshold  # (n, S + 2, S + 2)
-        parts += trace_columns(knots, tolerance, columns, rows, inside)
-    return parts
 
 
 def _axis(boxes: Tensor, limits: Tensor, axis: int, size: int, total: int) -> Axis:

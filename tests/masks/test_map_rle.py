@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mmrefine.masks import encode, map_masks, trace
+from mmrefine.masks import encode, map_masks, map_pixels, trace
 
 DEVICES = ['cpu', 'cuda'] if torch.cuda.is_available() else ['cpu']
 rle_masks = partial(map_masks, mask_format='rle')
@@ -78,8 +78,10 @@ value = st.one_of(st.sampled_from([0.0, 0.5, 1.0, 0.50000006]), st.floats(-2, 2,
 def test_strings_equal_the_dense_way_for_any_map(data: st.DataObject) -> None:
     side = st.integers(1, 6)
     size = data.draw(side), data.draw(side)
-    cells = data.draw(st.lists(value, min_size=size[0] * size[1], max_size=size[0] * size[1]))
-    maps = torch.tensor(cells, dtype=torch.float32).view(1, *size)
+    count = data.draw(st.integers(1, 3))
+    number = count * size[0] * size[1]
+    cells = data.draw(st.lists(value, min_size=number, max_size=number))
+    maps = torch.tensor(cells, dtype=torch.float32).view(count, *size)
     length = st.integers(1, 90)
     resized, image = (data.draw(length), data.draw(length)), (data.draw(length), data.draw(length))
     ours = rle_masks(maps, resized, image, 0.5)
@@ -107,6 +109,27 @@ def test_rounding_decides_as_in_interpolate(spread: float) -> None:
     maps = 0.5 + spread * (torch.rand(4, 40, 56) - 0.5)
     expected = interpolated_rles(maps, (123, 171), (120, 170), 0.5)
     assert rle_masks(maps, (123, 171), (120, 170), 0.5) == expected
+
+
+@pytest.mark.parametrize(('second', 'calls'), [((20, 30), 1), ((4, 5), 2)])
+def test_maps_share_the_call_that_decides_roundings(
+    second: tuple, calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maps = torch.zeros(2, 32, 48)
+    for one, (y, x) in zip(maps, [(2, 3), second]):
+        # Rounding alone says whether these cells are above the threshold.
+        one[y : y + 6, x : x + 6] = 0.5 + 1e-8 * torch.rand(6, 6)
+    sizes = []
+    operator = map_pixels.Resize.by_operator
+
+    def counted(self: map_pixels.Resize, cells: Tensor, size: tuple) -> Tensor:
+        sizes.append(tuple(size))
+        return operator(self, cells, size)
+
+    monkeypatch.setattr(map_pixels.Resize, 'by_operator', counted)
+    ours = rle_masks(maps, (123, 171), (120, 170), 0.5)
+    assert ours == interpolated_rles(maps, (123, 171), (120, 170), 0.5)
+    assert sizes.count((123, 171)) == calls
 
 
 def test_logarithmic_maps_with_a_negative_threshold() -> None:

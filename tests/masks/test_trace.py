@@ -22,9 +22,9 @@ def both_values(masks: Tensor, boxes: Tensor, count: int) -> tuple[Tensor, Tenso
         :, 0
     ]
     owner, x, y, columns, rows = (v[within] for v in (owner, x, y, columns, rows))
-    knots = F.pad(masks.mT, (1, 1, 1, 1))
+    knots = F.pad(masks.mT, (1, 1, 1, 1)).flatten(0, 1)
     left, above = columns.floor().long(), rows.floor().long()
-    lines = torch.lerp(knots[owner, left], knots[owner, left + 1], (columns - left)[:, None])
+    lines = trace.mix_lines(knots, owner * (side + 2) + left, columns - left)
     first, second = (lines[torch.arange(len(owner)), above + i] for i in (0, 1))
     ours = first + (rows - above) * (second - first)
     return owner, ours, roi._sample(masks, boxes, owner, x, y)
