@@ -80,6 +80,19 @@ def test_yolact_gets_pictures_of_one_size() -> None:
         assert 'keep_ratio' not in str(kept.train_dataloader.dataset.pipeline)
 
 
+def test_enlarged_pictures_keep_the_sizes_of_crops() -> None:
+    usual, double = (
+        make_config(Job(SYSTEMS['sipmask'], SETS[name], 0), iterations=10)
+        for name in ('windows', 'windows-double')
+    )
+    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        old, new = (config[loader].dataset.pipeline for config in (usual, double))
+        (before,), (after,) = ([s for s in steps if 'Resize' in s.type] for steps in (old, new))
+        assert tuple(after.pop('scale')) == tuple(2 * side for side in before.pop('scale'))
+        assert old == new  # crops too
+    assert usual.model == double.model
+
+
 def test_a_dumped_config_is_the_run(tmp_path: Path) -> None:
     config = make_config(Job(SYSTEMS['condinst'], SETS['shapes'], 1), 50, tmp_path / 'start.pth')
     config.dump(tmp_path / 'run.py')

@@ -46,6 +46,8 @@ class Set:
     # whether models get MobileNetV2 with ImageNet weights and the schedule for it instead of a
     # ResNet from scratch: sets of crops of photos
     pretrained: bool = False
+    # by how much larger pictures reach the models than the config says: the sizes of crops stay
+    enlarge: int = 1
 
 
 SYSTEMS = {
@@ -73,6 +75,8 @@ SETS = {
         Set('nuclei', '_base_/nuclei_tiny_instance.py', 1, 200, 300, square=320),
         Set('fruit-nuts', '_base_/fruit_nuts_instance.py', 3, 50, 300),
         Set('windows', '_base_/windows_instance.py', 1, 200, 1000, pretrained=True),
+        # For what the size of objects in cells of the masks' grids does.
+        Set('windows-double', '_base_/windows_instance.py', 1, 200, 1000, None, True, 2),
         Set('facades', '_base_/facades_instance.py', 10, 200, 3000, pretrained=True),
         Set('leaves', '_base_/leaves_instance.py', 2, 100, 1000, square=640, pretrained=True),
         Set('nuclei-full', '_base_/nuclei_crops_instance.py', 1, 400, 3000, 640, True),
@@ -168,6 +172,7 @@ def make_config(job: Job, iterations: int, start_from: Path | None = None) -> Co
         cap.max_per_img = data.max_per_img
         if system.one_size and data.square:
             resize_to_square(config, data.square)
+        enlarge_pictures(config, data.enlarge)
     config.custom_imports = dict(imports=['mmrefine'], allow_failed_imports=False)
     set_schedule(config, iterations)
     # MMDetection's PointRend fails where one picture of several has no detections
@@ -195,6 +200,14 @@ def resize_to_square(config: Config, side: int) -> None:
                 step.update(scale=(side, side), keep_ratio=False)
             elif step.type == 'RandomResize':  # the crop that follows makes one size of all scales
                 step.keep_ratio = False
+
+
+def enlarge_pictures(config: Config, factor: int) -> None:
+    """Resize pictures to ``factor`` times the size, before any crop."""
+    loaders = config.train_dataloader, config.val_dataloader, config.test_dataloader
+    steps = [step for loader in loaders for step in loader.dataset.pipeline if 'scale' in step]
+    for step in {id(step): step for step in steps}.values():  # loaders may share a pipeline
+        step.scale = tuple(factor * side for side in step.scale)
 
 
 def set_classes(model: ConfigDict, num_classes: int) -> None:
