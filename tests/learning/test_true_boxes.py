@@ -1,0 +1,54 @@
+"""The tool that scores masks in true boxes."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from families import FAMILIES
+from mmengine.structures import InstanceData
+
+ROOT = Path(__file__).resolve().parents[2]
+_spec = importlib.util.spec_from_file_location('true_boxes', ROOT / 'tools' / 'true_boxes.py')
+tool = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(tool)
+
+
+def test_boxes_become_those_they_overlap_most() -> None:
+    truth = torch.tensor([[0.0, 0, 10, 10], [4.0, 0, 14, 10], [0.0, 0, 10, 10]])
+    boxes = torch.tensor([[1.0, 0, 11, 10], [5.0, 0, 14, 10], [8.0, 0, 20, 10], [40.0, 0, 50, 10]])
+    labels, truth_labels = torch.tensor([0, 0, 0, 0]), torch.tensor([0, 0, 1])
+    found = tool.true_boxes(boxes, labels, truth, truth_labels, 0.5)
+    # the third overlaps the second object by 6 / 16 only
+    assert torch.equal(found, torch.stack([truth[0], truth[1], boxes[2], boxes[3]]))
+    other = tool.true_boxes(boxes, labels + 1, truth, truth_labels, 0.5)
+    assert torch.equal(other, torch.stack([truth[2], boxes[1], boxes[2], boxes[3]]))
+    assert tool.true_boxes(boxes, labels, truth[:0], truth_labels[:0], 0.5) is boxes
+
+
+@pytest.mark.parametrize('name', ['refinemask', 'sipmask', 'embedmask-v3'])
+def test_masks_are_made_in_the_true_box(name: str) -> None:
+    model = FAMILIES[name].build().eval()
+    pixels, samples = FAMILIES[name].batch()
+    box = torch.tensor([[30.0, 20.0, 70.0, 60.0]])
+    for sample in samples:
+        # twice as large in the network: true boxes are in pixels of the file
+        size = sample.img_shape
+        sample.set_metainfo(dict(scale_factor=(2.0, 2.0), ori_shape=(size[0] // 2, size[1] // 2)))
+        truth = InstanceData(bboxes=(box / 2).repeat(9, 1), labels=torch.arange(9))
+        sample.gt_instances = truth
+    tool.use_true_boxes(model, iou=0.0)  # whatever its class, it takes the one box
+    with torch.no_grad():
+        results = model.predict(pixels, samples, rescale=True)
+    for sample in results:
+        found = sample.pred_instances
+        assert len(found) > 0
+        torch.testing.assert_close(found.bboxes, (box / 2).expand(len(found), 4))
+        outside = found.masks.clone()
+        outside[:, 10 - 6 : 30 + 6, 15 - 6 : 35 + 6] = False  # no design leaves its box by more
+        assert not outside.any()
+
+
+def test_models_without_boxes_are_named() -> None:
+    with pytest.raises(ValueError, match='Identity has no boxes from which masks are made'):
+        tool.use_true_boxes(torch.nn.Identity())
