@@ -161,19 +161,15 @@ def trace_columns(
     value = mix_lines(knots.reshape(-1, height), left, fraction)  # (C, Y)
     # Neighbours on two sides of the threshold, or one within its tolerance, have no larger product.
     limit = 2 * tolerance.amax() * torch.maximum(knots.amax(), -knots.amin())
-    at = _places(value[:, 1:] * value[:, :-1] <= limit)
+    at = _places(value[:, 1:] * value[:, :-1] <= limit)  # between knot and knot + 1
     column = at // (height - 1)
     at = at + column
     value = value.flatten()
     above, below = value.index_select(0, at), value.index_select(0, at + 1)
     owner = columns.owner.index_select(0, column)
     margin = tolerance.index_select(0, owner)
-    # Others have it too, where both are small: only crossings between knot and knot + 1 remain.
+    # Others have it too, where both are small.
     crossing = (torch.minimum(above, below) <= margin) & (torch.maximum(above, below) >= -margin)
-    crossing = _places(crossing)
-    at, column, owner, above, below, margin = (
-        part.index_select(0, crossing) for part in (at, column, owner, above, below, margin)
-    )
     knot = at - column * height
 
     start = _first_rows(rows, n, height).flatten()
@@ -182,7 +178,7 @@ def trace_columns(
     row, certain = _cross(above, below, margin, knot, low, high, owner, rows)
 
     x, first = columns.pixel.index_select(0, column), rows.first.index_select(0, owner)
-    sure, unsure = _places(certain), _places(~certain)
+    sure, unsure = _places(certain), _places(crossing & ~certain)
     toggles = torch.stack([part.index_select(0, sure) for part in (owner, x, first + row)])
     spans = (owner, x, first + low, high - low, above >= 0, below >= 0)
     return toggles, torch.stack([part.index_select(0, unsure).long() for part in spans])
