@@ -53,7 +53,7 @@ def write_config(path: Path, base: str, data: PreparedData, batch_size: int = 2)
     if 'model' not in config or 'train_dataloader' not in config:
         raise ValueError(f'{base} is no config that trains a detector: it lacks model or data')
     notes: list[str] = []
-    count = class_count(config.model)
+    count = stated_classes(config.model)
     if count is None:
         raise ValueError(
             f'{base} has no number of classes in its model: give a detector of classes'
@@ -78,12 +78,12 @@ def write_config(path: Path, base: str, data: PreparedData, batch_size: int = 2)
     return notes
 
 
-def class_count(model: Any) -> int | None:
+def stated_classes(model: Any) -> int | None:
     """Classes of a model config: the largest count in it; None without any."""
     counts = []
     for key, value in model.items():
         parts = value if isinstance(value, (list, tuple)) else [value]
-        counts += [class_count(part) for part in parts if isinstance(part, dict)]
+        counts += [stated_classes(part) for part in parts if isinstance(part, dict)]
         if key in COUNTS and isinstance(value, int):
             counts.append(value)
     return max((count for count in counts if count), default=None)
