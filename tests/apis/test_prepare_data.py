@@ -12,7 +12,7 @@ from locations import ROOT
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 
-from mmrefine.apis.own_config import BASES, class_count, picture_scale, write_config
+from mmrefine.apis.own_config import BASES, stated_classes, picture_scale, write_config
 from mmrefine.apis.prepare_data import prepare_data, split_images
 from mmrefine.datasets.sources import SourceImage
 
@@ -131,7 +131,7 @@ COUNTED += ['mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco.py']
 def test_class_counts_follow_wherever_they_stand(tmp_path: Path, base: str) -> None:
     labels = ('cat', 'dog', 'owl')
     config = configs_of(tmp_path, base, labels)
-    assert class_count(config.model) == len(labels)
+    assert stated_classes(config.model) == len(labels)
     assert config.train_dataloader.dataset.metainfo.classes == labels
     base_config = Config.fromstring(f'_base_ = {BASES.get(base, base)!r}\n', '.py')
     rates = [c.optim_wrapper.optimizer.lr for c in (config, base_config)]
