@@ -12,7 +12,7 @@ from locations import ROOT
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 
-from mmrefine.apis.own_config import BASES, stated_classes, picture_scale, write_config
+from mmrefine.apis.own_config import BASES, picture_scale, stated_classes, write_config
 from mmrefine.apis.prepare_data import prepare_data, split_images
 from mmrefine.datasets.sources import SourceImage
 
