@@ -48,6 +48,7 @@ def shares(masks: Tensor, stride: int) -> Tensor:
 # enlarged map.
 MAPS: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
     'stride 2, more than half of the cell': (lambda masks: shares(masks, 2) > 0.5, 0.4),
+    'stride 2, any pixel of the cell': (lambda masks: dilated_targets(masks, 2), 0.5),
     'stride 4, any of the four central pixels of the cell': (dilated_targets, 0.5),
     'stride 4, more than half of the cell': (lambda masks: shares(masks, 4) > 0.5, 0.5),
     'stride 4, its share of the cell': (lambda masks: shares(masks, 4), 0.5),
