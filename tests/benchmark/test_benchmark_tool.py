@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -42,6 +44,16 @@ def test_everything_runs_at_tiny_sizes(
     said = capsys.readouterr().out
     assert said.count(': kept from ') == len({r['part'] for r in rows}) and ' ...' not in said
     assert document.read_text() == first
+
+
+@pytest.mark.parametrize(
+    'name',
+    ['B6', *(pytest.param(f'B{n}', marks=pytest.mark.slow) for n in (1, 2, 3, 4, 5, 7, 8, 10))],
+)
+def test_every_benchmark_runs_in_a_process_of_its_own(name: str, root: Path) -> None:
+    command = [sys.executable, str(root / 'tools' / 'benchmark.py'), name, '--quick']
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

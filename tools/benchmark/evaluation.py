@@ -181,8 +181,10 @@ def our_numbers(
 
 
 def lvis_numbers(truth: dict, results: list) -> dict[str, float]:
-    """The lvis package (``import mmrefine`` supplies the np.float it uses)."""
+    """The lvis package."""
     from lvis import LVIS, LVISEval, LVISResults
+
+    from mmrefine.evaluation import numpy_names  # noqa: F401  (for its np.float)
 
     logging.getLogger('lvis').setLevel(logging.ERROR)
     gt = LVIS.__new__(LVIS)
