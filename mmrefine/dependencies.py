@@ -13,11 +13,9 @@ from types import ModuleType
 
 MINIMUM = {'torch': '2.6', 'mmengine': '0.10.7', 'mmcv': '2.1.0', 'mmdet': '3.3.0'}
 
-INSTALL = '`bash tools/install.sh` in a checkout of mmrefine sets up a complete environment'
-if sys.version_info >= (3, 13):
-    INSTALL = INSTALL.replace('.sh`', '.sh --stack onedl`') + (
-        ' (mmcv 2.1.0 does not build on this Python)'
-    )
+# mmcv 2.1.0 does not build on Python 3.13.
+STACK = ' --stack onedl' if sys.version_info >= (3, 13) else ''
+INSTALL = f'`bash tools/install.sh{STACK}` in a checkout of mmrefine sets up a complete environment'
 REMEDY = {
     'torch': '`pip install torch==2.13.0`',
     'mmengine': '`pip install "mmengine>=0.10.7"`',

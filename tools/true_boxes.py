@@ -30,7 +30,8 @@ def use_true_boxes(model: nn.Module, iou: float = 0.5) -> None:
     """Change a detector, for good, so that its masks are made in true boxes.
 
     Raises:
-        ValueError: It has neither a RoI head nor a box head and a mask head.
+        ValueError: It has neither a RoI head nor a box head and a mask head; later, when it
+            predicts: a picture comes without true boxes.
     """
     if hasattr(model, 'roi_head'):
         owner, name = model.roi_head, 'predict_bbox'
@@ -53,6 +54,11 @@ def use_true_boxes(model: nn.Module, iou: float = 0.5) -> None:
         results = find(*args, **kwargs)
         for result, sample in zip(results, current.samples, strict=True):
             truth = sample.gt_instances
+            if 'bboxes' not in truth:
+                raise ValueError(
+                    f'{sample.img_path} has no true boxes: the val pipeline needs '
+                    "dict(type='LoadAnnotations', with_bbox=True)"
+                )
             # Test pipelines load annotations after resizing: they are in pixels of the file.
             scale = result.bboxes.new_tensor(sample.scale_factor).repeat(2)
             boxes = (get_box_tensor(truth.bboxes).to(scale) - scale.new_tensor(last)) * scale

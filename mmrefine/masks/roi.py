@@ -270,7 +270,8 @@ def _whole_columns(limits: Tensor) -> Tensor:
 
 
 def _sample(masks: Tensor, boxes: Tensor, owner: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Evaluate masks at single pixels with ``grid_sample``: LongTensor[Q] each -> Tensor[Q].
+    """Evaluate masks at single pixels with ``grid_sample``: LongTensor[Q] each, owners ascending ->
+    Tensor[Q].
 
     Points go in blocks that belong to one mask: ``grid_sample`` takes one image per batch item.
     """

@@ -241,9 +241,9 @@ def evaluate(spans: Tensor, inside: Inside) -> list[Tensor]:
     """Evaluate every pixel of vertical spans, some at a time.
 
     Args:
-        spans: LongTensor[6, P], ordered by mask: mask, column, first row, number of rows (may be
-            0), and the states before and after the span that the changes outside it count on.
-        inside: Decides the pixels.
+        spans: LongTensor[6, P]: mask, column, first row, number of rows (may be 0), and the states
+            before and after the span that the changes outside it count on.
+        inside: Decides the pixels, given in the order of the spans.
 
     Returns:
         LongTensors[3, T], (mask, column, row) of the changes.

@@ -49,6 +49,17 @@ def test_masks_are_made_in_the_true_box(name: str) -> None:
         assert not outside.any()
 
 
+def test_pictures_without_annotations_are_named() -> None:
+    model = FAMILIES['sipmask'].build().eval()
+    pixels, samples = FAMILIES['sipmask'].batch()
+    for sample in samples:
+        sample.set_metainfo(dict(img_path='one.jpg'))
+        sample.gt_instances = InstanceData()
+    tool.use_true_boxes(model)
+    with pytest.raises(ValueError, match=r'one\.jpg has no true boxes.*LoadAnnotations'):
+        model.predict(pixels, samples)
+
+
 def test_models_without_boxes_are_named() -> None:
     with pytest.raises(ValueError, match='Identity has no boxes from which masks are made'):
         tool.use_true_boxes(torch.nn.Identity())

@@ -76,7 +76,9 @@ SETS = {
         Set('fruit-nuts', '_base_/fruit_nuts_instance.py', 3, 50, 300),
         Set('windows', '_base_/windows_instance.py', 1, 200, 1000, pretrained=True),
         # For what the size of objects in cells of the masks' grids does.
-        Set('windows-double', '_base_/windows_instance.py', 1, 200, 1000, None, True, 2),
+        Set(
+            'windows-double', '_base_/windows_instance.py', 1, 200, 1000, pretrained=True, enlarge=2
+        ),
         Set('facades', '_base_/facades_instance.py', 10, 200, 3000, pretrained=True),
         Set('leaves', '_base_/leaves_instance.py', 2, 100, 1000, square=640, pretrained=True),
         Set('nuclei-full', '_base_/nuclei_crops_instance.py', 1, 400, 3000, 640, True),
