@@ -132,6 +132,14 @@ def test_maps_share_the_call_that_decides_roundings(
     assert sizes.count((123, 171)) == calls
 
 
+def test_huge_values_in_one_map_leave_the_others_as_they_are() -> None:
+    maps = scene(6, (40, 56), 9)[0]
+    maps[2] *= 1e20
+    maps[4] *= -1e30
+    expected = interpolated_rles(maps, (123, 171), (120, 170), 0.5)
+    assert rle_masks(maps, (123, 171), (120, 170), 0.5) == expected
+
+
 def test_logarithmic_maps_with_a_negative_threshold() -> None:
     full = scene(10, (40, 56), 8)[0].log().clamp(min=-10)
     expected = interpolated_rles(full, (160, 224), (160, 220), -0.63488)
