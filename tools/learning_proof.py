@@ -4,8 +4,9 @@
     python tools/learning_proof.py OUT --sets shapes nuclei --seeds 0 1 2 --minutes 4
 
 OUT holds every run; a run that is there is not repeated, an interrupted one goes on. When all are
-done, OUT/results.json, OUT/learning.md and OUT/learning.png are written. MMREFINE_SHAPES,
-MMREFINE_NUCLEI and MMREFINE_FRUIT_NUTS say where the sets lie.
+done, OUT/results.json, OUT/learning.md and OUT/learning.png are written. Detections of a run stay
+in OUT/SET/SYSTEM/seedN/results.segm.json, for tools/leaderboard.py. MMREFINE_SHAPES, MMREFINE_NUCLEI
+and others that docs/learning.md lists say where the sets lie.
 """
 
 import argparse

@@ -63,6 +63,9 @@ def test_what_is_there_is_not_run_again(trainer: Path, capsys: pytest.CaptureFix
     both = Proof(trainer, iterations=2, jobs=2).run(jobs)
     assert both[0] == first[0]
     assert [asked(trainer, job) for job in jobs] == [['2 None'], ['2 None']]
+    folder = trainer / jobs[0].name
+    evaluator = Config.fromfile(folder / 'run.py').val_evaluator
+    assert evaluator.outfile_prefix == str(folder / 'results')
     assert 'mask-rcnn/seed0: segm_mAP 0.250 (from before)' in capsys.readouterr().out
 
 

@@ -126,6 +126,8 @@ class Proof:
         start = None if job.start is None else self._last_checkpoint(job.start)
         iterations = self.length(job)
         config = self._config(job, iterations, start)
+        if not job.system.proposes:  # what leaderboard.py reads
+            config.val_evaluator.outfile_prefix = str(folder / 'results')
         leave_the_end(folder, iterations)
         # A run that resumes forgets what it was to start from.
         resume = ['--resume'] if (folder / 'last_checkpoint').is_file() else []
