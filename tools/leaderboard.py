@@ -20,7 +20,7 @@ from mmrefine.evaluation.bootstrap import (
     match_images,
     mean_of_trainings,
 )
-from mmrefine.evaluation.protocols import make_rules, read_truth
+from mmrefine.evaluation.protocols import COCO_AREAS, make_rules, read_truth
 from mmrefine.results.detections import load_results
 from mmrefine.results.entries import UNKNOWN
 from mmrefine.results.files import atomic_file, grouped_files, refuse_overwriting
@@ -39,6 +39,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--gt', required=True, type=Path, help='annotation json')
     add('--iou-type', nargs='+', choices=NUMBERS, default=['segm', 'boundary'])
     add('--classes', nargs='+', metavar='NAME', help='categories that count; default: all')
+    add(
+        '--size',
+        choices=COCO_AREAS,
+        default='all',
+        help='objects that count: below 32 x 32 pixels, up to 96 x 96, larger; default: all',
+    )
     add('--max-dets', type=int, help='cap on detections an image and category, default 100')
     add(
         '--unknown',
@@ -63,7 +69,7 @@ def compare(args: argparse.Namespace) -> dict[str, dict]:
     groups = grouped_files(args.results)
     everything = read_truth(load_json(args.gt), 'coco', str(args.gt))
     gt = everything.of_classes(args.classes or ())
-    rules = make_rules('coco', args.max_dets)
+    rules = make_rules('coco', args.max_dets, {'all': COCO_AREAS[args.size]})
     weights = draw_images(len(gt.sizes), args.draws, args.seed)
     # the first row are the images as they are
     weights = np.concatenate([np.ones_like(weights[:1]), weights])
@@ -93,7 +99,9 @@ def summary(values: np.ndarray, first: np.ndarray) -> dict:
     """
     drawn = values[1:] >= 0  # a draw may hold no object
     if values[0] < 0 or not drawn.any():
-        raise ValueError('there is no object to find: are --classes names of the annotation file?')
+        raise ValueError(
+            'there is no object to find: no annotation is of these --classes and --size'
+        )
     gains = values - first
     return {
         'ap': float(values[0]),

@@ -5,8 +5,8 @@
 
 OUT holds every run; a run that is there is not repeated, an interrupted one goes on. When all are
 done, OUT/results.json, OUT/learning.md and OUT/learning.png are written. Detections of a run stay
-in OUT/SET/SYSTEM/seedN/results.segm.json, for tools/leaderboard.py. MMREFINE_SHAPES, MMREFINE_NUCLEI
-and others that docs/learning.md lists say where the sets lie.
+in OUT/SET/SYSTEM/seedN/results.segm.json, for tools/leaderboard.py. docs/learning.md lists the sets
+and the variables that say where they lie, as MMREFINE_SHAPES.
 """
 
 import argparse

@@ -57,21 +57,22 @@ class CategoryMatches:
 def match_images(
     gt: GroundTruth, dt: Detections, iou_type: str, rules: Rules
 ) -> list[CategoryMatches]:
-    """Match the detections of every category that has annotations, for objects of any size.
+    """Match the detections of every category that has annotations.
 
     Args:
         gt: With masks, or boxes, as ``iou_type`` needs.
         dt: Likewise.
         iou_type: ``'bbox'``, ``'segm'`` or ``'boundary'``.
-        rules: COCO's, with any caps and thresholds.
+        rules: COCO's, with any caps and thresholds; objects of another size than
+            ``areas['all']`` do not count.
     """
     rules = replace(rules, areas={'all': rules.areas['all']})
     gt.require(boxes=iou_type == 'bbox', masks=iou_type != 'bbox')
     dt.require(boxes=iou_type == 'bbox', masks=iou_type != 'bbox')
-    if iou_type == 'bbox':
-        dt = replace(dt, boxes=dt.filled_boxes(gt))
     scores = dt.scores if iou_type == 'bbox' or dt.mask_scores is None else dt.mask_scores
     areas = dt.areas(from_boxes=iou_type == 'bbox')
+    if iou_type == 'bbox':
+        dt = replace(dt, boxes=dt.filled_boxes(gt))
     number = {image: i for i, image in enumerate(gt.sizes)}
     evaluator = CategoryEval(iou_type, rules, {})
     found = []

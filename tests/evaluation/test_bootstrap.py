@@ -162,6 +162,20 @@ def test_one_category_counts_as_if_the_file_had_no_other(tmp_path: Path) -> None
     assert json.loads(out.read_text())['all']['segm']['ap'] == pytest.approx(per_class[5])
 
 
+@pytest.mark.parametrize('size', ['s', 'm'])
+def test_one_size_counts_as_in_the_table_by_size(tmp_path: Path, size: str) -> None:
+    truth, results = make_scene(4)
+    files = write(tmp_path, gt=truth, all=results)
+    out = tmp_path / 'out.json'
+    args = [files['all'], '--gt', files['gt'], '--size', size, '--draws', '20', '--iou-type']
+    gt = GroundTruth.from_dict(truth)
+    numbers = evaluate(gt, load_results(results, gt), KINDS).numbers
+    assert leaderboard.main([*args, *KINDS, '--json', str(out)]) == 0
+    for kind in KINDS:
+        found = json.loads(out.read_text())['all'][kind]['ap']
+        assert found == pytest.approx(numbers[f'{kind}_AP_{size}'])
+
+
 def test_results_of_other_images_can_be_dropped(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -178,6 +192,7 @@ def test_results_of_other_images_can_be_dropped(
     [
         (['--draws', '0'], '--draws must be at least 1'),
         (['--classes', 'wasp'], 'none of the classes wasp'),
+        (['--size', 'l'], 'no annotation is of these --classes and --size'),
     ],
 )
 def test_what_cannot_be_scored_is_one_sentence(
