@@ -10,10 +10,9 @@ Shapes:   B images or patches, N windows, D code channels, S mask side.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
-from mmcv.ops import nms
+from mmcv.ops import batched_nms
 from mmdet.models.detectors import BaseDetector
 from mmdet.registry import MODELS
 from mmdet.structures import SampleList
@@ -25,11 +24,11 @@ from torch.nn import functional as F
 
 from mmrefine.checkpoint import rename_authors_weights
 from mmrefine.layers import autocast_to, require_finite, without_autocast
-from mmrefine.masks import check_format, in_format, output_size, roi_masks_to_rle
+from mmrefine.masks import in_format, output_size, roi_masks_to_rle
 
+from .proposal_settings import checked_test_cfg
 from .trunk import STRIDE, StemResNet, receptive_radius, run_in_tiles
 from .windows import (
-    PASTE_RULES,
     Level,
     Placement,
     Windows,
@@ -44,53 +43,10 @@ from .windows import (
     windows_at_once,
 )
 
-TEST_DEFAULTS = dict(
-    log2_scales=(-2.5, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5),
-    max_per_img=500,
-    mask_thr=0.2,
-    paste='official',
-    size_rounding='half_up',
-    index_quirk=False,
-    mask_format='dense',
-    chunk=32,
-    strip='auto',
-    trunk_dtype=None,
-    nms=None,
-    classes=('object',),
-)
 # Pixels of a level that the trunk computes at once. ResNet-50 takes about 250 bytes for each.
 TILE_PIXELS = 2_500_000
 # Cells of a level that are scored at once: all codes of a large level are its largest tensor.
 SCORED_CELLS = 1 << 13
-
-
-def checked_test_cfg(test_cfg: ConfigType) -> dict[str, Any]:
-    """``test_cfg`` with its defaults filled in; a ValueError names an unknown key or value."""
-    unknown = set(test_cfg) - set(TEST_DEFAULTS)
-    if unknown:
-        raise ValueError(
-            f'unknown test_cfg keys {sorted(unknown)}; known: {", ".join(TEST_DEFAULTS)}'
-        )
-    config: dict[str, Any] = TEST_DEFAULTS | dict(test_cfg)
-    check_format(config['mask_format'])
-    choices = dict(
-        paste=PASTE_RULES,
-        size_rounding=('half_up', 'floor'),
-        trunk_dtype=(None, 'bfloat16', 'float16'),
-    )
-    for key, values in choices.items():
-        if config[key] not in values:
-            raise ValueError(f'test_cfg.{key} must be one of {values}, got {config[key]!r}')
-    if config['max_per_img'] < 1 or config['chunk'] < 1 or not len(config['log2_scales']):
-        raise ValueError('test_cfg needs max_per_img >= 1, chunk >= 1 and at least one scale')
-    strip = config['strip']
-    if not (strip in (None, 'auto') or (isinstance(strip, int) and strip >= 1)):
-        raise ValueError(
-            f"test_cfg.strip must be 'auto', None or a number of pixels, got {strip!r}"
-        )
-    if not 0 < config['mask_thr'] < 1:
-        raise ValueError(f'test_cfg.mask_thr must lie in (0, 1), got {config["mask_thr"]}')
-    return config
 
 
 @MODELS.register_module()
@@ -105,7 +61,8 @@ class DeepMask(BaseDetector):
     ``mask_format`` (``dense``, ``rle``); ``chunk`` windows refined at once; ``strip`` pixels of a
     level that the trunk computes at once (``auto`` = 2.5 million, None = whole levels, as trunks
     that see the whole image always do; same masks); ``trunk_dtype`` (``bfloat16``, ``float16``);
-    ``nms`` an IoU threshold on the tight boxes (None = off, as published).
+    ``nms`` of the tight boxes, an IoU threshold or what ``mmcv.ops.batched_nms`` takes (None =
+    off, as published).
 
     Args:
         backbone: Trunk returning maps from stride 2 or 4 to stride 16, finest first.
@@ -383,5 +340,9 @@ class DeepMask(BaseDetector):
         results.masks = in_format(rles, size, self.test_cfg['mask_format'], windows.scores.device)
         if self.test_cfg['nms'] is None or not len(results):
             return results
-        _, keep = nms(results.bboxes, results.scores, self.test_cfg['nms'])
-        return results[keep.sort().values]
+        boxes = results.bboxes, results.scores, results.labels
+        found, kept = batched_nms(*boxes, self.test_cfg['nms'])
+        kept, order = kept.sort()  # equal scores stay in the order of their windows
+        results = results[kept]
+        results.scores = found[order, -1]  # soft suppression lowers them
+        return results[results.scores.argsort(descending=True, stable=True)]

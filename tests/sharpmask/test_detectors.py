@@ -86,8 +86,24 @@ def test_the_coarse_switch_gives_deepmask_masks_of_the_same_weights():
 
 def test_suppression_is_off_and_can_be_switched_on():
     assert len(propose(build(), image(90, 90))) == 7
-    kept = propose(build(nms=0.01), image(90, 90))
+    model, other = build(nms=0.01), build(nms=dict(type='nms', iou_threshold=0.01))
+    kept = propose(model, image(90, 90))
     assert 0 < len(kept) < 7 and (kept.scores[:-1] >= kept.scores[1:]).all()
+    other.load_state_dict(model.state_dict())
+    same = propose(other, image(90, 90))
+    assert torch.equal(same.masks, kept.masks) and torch.equal(same.scores, kept.scores)
+
+
+def test_soft_suppression_lowers_scores_and_orders_by_them():
+    model = build()
+    plain = propose(model, image(90, 90))
+    model.test_cfg['nms'] = dict(type='soft_nms', iou_threshold=0.01, min_score=0.0)
+    soft = propose(model, image(90, 90))
+    assert len(soft) == len(plain) and soft.scores.sum() < plain.scores.sum()
+    assert (soft.scores[:-1] >= soft.scores[1:]).all()
+    boxes = plain.bboxes.tolist()
+    before = plain.scores[[boxes.index(box) for box in soft.bboxes.tolist()]]
+    assert (soft.scores <= before).all()
 
 
 def test_bfloat16_changes_scores_little():
@@ -109,6 +125,8 @@ def test_bfloat16_changes_scores_little():
         (dict(max_per_img=0), 'max_per_img'),
         (dict(log2_scales=()), 'scale'),
         (dict(strip='rows'), "'rows'"),
+        (dict(nms=1.2), '1.2'),
+        (dict(nms='nms'), "'nms'"),
     ],
 )
 def test_bad_test_settings_are_refused(options, message):
