@@ -16,13 +16,16 @@ from pathlib import Path
 from mmengine.logging import MMLogger
 
 import mmrefine  # noqa: F401  (registers the components)
-from mmrefine.apis.inputs import find_inputs
+from mmrefine.apis.inputs import find_inputs, refuse_inputs_in
 from mmrefine.apis.load_model import load_model, read_config
 from mmrefine.apis.predict import MERGES, predict
 from mmrefine.apis.predict_video import predict_video
 from mmrefine.apis.views import parse_views
-from mmrefine.results.files import file_digest, value_digest
 from mmrefine.sipmask.video.detector import SipMaskVIS
+
+# Options for pictures alone: how they are looked at, and what is written of them.
+VIEWING = ('tile', 'overlap', 'views', 'merge', 'exclusive')
+WRITING = ('batch', 'polygons', 'tolerance', 'world_files', 'crops', 'no_pictures')
 
 
 def arguments() -> argparse.Namespace:
@@ -59,6 +62,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument('--crops', action='store_true', help='also cut every object out')
     parser.add_argument('--no-pictures', action='store_true', help='draw nothing')
     args = parser.parse_args()
+    args.given = [name for name, value in vars(args).items() if value != parser.get_default(name)]
     if args.batch < 1:
         parser.error(f'--batch must be at least 1, got {args.batch}')
     if not 0 <= args.score <= 1:
@@ -66,30 +70,34 @@ def arguments() -> argparse.Namespace:
     return args
 
 
+def refuse_picture_options(given: list[str], video: Path, alone: bool) -> None:
+    """Raise ValueError if options are given that a video does not know; ``alone`` if there are no
+    pictures that they may be meant for."""
+    refused = VIEWING + WRITING if alone else VIEWING
+    if unknown := ['--' + name.replace('_', '-') for name in given if name in refused]:
+        are = 'are' if len(unknown) > 1 else 'is'
+        raise ValueError(f'{" and ".join(unknown)} {are} for pictures, but {video} is a video')
+
+
 def main() -> int:
     """Predict everything; exit status 1 if an input could not be read."""
     args = arguments()
     warnings.filterwarnings('ignore')  # deprecations inside other packages
-    MMLogger.get_current_instance().setLevel('ERROR')
     try:
+        pictures, videos = find_inputs(args.inputs)  # warns of what is left out
+        MMLogger.get_current_instance().setLevel('ERROR')
         views = None if args.views is None else parse_views(args.views)
-        pictures, videos = find_inputs(args.inputs)
         config = read_config(args.config, 'model')
         model = load_model(config, args.checkpoint, args.device)
-        run = {
-            'config': value_digest(config.to_dict()),
-            'checkpoint': file_digest(args.checkpoint),
-        }
         result = None
         if pictures and isinstance(model, SipMaskVIS):
             raise ValueError(
                 f'SipMask-VIS follows objects through videos, but {pictures[0].path} is a picture: '
                 'give video files, or tools/track_video.py a folder of frames'
             )
-        if videos and (args.tile or views or args.exclusive):
-            raise ValueError(
-                f'--tile, --views and --exclusive are for pictures, but {videos[0]} is a video'
-            )
+        if videos:
+            refuse_picture_options(args.given, videos[0], alone=not pictures)
+            refuse_inputs_in(args.out / 'videos', videos)
         names = Counter(video.stem for video in videos)
         if twice := [name for name, count in names.items() if count > 1]:
             raise ValueError(f'{names[twice[0]]} videos are called {twice[0]}: run them one by one')
@@ -112,7 +120,6 @@ def main() -> int:
                 tolerance=args.tolerance,
                 world_files=args.world_files,
                 show_progress=True,
-                run=run,
             )
         for video in videos:
             target = args.out / 'videos' / f'{video.stem}.mp4'

@@ -1,7 +1,8 @@
 """What a user names as input: pictures, folders, patterns, lists and videos."""
 
 import glob
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import cv2
 import numpy as np
 
 from mmrefine.datasets.sources.records import PICTURES, pictures_below
+from mmrefine.results.log import log_warning
 
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg')
+PAGED = ('.tif', '.tiff', '.gif', '.webp')  # may hold several pictures
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,7 @@ class Picture:
 
     path: Path
     name: Path  # path that results are filed under, relative and without suffix; unique in a run
+    file_name: str  # its own name in lists: relative to the folder given, else as given; unique
 
 
 def find_inputs(inputs: Sequence[str | Path]) -> tuple[list[Picture], list[Path]]:
@@ -26,7 +30,7 @@ def find_inputs(inputs: Sequence[str | Path]) -> tuple[list[Picture], list[Path]
 
     Inputs are picture and video files, folders (with their sub-folders), patterns as ``*.jpg``, or
     ``.txt`` files with a path a line, relative to the list. A FileNotFoundError names one that
-    leads to no file.
+    leads to no file; a warning, what folders hold besides, and pictures of which one page is read.
     """
     pictures: dict[Path, Path] = {}
     videos: dict[Path, None] = {}
@@ -35,8 +39,20 @@ def find_inputs(inputs: Sequence[str | Path]) -> tuple[list[Picture], list[Path]
             if path.suffix.lower() in VIDEOS:
                 videos[path] = None
             else:
-                pictures.setdefault(path, path.relative_to(base).with_suffix(''))
+                pictures.setdefault(path, path.relative_to(base))
+    paged = [path for path in pictures if path.suffix.lower() in PAGED]
+    _warn('only the first page is read of', [p for p in paged if cv2.imcount(str(p)) > 1])
     return list(_distinct(pictures)), list(videos)
+
+
+def refuse_inputs_in(folder: Path, inputs: Iterable[Path]) -> None:
+    """Raise ValueError if an input lies in a folder that results are written to."""
+    for path in inputs:
+        if path.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(
+                f'{path} lies in {folder}, where results are written: choose another folder for '
+                'them, outside the inputs'
+            )
 
 
 def _expand(given: str) -> Iterator[tuple[Path, Path]]:
@@ -45,6 +61,8 @@ def _expand(given: str) -> Iterator[tuple[Path, Path]]:
     if path.is_dir():
         files = pictures_below(path)
         files += sorted(p for p in path.rglob('*') if p.suffix.lower() in VIDEOS)
+        others = {p for p in path.rglob('*') if p.is_file()}.difference(files)
+        _warn(f'{path} holds files that are neither pictures nor videos by their suffix:', others)
         if not files:
             raise FileNotFoundError(
                 f'{path} holds no pictures or videos ({", ".join(PICTURES + VIDEOS)})'
@@ -62,8 +80,12 @@ def _expand(given: str) -> Iterator[tuple[Path, Path]]:
     elif path.is_file():
         yield path.parent, path
     elif glob.has_magic(given):
-        files = sorted(Path(found) for found in glob.glob(given, recursive=True))
-        files = [file for file in files if file.is_file()]
+        matches = sorted(Path(found) for found in glob.glob(given, recursive=True))
+        files = [file for file in matches if file.is_file()]
+        if '**' not in given:  # folders on the way are meant to match there
+            _warn(
+                f'{given} matches folders, whose files are left out:', {*matches}.difference(files)
+            )
         if not files:
             raise FileNotFoundError(f'no file matches {given}')
         yield from ((file.parent, file) for file in files)
@@ -71,15 +93,26 @@ def _expand(given: str) -> Iterator[tuple[Path, Path]]:
         raise FileNotFoundError(f'there is no {given} (in {Path.cwd()})')
 
 
+def _warn(text: str, files: Iterable[Path]) -> None:
+    """Log a warning that names the first few of some files, if there are any."""
+    names = sorted(map(str, files))
+    if names:
+        more = f' and {len(names) - 3} more' if len(names) > 3 else ''
+        log_warning(f'{text} {", ".join(names[:3])}{more}')
+
+
 def _distinct(pictures: dict[Path, Path]) -> Iterator[Picture]:
     """Give pictures of equal names in different folders, or of different suffixes, other names."""
     taken: set[Path] = set()
-    for path, name in pictures.items():
-        candidate, number = name, 2
+    shared = Counter(pictures.values())
+    for path, relative in pictures.items():
+        name = candidate = relative.with_suffix('')
+        number = 2
         while candidate in taken:
             candidate, number = name.with_name(f'{name.name}_{number}'), number + 1
         taken.add(candidate)
-        yield Picture(path, candidate)
+        file_name = relative if shared[relative] == 1 else path
+        yield Picture(path, candidate, file_name.as_posix())
 
 
 def read_picture(path: Path) -> np.ndarray:
@@ -90,7 +123,13 @@ def read_picture(path: Path) -> np.ndarray:
     """
     # imread knows no paths outside the local character set on some systems
     content = np.fromfile(path, np.uint8)
-    picture = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+    try:
+        picture = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+    except cv2.error as error:
+        raise ValueError(
+            f'{path} cannot be read as a picture: {error.err or error}; the variables '
+            'OPENCV_IO_MAX_IMAGE_WIDTH, _HEIGHT and _PIXELS of the environment raise its limits'
+        ) from None
     if picture is None:
         raise ValueError(f'{path} cannot be read as a picture: damaged, or no picture')
     return picture

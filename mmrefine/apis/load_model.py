@@ -1,6 +1,7 @@
 """Build a model from a config and load its checkpoint; raise if they do not match."""
 
 import contextlib
+import hashlib
 import io
 import warnings
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from mmengine.config import Config
 from torch import nn
 
 from mmrefine.checkpoint import read_checkpoint
+from mmrefine.results.files import value_digest
 
 NAMED = 3  # keys listed in an error
 
@@ -49,6 +51,15 @@ def load_model(
         model = init_detector(config, known, device=str(place))
     require_weights(model, state, str(checkpoint), unused)
     return model
+
+
+def model_digest(model: nn.Module) -> str:
+    """A short text that two models share if their configs and weights are equal."""
+    found = hashlib.sha256(value_digest(model.cfg.to_dict()).encode())
+    for name, value in model.state_dict().items():
+        found.update(name.encode())
+        found.update(value.cpu().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()[:16]
 
 
 def read_config(path: str | Path, entry: str = 'model') -> Config:

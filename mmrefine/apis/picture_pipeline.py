@@ -13,6 +13,8 @@ from .views import View, view_pipeline
 
 OPENCV = dict(type='LoadImageFromFile', backend_args=None)
 AS_PREPARED = View()
+# What loaders and transforms raise of files and arrays that are no pictures.
+UNFIT = (AssertionError, AttributeError, OSError, cv2.error)
 
 
 class PicturePipeline:
@@ -36,8 +38,17 @@ class PicturePipeline:
         self._prepare = Compose(view_pipeline(steps, view)[1:])
 
     def read(self, path: str | Path) -> np.ndarray:
-        """Read a picture as the config does: uint8[H, W, 3] in BGR."""
-        return self._load({'img_path': str(path), 'img_id': 0})['img']
+        """Read a picture as the config does, and make uint8[H, W, 3] in BGR of it.
+
+        Raises:
+            ValueError: The config's loader cannot read it.
+        """
+        try:
+            pixels = self._load({'img_path': str(path), 'img_id': 0})['img']
+        except UNFIT as error:
+            raise ValueError(f'{path} cannot be read as a picture: {error}') from error
+        grey = pixels.ndim == 2
+        return (cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR) if grey else pixels).astype(np.uint8)
 
     def __call__(self, picture: str | Path | np.ndarray) -> dict[str, Any]:
         """Prepare a file, or uint8[H, W, 3] in BGR: ``inputs`` and ``data_samples``.
@@ -64,7 +75,7 @@ class PicturePipeline:
             raise TypeError(f'an image is a path or an array, got {type(picture).__name__}')
         try:
             return self._prepare(load(data))
-        except (AssertionError, AttributeError, OSError, cv2.error) as error:
+        except UNFIT as error:
             raise ValueError(f'{name} is no image the test pipeline can take: {error}') from error
 
 

@@ -1,11 +1,11 @@
 """Masks on pictures: from files to predictions, or to a folder of drawings and lists."""
 
+import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import nn
@@ -15,7 +15,8 @@ from mmrefine.results.progress import progress_bar
 from mmrefine.results.resume_log import ResumeLog
 
 from .exclusive import exclusive_masks
-from .inputs import Picture, find_inputs, read_picture, read_world_file
+from .inputs import Picture, find_inputs, read_picture, read_world_file, refuse_inputs_in
+from .load_model import model_digest
 from .prediction_files import PredictionFiles
 from .predictor import Prediction, Predictor, batches
 from .tiles import TiledPredictor
@@ -80,7 +81,6 @@ def predict(
     tolerance: float = 0.0,
     world_files: bool = False,
     show_progress: bool = False,
-    run: Mapping[str, Any] | None = None,
 ) -> PredictionRun:
     """Put masks on pictures.
 
@@ -88,7 +88,8 @@ def predict(
         model: From ``mmrefine.load_model`` or ``mmdet.apis.init_detector``.
         inputs: Pictures, folders, patterns or lists, see ``find_inputs``.
         out: Folder for ``pictures/``, ``predictions.json`` (COCO results), ``images.json`` (their
-            pictures and categories); a stopped run goes on there. None returns the predictions.
+            pictures and categories); a stopped run of the same model and arguments goes on there.
+            None returns the predictions.
         score: Objects below it are left out.
         classes: Names of the classes to keep; None keeps all.
         batch_size: Pictures, or tiles, at once.
@@ -105,17 +106,19 @@ def predict(
         world_files: Take the coordinates of ``polygons.geojson`` from the world file beside each
             picture.
         show_progress: Draw a progress bar.
-        run: What else the results depend on (config, checkpoint): another run does not go on in
-            the same folder.
 
     Raises:
         FileNotFoundError: An input leads to no file.
-        ValueError: The model makes no masks, a class is unknown, ``out`` is of another run, or
-            tiles and views that make no sense.
+        ValueError: The model makes no masks, a class is unknown, ``out`` is of another run or holds
+            inputs, or options that make no sense.
     """
     tiling = read_tiling(tile, overlap)
     if merge not in MERGES:
         raise ValueError(f'merge must be one of {MERGES}, got {merge!r}')
+    if not 0 <= tolerance < math.inf:
+        raise ValueError(f'tolerance must be a number of pixels, 0 or more, got {tolerance}')
+    if (tolerance or world_files) and not polygons:
+        raise ValueError('tolerance and world_files are options of polygons: ask for them too')
     found, videos = find_inputs([inputs] if isinstance(inputs, (str, Path)) else list(inputs))
     for picture in found if world_files else ():
         read_world_file(picture.path)  # a missing one is told now
@@ -133,14 +136,16 @@ def predict(
         return result
     written = (pictures, polygons, crops, tolerance, world_files)
     files = PredictionFiles(result.out, names, *written)
+    for folder in files.folders():
+        refuse_inputs_in(folder, [picture.path for picture in found])
     settings = {
+        'model': model_digest(model),
         'pictures': value_digest([str(picture.path.resolve()) for picture in found]),
         'classes': list(names),
         'score': score,
         'kept': None if classes is None else list(classes),
         'outputs': str(written),
         'views': str((tiling, views, merge, exclusive)),
-        **(run or {}),
     }
     with closing(ResumeLog(result.out / 'run.log', settings)) as log:
         done = log.done()
@@ -167,18 +172,20 @@ def _predicted(
     unreadable: list[str],
 ) -> Iterator[tuple[Picture, np.ndarray, Prediction]]:
     """Predict what can be read, with its pixels; the others are told in ``unreadable``."""
-    for batch in batches(_readable(pictures, unreadable), batch_size):
+    # Drawings and crops show what the model saw, as the config's loader reads it.
+    read = read_picture if predictor.reads_arrays else predictor.read
+    for batch in batches(_readable(pictures, read, unreadable), batch_size):
         given = [pixels if predictor.reads_arrays else picture.path for picture, pixels in batch]
         for (picture, pixels), found in zip(batch, predictor(given)):
             yield picture, pixels, exclusive_masks(found) if exclusive else found
 
 
 def _readable(
-    pictures: Iterable[Picture], unreadable: list[str]
+    pictures: Iterable[Picture], read: Callable[[Path], np.ndarray], unreadable: list[str]
 ) -> Iterator[tuple[Picture, np.ndarray]]:
     for picture in pictures:
         try:
-            pixels = read_picture(picture.path)
+            pixels = read(picture.path)
         except (OSError, ValueError) as error:
             unreadable.append(str(error))
         else:

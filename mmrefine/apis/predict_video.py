@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from mmrefine.results.files import refuse_overwriting
 from mmrefine.results.progress import progress_bar
 from mmrefine.results.track_file import TrackFile
 from mmrefine.sipmask.video.detector import SipMaskVIS
@@ -61,8 +62,9 @@ def predict_video(
 
     Raises:
         OSError: A file is missing or cannot be written.
-        ValueError: The video cannot be read, or a class is unknown.
+        ValueError: The video cannot be read or would be overwritten, or a class is unknown.
     """
+    refuse_overwriting(target, video=video)
     clip = Clip(video)
     frames = (image for image in clip if image is not None)  # unreadable ones raise
     with (

@@ -34,6 +34,11 @@ class PredictionFiles:
     tolerance: float
     world_files: bool
 
+    def folders(self) -> list[Path]:
+        """Where pictures are written."""
+        wanted = {'pictures': self.pictures, 'crops': self.crops}
+        return [self.out / name for name, given in wanted.items() if given]
+
     def write_picture(self, picture: Picture, pixels: np.ndarray, found: Prediction) -> None:
         """Draw the objects of a picture, and cut each out, transparent around it."""
         for i, rle in enumerate(found.rles if self.crops else ()):
@@ -56,8 +61,7 @@ class PredictionFiles:
             (int(label), float(score), box.tolist(), rle['counts'].decode('ascii'))
             for label, score, box, rle in zip(found.labels, found.scores, found.boxes, found.rles)
         ]
-        name = picture.name.with_suffix(picture.path.suffix).as_posix()
-        image = {'id': number + 1, 'file_name': name, 'width': w, 'height': h}
+        image = {'id': number + 1, 'file_name': picture.file_name, 'width': w, 'height': h}
         affine = read_world_file(picture.path) if self.world_files else None
         return {'image': image, 'objects': objects, 'affine': affine}
 

@@ -48,10 +48,14 @@ class TiledPredictor:
         self.predictor, self.tiling = predictor, tiling
         self.classes, self.reads_arrays = predictor.classes, predictor.reads_arrays
 
+    def read(self, path: Path) -> np.ndarray:
+        """As ``PicturePipeline.read``."""
+        return self.predictor.read(path)
+
     def __call__(self, pictures: Iterable[Path | np.ndarray]) -> Iterator[Prediction]:
         """Predict pictures one after the other; as ``Predictor``."""
         for picture in pictures:
-            pixels = picture if isinstance(picture, np.ndarray) else self.predictor.read(picture)
+            pixels = picture if isinstance(picture, np.ndarray) else self.read(picture)
             size = pixels.shape[0], pixels.shape[1]
             windows = self.tiling.windows(size)
             if len(windows) == 1:

@@ -15,6 +15,7 @@ from mmengine.config import Config
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from mmrefine.apis import inputs
 from mmrefine.apis.inputs import find_inputs, read_picture
 from mmrefine.apis.load_model import load_model
 from mmrefine.apis.predict import predict
@@ -160,6 +161,108 @@ def test_unreadable_pictures_are_told_and_left_out(model: torch.nn.Module, tmp_p
     assert all(name in ' '.join(run.unreadable) for name in ('bad.jpg', 'empty.png', 'cut.png'))
 
 
+def test_results_never_replace_inputs(model: torch.nn.Module, tmp_path: Path) -> None:
+    path = photo(tmp_path / 'pictures' / 'a.jpg')
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match='a.jpg lies in .*pictures, where results are written'):
+        predict(model, path, tmp_path, score=SCORE)
+    assert path.read_bytes() == before
+    assert predict(model, path, tmp_path, score=SCORE, pictures=False).pictures == 1
+    (tmp_path / 'crops').symlink_to(tmp_path / 'pictures')
+    with pytest.raises(ValueError, match='where results are written'):
+        predict(model, path, tmp_path, score=SCORE, pictures=False, crops=True)
+
+
+def test_lists_name_the_files_themselves(model: torch.nn.Module, tmp_path: Path) -> None:
+    names = ['DJI 7%[x].rf.3fa.png', 'a.jpg', 'a.png', 'a_2.png', 'f.0001.png', 'f.0002.png']
+    for seed, name in enumerate(names):
+        photo(tmp_path / 'in' / name, seed=seed)
+    out = tmp_path / 'out'
+    predict(model, tmp_path / 'in', out, score=SCORE)
+    listed = json.loads((out / 'images.json').read_text())['images']
+    assert [image['file_name'] for image in listed] == names
+    assert len(list((out / 'pictures').iterdir())) == len(names)
+    folders = [photo(tmp_path / folder / 'a.jpg').parent for folder in 'xy']
+    pictures, _ = find_inputs(folders)
+    assert [p.file_name for p in pictures] == [f'{folder.as_posix()}/a.jpg' for folder in folders]
+
+
+def test_drawings_and_crops_show_what_the_loader_of_the_config_reads(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    config = Config.fromfile(CONFIG)
+    config.test_dataloader.dataset.pipeline[0].color_type = 'color_ignore_orientation'
+    turned = load_model(config, checkpoint)
+    upright, path = photo(tmp_path / 'a.png'), tmp_path / 'b.jpg'
+    exif = Image.Exif()
+    exif[0x112] = 6
+    Image.open(upright).save(path, exif=exif, quality=95)
+    out = tmp_path / 'out'
+    predict(turned, path, out, score=SCORE, crops=True)
+    drawn = cv2.imread(str(out / 'pictures' / 'b.jpg'))
+    assert drawn.shape == (96, 128, 3)
+    (image,) = json.loads((out / 'images.json').read_text())['images']
+    assert (image['height'], image['width']) == (96, 128)
+    assert list((out / 'crops').iterdir())
+
+
+def test_another_model_does_not_go_on(
+    model: torch.nn.Module, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(2):
+        photo(tmp_path / 'in' / f'{i}.png', seed=i)
+    from mmrefine.apis import prediction_files as module
+
+    drawn = []
+
+    def stop(pixels: np.ndarray, *args: object) -> np.ndarray:
+        drawn.append(1)
+        if len(drawn) == 2:
+            raise KeyboardInterrupt
+        return pixels
+
+    monkeypatch.setattr(module, 'draw_prediction', stop)
+    with pytest.raises(KeyboardInterrupt):
+        predict(model, tmp_path / 'in', tmp_path / 'out', score=SCORE)
+    other = load_model(CONFIG, checkpoint)
+    with torch.no_grad():
+        next(other.parameters()).add_(1)
+    with pytest.raises(ValueError, match='begun by another run'):
+        predict(other, tmp_path / 'in', tmp_path / 'out', score=SCORE)
+    predict(load_model(CONFIG, checkpoint), tmp_path / 'in', tmp_path / 'out', score=SCORE)
+    assert len(drawn) == 3
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (dict(polygons=True, tolerance=-5.0), 'tolerance .* 0 or more, got -5'),
+        (dict(polygons=True, tolerance=float('nan')), 'got nan'),
+        (dict(tolerance=1.0), 'options of polygons'),
+        (dict(world_files=True), 'options of polygons'),
+        (dict(merge='mean'), 'merge must be one of'),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(
+    model: torch.nn.Module, tmp_path: Path, options: dict, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        predict(model, photo(tmp_path / 'a.png'), tmp_path / 'out', **options)
+    assert not (tmp_path / 'out').exists()
+
+
+def test_a_picture_beyond_the_limits_of_opencv_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object) -> None:
+        raise cv2.error('pixels <= CV_IO_MAX_IMAGE_PIXELS')
+
+    path = photo(tmp_path / 'a.png')
+    monkeypatch.setattr(cv2, 'imdecode', refuse)
+    with pytest.raises(ValueError, match='a.png cannot be read .*OPENCV_IO_MAX_IMAGE'):
+        read_picture(path)
+
+
 @pytest.mark.parametrize('kind', ['grey', 'alpha', '16 bit', 'cmyk', 'exif'])
 def test_pictures_of_every_kind_are_read_upright_in_colour(tmp_path: Path, kind: str) -> None:
     pixels = np.zeros((40, 60, 3), np.uint8)
@@ -200,6 +303,26 @@ def test_inputs_are_found_in_folders_patterns_and_lists(tmp_path: Path) -> None:
     assert [p.path for p in pictures] == files[2:]
 
 
+def test_what_inputs_leave_out_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(inputs, 'log_warning', told.append)
+    photo(tmp_path / 'in' / 'a.png')
+    assert find_inputs([tmp_path / 'in', f'{tmp_path}/*/*.png']) and told == []
+    for name in ('b.jfif', 'c.txt', 'd', 'e.json'):
+        (tmp_path / 'in' / name).write_bytes(b'')
+    find_inputs([tmp_path / 'in'])
+    assert 'neither pictures nor videos' in told[0] and 'b.jfif' in told[0]
+    assert told.pop().endswith('and 1 more')
+    photo(tmp_path / 'in' / 'sub' / 'b.png')
+    find_inputs([f'{tmp_path}/in/[as]*'])
+    assert 'matches folders' in told[0] and told.pop().endswith('sub')
+    find_inputs([f'{tmp_path}/**/*.png'])
+    pages = [Image.new('RGB', (9, 9), colour) for colour in ('red', 'blue')]
+    pages[0].save(tmp_path / 'p.tif', save_all=True, append_images=pages[1:])
+    assert told == [] and find_inputs([tmp_path / 'p.tif'])
+    assert 'only the first page is read of' in told[0] and told[0].endswith('p.tif')
+
+
 @pytest.mark.parametrize(
     ('given', 'message'),
     [('nowhere.jpg', 'there is no nowhere.jpg'), ('*.nothing', 'no file matches')],
@@ -223,6 +346,8 @@ def test_videos_are_drawn_frame_by_frame(model: torch.nn.Module, tmp_path: Path)
     for frame in frames:
         clip.write(frame)
     clip.release()
+    with pytest.raises(ValueError, match='in.avi is also --video'):
+        predict_video(model, tmp_path / 'in.avi', tmp_path / 'in.avi', SCORE)
     run = predict_video(model, tmp_path / 'in.avi', tmp_path / 'out.mp4', SCORE)
     assert run.frames == 4 and not run.tracked and sum(run.objects.values()) > 0
     result = cv2.VideoCapture(str(tmp_path / 'out.mp4'))
@@ -288,6 +413,24 @@ def test_videos_of_one_name_are_refused(
     options = ('--config', CONFIG, '--checkpoint', checkpoint, '--out', tmp_path / 'out')
     done = command('predict', *videos, *options)
     assert done.status == 1 and '2 videos are called v' in done.err
+
+
+@pytest.mark.parametrize(
+    ('given', 'message'),
+    [
+        (['--views', '1', '2'], '--views is for pictures'),
+        (['--crops', '--no-pictures'], '--crops and --no-pictures are for pictures'),
+        (['--out', 'IN'], 'where results are written'),
+    ],
+)
+def test_a_video_gets_what_was_asked_for(
+    checkpoint: Path, tmp_path: Path, command: Callable, given: list[str], message: str
+) -> None:
+    video = clip(tmp_path / 'videos' / 'v.avi')
+    options = ['--config', CONFIG, '--checkpoint', checkpoint, '--out', tmp_path / 'out']
+    given = [str(tmp_path) if word == 'IN' else word for word in given]
+    done = command('predict', video, *options, *given)
+    assert done.status == 1 and message in done.err
 
 
 def test_sipmask_vis_tracks_videos_and_refuses_pictures(tmp_path: Path, command: Callable) -> None:
