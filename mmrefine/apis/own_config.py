@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 
+from mmrefine.results.files import refuse_overwriting
+
 from .prepare_data import PreparedData
 
 BASES = {
@@ -42,9 +44,10 @@ def write_config(path: Path, base: str, data: PreparedData, batch_size: int = 2)
 
     Raises:
         OSError: There is no such base.
-        ValueError: It is no config of a detector with masks.
+        ValueError: It is no config of a detector with masks, or the file to write.
     """
     base = BASES.get(base, base)
+    refuse_overwriting(path, base=base)
     known = '::' in base
     if not known and not Path(base).is_file():
         raise OSError(f'there is no config {base}: name {", ".join(BASES)}, or a file')

@@ -65,21 +65,23 @@ def prepare_data(
 
     Raises:
         OSError: The source is missing or ``out`` cannot be written.
-        ValueError: The source is faulty, or too small to be split.
+        ValueError: The source is faulty, or too small to be split, or would be written over.
     """
     kind, found = _read_all(sources, kind)
     if not any(image.objects for image in found.images):
         raise ValueError(f'{sources[0]} ({kind}) has {len(found.images)} pictures, but no object')
     splits, note = split_images(found.images, val_share, seed, group_by)
     root = Path(commonpath([image.path.resolve().parent for image in found.images]))
-    if copy:
-        for image in found.images:
-            target = out / 'images' / image.path.resolve().relative_to(root)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(image.path, target)
+    pictures = [image.path for image in found.images] if copy else []
+    copies = {path: out / 'images' / path.resolve().relative_to(root) for path in pictures}
+    files = {name: out / 'annotations' / f'{name}.json' for name in splits}
+    _refuse_replacing([*copies.values(), *files.values(), out / 'sheet.jpg'], sources, found.images)
     contents = {name: coco_content(images, found.classes, root) for name, images in splits.items()}
+    for path, target in copies.items():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
     for name, content in contents.items():
-        with atomic_file(out / 'annotations' / f'{name}.json') as file:
+        with atomic_file(files[name]) as file:
             json.dump(content, file)
     _draw_sheet(splits['train'], found.classes, out / 'sheet.jpg', seed)
     labels = [thing.label for image in found.images for thing in image.objects]
@@ -95,6 +97,19 @@ def prepare_data(
         [*found.notes, note],
         {name: check_annotations(content) for name, content in contents.items()},
     )
+
+
+def _refuse_replacing(
+    targets: Sequence[Path], sources: Sequence[Path], images: Sequence[SourceImage]
+) -> None:
+    """Raise ValueError if a file to write is there already, as a picture or part of a source."""
+    read = {path.resolve() for path in (*sources, *(image.path for image in images))}
+    for target in targets:
+        place = target.resolve()
+        if target.exists() and not read.isdisjoint((place, *place.parents)):
+            raise ValueError(
+                f'{target} belongs to the source and would be written over: name another --out'
+            )
 
 
 def _read_all(sources: Sequence[Path], kind: str | None) -> tuple[str, Source]:

@@ -93,6 +93,40 @@ def test_copied_pictures_make_the_set_independent(tmp_path: Path) -> None:
     assert sorted(p.name for p in data.image_root.iterdir()) == ['a.png', 'b.png']
 
 
+@pytest.mark.parametrize('name', ['annotations/train.json', 'sheet.jpg', 'images/a.png'])
+@pytest.mark.parametrize('listed', ['folder', 'file'])
+def test_the_source_is_never_written_over(tmp_path: Path, name: str, listed: str) -> None:
+    pictures = ['a.png', 'images/a.png', *(['sheet.jpg'] if name == 'sheet.jpg' else [])]
+    (tmp_path / 'images').mkdir()
+    for picture in pictures:
+        cv2.imwrite(str(tmp_path / picture), np.full((*SIZE, 3), 128, np.uint8))
+    content = coco_file(pictures)
+    source = tmp_path / 'annotations' / ('train.json' if name[0] == 'a' else 'all.json')
+    source.parent.mkdir()
+    source.write_text(json.dumps(content))
+    before = {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()}
+    with pytest.raises(ValueError, match=f'{name} belongs to the source .*name another --out'):
+        prepare_data(
+            [tmp_path if listed == 'folder' else source], tmp_path, copy=name == 'images/a.png'
+        )
+    after = {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()}
+    assert after == before
+
+
+def coco_file(pictures: list[str]) -> dict:
+    sides = {'height': SIZE[0], 'width': SIZE[1]}
+    images = [{'id': i, 'file_name': f'../{name}', **sides} for i, name in enumerate(pictures)]
+    annotations = [
+        {'id': i, 'image_id': i, 'category_id': 1, 'segmentation': [OUTLINE]}
+        for i in range(len(pictures))
+    ]
+    return {
+        'images': images,
+        'annotations': annotations,
+        'categories': [{'id': 1, 'name': 'cat'}],
+    }
+
+
 def test_masks_that_cannot_be_drawn_name_picture_and_object(tmp_path: Path) -> None:
     source = labelme_folder(tmp_path / 'source', ['a', 'b'])
     content = json.loads((source / 'a.json').read_text())
@@ -182,6 +216,14 @@ def test_a_missing_base_is_named(tmp_path: Path) -> None:
     data = prepare_data([source], tmp_path / 'out')
     with pytest.raises(OSError, match='there is no config nowhere.py: name refinemask'):
         write_config(tmp_path / 'mine.py', 'nowhere.py', data)
+
+
+def test_a_base_is_never_written_over(tmp_path: Path) -> None:
+    data = prepare_data([labelme_folder(tmp_path / 'source', ['a', 'b'])], tmp_path / 'out')
+    base = tmp_path / 'out' / 'mine.py'
+    base.write_text(f'_base_ = {BASES["refinemask"]!r}\n')
+    with pytest.raises(ValueError, match='is also --base, which is read'):
+        write_config(base, str(base), data)
 
 
 def test_the_command_says_what_to_run_next(tmp_path: Path, command: Callable) -> None:
