@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from locations import ROOT
-from mmdet.registry import DATASETS
+from mmdet.registry import DATASETS, TRANSFORMS
 from mmengine.config import Config
 
 from mmrefine.apis.own_config import BASES, picture_scale, stated_classes, write_config
@@ -209,6 +209,42 @@ def test_what_is_said_of_the_scale_is_what_is_written(base: str, said: str, tmp_
 )
 def test_the_scale_follows_the_pictures(sizes: list, scale: tuple) -> None:
     assert picture_scale(sizes) == scale
+
+
+@pytest.mark.parametrize(
+    ('base', 'message'),
+    [
+        (
+            'mmdet::simple_copy_paste/mask-rcnn_r50_fpn_rpn-2conv_4conv1fc_syncbn-all_32xb2-ssj-scp-90k_coco.py',
+            'its data set is MultiImageMixDataset',
+        ),
+        ('mmdet::pascal_voc/faster-rcnn_r50_fpn_1x_voc0712.py', 'its data set is RepeatDataset'),
+        ('mmdet::panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py', 'is CocoPanopticDataset'),
+        ('mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py', 'learns boxes alone'),
+        ('lazy.py', 'lazy.py cannot be the base of a config'),
+    ],
+)
+def test_bases_that_learn_no_masks_of_single_pictures(
+    tmp_path: Path, base: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = ['from mmengine.config import read_base', 'with read_base():']
+    Path('lazy.py').write_text('\n'.join([*lines, '    from .x import *']))
+    data = prepare_data([labelme_folder(tmp_path / 'source', ['a', 'b'])], tmp_path / 'out')
+    with pytest.raises(ValueError, match=message):
+        write_config(tmp_path / 'mine.py', base, data)
+
+
+def test_steps_of_a_base_may_be_classes(tmp_path: Path) -> None:
+    base = tmp_path / 'base.py'
+    steps = 'dict(type=LoadAnnotations, with_mask=True), dict(type=Resize, scale=(999, 999))'
+    base.write_text(
+        "_base_ = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'\n"
+        'from mmdet.datasets.transforms import LoadAnnotations, Resize\n'
+        f'train_dataloader = dict(dataset=dict(pipeline=[{steps}]))\n'
+    )
+    loaded, resized = configs_of(tmp_path, str(base)).train_dataloader.dataset.pipeline
+    assert resized.scale == (64, 64) and TRANSFORMS.build(resized) and TRANSFORMS.build(loaded)
 
 
 def test_a_missing_base_is_named(tmp_path: Path) -> None:
