@@ -144,9 +144,46 @@ def test_a_picture_listed_twice_is_refused(tmp_path: Path) -> None:
 
 
 def test_objects_are_needed(tmp_path: Path) -> None:
-    source = labelme_folder(tmp_path / 'source', ['a', 'b'], labels=())
+    source = labelme_folder(tmp_path / 'source' / 'train', ['a', 'b'], labels=()).parent
     with pytest.raises(ValueError, match='2 pictures, but no object'):
         prepare_data([source], tmp_path / 'out')
+    labelme_folder(source / 'val', ['c'])
+    with pytest.raises(ValueError, match='none of the pictures to train on has an object'):
+        prepare_data([source], tmp_path / 'out')
+
+
+def test_pictures_without_annotations_are_named(tmp_path: Path) -> None:
+    source = labelme_folder(tmp_path / 'source', ['a', 'b', 'c'])
+    (source / 'c.json').unlink()
+    note = prepare_data([source], tmp_path / 'out').notes[0]
+    assert note.startswith('1 pictures lie beside the annotated ones') and 'c.png' in note
+
+
+def test_ignored_objects_stay_ignored(tmp_path: Path) -> None:
+    labelme_folder(tmp_path / 'source', ['a', 'b'])
+    content = coco_file(['a.png', 'b.png'])
+    content['annotations'][0]['ignore'] = 1
+    file = tmp_path / 'source' / 'coco' / 'all.json'
+    file.parent.mkdir()
+    file.write_text(json.dumps(content))
+    data = prepare_data([file], tmp_path / 'out')
+    made = [json.loads((data.folder / f'annotations/{s}.json').read_text()) for s in data.counts]
+    flags = {
+        (part['images'][0]['file_name'], a.get('ignore'))
+        for part in made
+        for a in part['annotations']
+    }
+    assert flags == {('a.png', 1), ('b.png', None)}
+
+
+def test_pictures_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    source = labelme_folder(tmp_path / 'source', ['a', 'b'])
+    for name in 'ab':
+        content = (source / f'{name}.png').read_bytes()
+        (source / f'{name}.png').write_bytes(content[:40])  # the header alone
+    with pytest.raises(ValueError, match=r'\.png cannot be read as a picture'):
+        prepare_data([source], tmp_path / 'out')
+    assert not (tmp_path / 'out').exists()
 
 
 def configs_of(tmp_path: Path, base: str, labels: tuple[str, ...] = ('cat', 'dog')) -> Config:
