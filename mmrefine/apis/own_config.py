@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 
+from mmrefine.results.files import refuse_overwriting
+
 from .prepare_data import PreparedData
 
 BASES = {
@@ -25,6 +27,7 @@ EPOCHS = (12, 200)  # fewest and most
 LONG = 20000  # iterations of schedules made for COCO
 COUNTS = ('num_classes', 'num_things_classes')
 SCALE = (1333, 800)  # beyond which published schedules do not go
+LOADERS = ('LoadAnnotations', 'LoadMaskAnnotations')  # the second one always loads masks
 RESIZES = ('Resize', 'RandomResize', 'RandomChoiceResize', 'TruncatedResize')
 
 
@@ -42,16 +45,21 @@ def write_config(path: Path, base: str, data: PreparedData, batch_size: int = 2)
 
     Raises:
         OSError: There is no such base.
-        ValueError: It is no config of a detector with masks.
+        ValueError: It is no config of a detector with masks, or the file to write.
     """
     base = BASES.get(base, base)
+    refuse_overwriting(path, base=base)
     known = '::' in base
     if not known and not Path(base).is_file():
         raise OSError(f'there is no config {base}: name {", ".join(BASES)}, or a file')
     reference = base if known else str(Path(base).resolve())
-    config = Config.fromstring(f'_base_ = {reference!r}\n', '.py')
-    if 'model' not in config or 'train_dataloader' not in config:
+    try:
+        config = Config.fromstring(f'_base_ = {reference!r}\n', '.py')
+    except RuntimeError as error:  # written with `read_base()`
+        raise ValueError(f'{base} cannot be the base of a config: {error}') from None
+    if not all(config.get(key) for key in ('model', 'train_dataloader', 'test_dataloader')):
         raise ValueError(f'{base} is no config that trains a detector: it lacks model or data')
+    _require_masks(config, base)
     notes: list[str] = []
     count = stated_classes(config.model)
     if count is None:
@@ -76,6 +84,21 @@ def write_config(path: Path, base: str, data: PreparedData, batch_size: int = 2)
     path.write_text('\n'.join(lines) + '\n' + diff.pretty_text + SHARED)
     Config.fromfile(path)  # what was written must be readable
     return notes
+
+
+def _require_masks(config: Config, base: str) -> None:
+    """Raise ValueError if a base learns no masks, or not from the pictures of one set."""
+    steps = _pipeline(config.train_dataloader.dataset)
+    loaders = [step for step in steps if _name(step) in LOADERS]
+    if not loaders or not _pipeline(config.test_dataloader.dataset):
+        raise ValueError(
+            f'{base} does not train on the instances of single pictures of one set (its data set '
+            f'is {_name(config.train_dataloader.dataset)}): take a base without mixed pictures, '
+            'joined sets, videos or panoptic maps'
+        )
+    masks = any(step.get('with_mask') or _name(step) == LOADERS[1] for step in loaders)
+    if not masks and 'segm' not in str(config.get('val_evaluator')):
+        raise ValueError(f'{base} learns boxes alone: take a base with masks')
 
 
 def stated_classes(model: Any) -> int | None:
@@ -167,9 +190,20 @@ def picture_scale(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
 
 
 def _pipeline(dataset: Any) -> list[dict]:
-    while 'pipeline' not in dataset or dataset.get('type', '').endswith('RepeatDataset'):
-        dataset = dataset['dataset']
-    return [dict(step) for step in dataset['pipeline']]
+    """Steps of a data set or of the one that it repeats; none where it joins several."""
+    while dataset and ('pipeline' not in dataset or _name(dataset).endswith('RepeatDataset')):
+        dataset = dataset.get('dataset')
+    return [{**step, 'type': _type(step)} for step in dataset['pipeline']] if dataset else []
+
+
+def _type(part: Any) -> str:
+    """Class of a part of a config, as text even where it is given as a class."""
+    kind = part['type']
+    return kind if isinstance(kind, str) else f'{kind.__module__}.{kind.__name__}'
+
+
+def _name(part: Any) -> str:
+    return _type(part).rpartition('.')[2]
 
 
 def _with_scale(pipeline: list[dict], scale: tuple[int, int]) -> list[dict]:
@@ -177,7 +211,7 @@ def _with_scale(pipeline: list[dict], scale: tuple[int, int]) -> list[dict]:
 
 
 def _scaled(step: dict, scale: tuple[int, int]) -> dict:
-    if step['type'] not in RESIZES or 'scale_factor' in step:
+    if _name(step) not in RESIZES or 'scale_factor' in step:
         return step  # a factor keeps the pictures' own size
     key = 'scales' if 'scales' in step else 'scale'
     if isinstance(step[key], list):

@@ -18,10 +18,13 @@ from pycocotools import mask as coco_mask
 
 from mmrefine.datasets.annotation_check import Problem, check_annotations
 from mmrefine.datasets.sources import Source, SourceImage, read_source, require_distinct
+from mmrefine.datasets.sources.records import PICTURES, counted
 from mmrefine.masks.run_lengths import to_counts
 from mmrefine.results.files import atomic_file
 from mmrefine.visualization.overlays import contact_sheet, draw_instances, instance_colour
 from mmrefine.visualization.picture_files import write_bgr
+
+from .inputs import read_picture
 
 SHEET = 12  # pictures on the contact sheet
 PANEL = 480  # pixels of the longer side of a picture on it
@@ -65,23 +68,27 @@ def prepare_data(
 
     Raises:
         OSError: The source is missing or ``out`` cannot be written.
-        ValueError: The source is faulty, or too small to be split.
+        ValueError: The source is faulty, or too small to be split, or would be written over.
     """
     kind, found = _read_all(sources, kind)
     if not any(image.objects for image in found.images):
         raise ValueError(f'{sources[0]} ({kind}) has {len(found.images)} pictures, but no object')
     splits, note = split_images(found.images, val_share, seed, group_by)
+    if not any(image.objects for image in splits['train']):
+        raise ValueError(f'{note}: none of the pictures to train on has an object')
     root = Path(commonpath([image.path.resolve().parent for image in found.images]))
-    if copy:
-        for image in found.images:
-            target = out / 'images' / image.path.resolve().relative_to(root)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(image.path, target)
+    pictures = [image.path for image in found.images] if copy else []
+    copies = {path: out / 'images' / path.resolve().relative_to(root) for path in pictures}
+    files = {name: out / 'annotations' / f'{name}.json' for name in splits}
+    _refuse_replacing([*copies.values(), *files.values(), out / 'sheet.jpg'], sources, found.images)
     contents = {name: coco_content(images, found.classes, root) for name, images in splits.items()}
-    for name, content in contents.items():
-        with atomic_file(out / 'annotations' / f'{name}.json') as file:
-            json.dump(content, file)
     _draw_sheet(splits['train'], found.classes, out / 'sheet.jpg', seed)
+    for path, target in copies.items():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    for name, content in contents.items():
+        with atomic_file(files[name]) as file:
+            json.dump(content, file)
     labels = [thing.label for image in found.images for thing in image.objects]
     return PreparedData(
         kind,
@@ -97,12 +104,30 @@ def prepare_data(
     )
 
 
+def _refuse_replacing(
+    targets: Sequence[Path], sources: Sequence[Path], images: Sequence[SourceImage]
+) -> None:
+    """Raise ValueError if a file to write is there already, as a picture or part of a source."""
+    read = {path.resolve() for path in (*sources, *(image.path for image in images))}
+    for target in targets:
+        place = target.resolve()
+        if target.exists() and not read.isdisjoint((place, *place.parents)):
+            raise ValueError(
+                f'{target} belongs to the source and would be written over: name another --out'
+            )
+
+
 def _read_all(sources: Sequence[Path], kind: str | None) -> tuple[str, Source]:
     parts = [read_source(source, kind) for source in sources]
     images = [image for _, part in parts for image in part.images]
     require_distinct(images, ' and '.join(map(str, sources)))
     classes = dict.fromkeys(name for _, part in parts for name in part.classes)
     notes = [note for _, part in parts for note in part.notes]
+    listed = {image.path.resolve() for image in images}
+    beside = {p for folder in {path.parent for path in listed} for p in folder.iterdir()}
+    if left := sorted(p for p in beside - listed if p.suffix.lower() in PICTURES):
+        text = 'pictures lie beside the annotated ones without annotations, and are left out'
+        notes.append(counted(len(left), text, left))
     kinds = dict.fromkeys(kind for kind, _ in parts)
     return ', '.join(kinds), Source(images, list(classes), notes)
 
@@ -168,6 +193,7 @@ def coco_content(images: Sequence[SourceImage], classes: Sequence[str], root: Pa
                     'area': int(coco_mask.area(rle)),
                     'iscrowd': int(thing.crowd),
                     'segmentation': thing.segmentation,
+                    **({'ignore': 1} if thing.ignore else {}),
                 }
             )
     categories = [{'id': number, 'name': name} for name, number in numbers.items()]
@@ -182,9 +208,7 @@ def _draw_sheet(
     shown = random.Random(seed).sample(shown, min(SHEET, len(shown)))
     panels = []
     for image in shown:
-        picture = cv2.imread(str(image.path), cv2.IMREAD_COLOR)
-        if picture is None or picture.shape[:2] != (image.height, image.width):
-            continue  # the doctor's to report
+        picture = read_picture(image.path)
         ratio = min(PANEL / max(picture.shape[:2]), 1.0)
         size = (max(round(image.width * ratio), 1), max(round(image.height * ratio), 1))
         small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
@@ -195,8 +219,7 @@ def _draw_sheet(
         labels = [thing.label for thing in image.objects]
         colours = [instance_colour(classes.index(label))[::-1] for label in labels]
         panels.append(draw_instances(small, np.stack(masks), labels, colours))
-    if panels:
-        write_bgr(path, contact_sheet(panels, columns=4))
+    write_bgr(path, contact_sheet(panels, columns=4))
 
 
 def _pixels(thing: Any, image: SourceImage) -> np.ndarray:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from locations import ROOT
-from mmdet.registry import DATASETS
+from mmdet.registry import DATASETS, TRANSFORMS
 from mmengine.config import Config
 
 from mmrefine.apis.own_config import BASES, picture_scale, stated_classes, write_config
@@ -93,6 +93,40 @@ def test_copied_pictures_make_the_set_independent(tmp_path: Path) -> None:
     assert sorted(p.name for p in data.image_root.iterdir()) == ['a.png', 'b.png']
 
 
+@pytest.mark.parametrize('name', ['annotations/train.json', 'sheet.jpg', 'images/a.png'])
+@pytest.mark.parametrize('listed', ['folder', 'file'])
+def test_the_source_is_never_written_over(tmp_path: Path, name: str, listed: str) -> None:
+    pictures = ['a.png', 'images/a.png', *(['sheet.jpg'] if name == 'sheet.jpg' else [])]
+    (tmp_path / 'images').mkdir()
+    for picture in pictures:
+        cv2.imwrite(str(tmp_path / picture), np.full((*SIZE, 3), 128, np.uint8))
+    content = coco_file(pictures)
+    source = tmp_path / 'annotations' / ('train.json' if name[0] == 'a' else 'all.json')
+    source.parent.mkdir()
+    source.write_text(json.dumps(content))
+    before = {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()}
+    with pytest.raises(ValueError, match=f'{name} belongs to the source .*name another --out'):
+        prepare_data(
+            [tmp_path if listed == 'folder' else source], tmp_path, copy=name == 'images/a.png'
+        )
+    after = {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()}
+    assert after == before
+
+
+def coco_file(pictures: list[str]) -> dict:
+    sides = {'height': SIZE[0], 'width': SIZE[1]}
+    images = [{'id': i, 'file_name': f'../{name}', **sides} for i, name in enumerate(pictures)]
+    annotations = [
+        {'id': i, 'image_id': i, 'category_id': 1, 'segmentation': [OUTLINE]}
+        for i in range(len(pictures))
+    ]
+    return {
+        'images': images,
+        'annotations': annotations,
+        'categories': [{'id': 1, 'name': 'cat'}],
+    }
+
+
 def test_masks_that_cannot_be_drawn_name_picture_and_object(tmp_path: Path) -> None:
     source = labelme_folder(tmp_path / 'source', ['a', 'b'])
     content = json.loads((source / 'a.json').read_text())
@@ -110,9 +144,46 @@ def test_a_picture_listed_twice_is_refused(tmp_path: Path) -> None:
 
 
 def test_objects_are_needed(tmp_path: Path) -> None:
-    source = labelme_folder(tmp_path / 'source', ['a', 'b'], labels=())
+    source = labelme_folder(tmp_path / 'source' / 'train', ['a', 'b'], labels=()).parent
     with pytest.raises(ValueError, match='2 pictures, but no object'):
         prepare_data([source], tmp_path / 'out')
+    labelme_folder(source / 'val', ['c'])
+    with pytest.raises(ValueError, match='none of the pictures to train on has an object'):
+        prepare_data([source], tmp_path / 'out')
+
+
+def test_pictures_without_annotations_are_named(tmp_path: Path) -> None:
+    source = labelme_folder(tmp_path / 'source', ['a', 'b', 'c'])
+    (source / 'c.json').unlink()
+    note = prepare_data([source], tmp_path / 'out').notes[0]
+    assert note.startswith('1 pictures lie beside the annotated ones') and 'c.png' in note
+
+
+def test_ignored_objects_stay_ignored(tmp_path: Path) -> None:
+    labelme_folder(tmp_path / 'source', ['a', 'b'])
+    content = coco_file(['a.png', 'b.png'])
+    content['annotations'][0]['ignore'] = 1
+    file = tmp_path / 'source' / 'coco' / 'all.json'
+    file.parent.mkdir()
+    file.write_text(json.dumps(content))
+    data = prepare_data([file], tmp_path / 'out')
+    made = [json.loads((data.folder / f'annotations/{s}.json').read_text()) for s in data.counts]
+    flags = {
+        (part['images'][0]['file_name'], a.get('ignore'))
+        for part in made
+        for a in part['annotations']
+    }
+    assert flags == {('a.png', 1), ('b.png', None)}
+
+
+def test_pictures_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    source = labelme_folder(tmp_path / 'source', ['a', 'b'])
+    for name in 'ab':
+        content = (source / f'{name}.png').read_bytes()
+        (source / f'{name}.png').write_bytes(content[:40])  # the header alone
+    with pytest.raises(ValueError, match=r'\.png cannot be read as a picture'):
+        prepare_data([source], tmp_path / 'out')
+    assert not (tmp_path / 'out').exists()
 
 
 def configs_of(tmp_path: Path, base: str, labels: tuple[str, ...] = ('cat', 'dog')) -> Config:
@@ -177,11 +248,55 @@ def test_the_scale_follows_the_pictures(sizes: list, scale: tuple) -> None:
     assert picture_scale(sizes) == scale
 
 
+@pytest.mark.parametrize(
+    ('base', 'message'),
+    [
+        (
+            'mmdet::simple_copy_paste/mask-rcnn_r50_fpn_rpn-2conv_4conv1fc_syncbn-all_32xb2-ssj-scp-90k_coco.py',
+            'its data set is MultiImageMixDataset',
+        ),
+        ('mmdet::pascal_voc/faster-rcnn_r50_fpn_1x_voc0712.py', 'its data set is RepeatDataset'),
+        ('mmdet::panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py', 'is CocoPanopticDataset'),
+        ('mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py', 'learns boxes alone'),
+        ('lazy.py', 'lazy.py cannot be the base of a config'),
+    ],
+)
+def test_bases_that_learn_no_masks_of_single_pictures(
+    tmp_path: Path, base: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = ['from mmengine.config import read_base', 'with read_base():']
+    Path('lazy.py').write_text('\n'.join([*lines, '    from .x import *']))
+    data = prepare_data([labelme_folder(tmp_path / 'source', ['a', 'b'])], tmp_path / 'out')
+    with pytest.raises(ValueError, match=message):
+        write_config(tmp_path / 'mine.py', base, data)
+
+
+def test_steps_of_a_base_may_be_classes(tmp_path: Path) -> None:
+    base = tmp_path / 'base.py'
+    steps = 'dict(type=LoadAnnotations, with_mask=True), dict(type=Resize, scale=(999, 999))'
+    base.write_text(
+        "_base_ = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'\n"
+        'from mmdet.datasets.transforms import LoadAnnotations, Resize\n'
+        f'train_dataloader = dict(dataset=dict(pipeline=[{steps}]))\n'
+    )
+    loaded, resized = configs_of(tmp_path, str(base)).train_dataloader.dataset.pipeline
+    assert resized.scale == (64, 64) and TRANSFORMS.build(resized) and TRANSFORMS.build(loaded)
+
+
 def test_a_missing_base_is_named(tmp_path: Path) -> None:
     source = labelme_folder(tmp_path / 'source', ['a', 'b'])
     data = prepare_data([source], tmp_path / 'out')
     with pytest.raises(OSError, match='there is no config nowhere.py: name refinemask'):
         write_config(tmp_path / 'mine.py', 'nowhere.py', data)
+
+
+def test_a_base_is_never_written_over(tmp_path: Path) -> None:
+    data = prepare_data([labelme_folder(tmp_path / 'source', ['a', 'b'])], tmp_path / 'out')
+    base = tmp_path / 'out' / 'mine.py'
+    base.write_text(f'_base_ = {BASES["refinemask"]!r}\n')
+    with pytest.raises(ValueError, match='is also --base, which is read'):
+        write_config(base, str(base), data)
 
 
 def test_the_command_says_what_to_run_next(tmp_path: Path, command: Callable) -> None:

@@ -2,16 +2,30 @@
 
 import json
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .records import Source, SourceImage, SourceObject, counted, named_split, pictures_below
+from mmrefine.results.annotations import KINDS, find_faults
+from mmrefine.results.json_files import load_json
+
+from .records import (
+    Source,
+    SourceImage,
+    SourceObject,
+    counted,
+    files_below,
+    named_split,
+    pictures_below,
+)
+
+# Faults that do not matter here: ids, boxes and areas are made anew, and crowds checked afterwards.
+MADE_ANEW = ('id', 'no box', 'box', 'corners', 'no area', 'area', 'crowds')
 
 
 def find(source: Path) -> list[Path]:
     """COCO files of a source: the file itself, or those in a folder."""
-    candidates = [source] if source.is_file() else sorted(source.rglob('*.json'))
-    return [path for path in candidates if path.suffix == '.json' and _is_coco(path)]
+    return [path for path in files_below(source, ('.json',)) if _is_coco(path)]
 
 
 def _is_coco(path: Path) -> bool:
@@ -22,20 +36,28 @@ def _is_coco(path: Path) -> bool:
 
 
 def load(path: Path) -> Any:
-    """Parse a json file; None if it is none."""
+    """Parse a json file in any form of Unicode; a ValueError says how it is damaged."""
     try:
-        return json.loads(path.read_bytes().decode('utf-8-sig'))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
-        return None
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return load_json(path)  # which names the damage
 
 
-def read(source: Path) -> Source:
+def _require_sound(content: Mapping, path: Path) -> None:
+    """Raise ValueError at a fault that would be lost, since another file is made of this one."""
+    faults = (f for f in find_faults(content) if KINDS[f.kind].fatal and f.kind not in MADE_ANEW)
+    if fault := next(faults, None):
+        raise ValueError(
+            f'{path}: {fault.sentence} (tools/check_annotations.py lists all such faults)'
+        )
+
+
+def read(source: Path, files: list[Path]) -> Source:
     """Read one or several COCO files; the names of file and folder tell the split.
 
     Categories that no annotation uses are left out with a note: exports often list an umbrella
     category (Roboflow) or unused ones.
     """
-    files = find(source)
     folder = source if source.is_dir() else source.parent
     index: dict[str, list[Path]] = defaultdict(list)
     for picture in pictures_below(folder):
@@ -43,8 +65,9 @@ def read(source: Path) -> Source:
     images, used, unused, maskless = [], {}, {}, []
     for path in files:
         content = load(path)
+        _require_sound(content, path)
         split = named_split(path, source)
-        names = {c['id']: str(c['name']) for c in content['categories']}
+        names = {c['id']: c['name'] for c in content['categories']}
         annotations = defaultdict(list)
         for annotation in content['annotations']:
             annotations[annotation['image_id']].append(annotation)
@@ -57,8 +80,8 @@ def read(source: Path) -> Source:
                     continue
                 label = names[annotation['category_id']]
                 used[label] = None
-                crowd = int(annotation.get('iscrowd') or 0) == 1
-                image.objects.append(SourceObject(label, annotation['segmentation'], crowd))
+                flags = [bool(annotation.get(key)) for key in ('iscrowd', 'ignore')]
+                image.objects.append(SourceObject(label, annotation['segmentation'], *flags))
             images.append(image)
         unused |= dict.fromkeys(names.values())
     classes = [name for name in unused if name in used]

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import coco, labelme, png_masks, via, voc, yolo
-from .records import Source, SourceImage
+from .records import Source, SourceImage, counted, files_below, naming, picture_size
 
 # In the order in which they are tried: the more particular first. ``find`` of each gives the files
-# or folders by which it recognises a source, none if it is another; ``read`` the content.
+# or folders by which it recognises a source, none if it is another; ``read`` takes these too.
 FORMATS = {
     'yolo': yolo,
     'voc': voc,
@@ -30,19 +30,37 @@ def read_source(source: Path, kind: str | None = None) -> tuple[str, Source]:
     if not source.exists():
         raise OSError(f'there is no {source}')
     kinds = [kind] if kind else list(FORMATS)
-    found = next((name for name in kinds if FORMATS[name].find(source)), None)
-    if found is None:
+    finds = ((name, FORMATS[name].find(source)) for name in kinds)
+    found, files = next(((name, files) for name, files in finds if files), ('', []))
+    if not found:
         raise ValueError(
             f'{source} is in none of the known formats ({", ".join(kinds)}): a COCO json, a '
             'labelme folder, a VIA json, a YOLO folder with data.yaml, a Pascal VOC folder, or '
             'images/ with masks/ of PNGs'
         )
-    try:
-        content = FORMATS[found].read(source)
-    except (KeyError, IndexError, TypeError) as error:
-        raise ValueError(f'{source} is no sound {found} data set: {error!r}') from error
+    with naming(f'{source} ({found})'):
+        content = FORMATS[found].read(source, files)
     require_distinct(content.images, str(source))
+    for image in content.images:
+        _require_size(image)
+    if left := [path for path in files_below(source, ('.json',)) if path not in files]:
+        text = f'json files hold no {found} annotations and are left out'
+        content.notes.append(counted(len(left), text, left))
+    for name in ('voc', 'png'):
+        if kind is None and name != found and (left := FORMATS[name].find(source)):
+            text = f'folders hold {name} annotations too, which are left out (--format {name})'
+            content.notes.append(counted(len(left), text, left))
     return found, content
+
+
+def _require_size(image: SourceImage) -> None:
+    width, height = picture_size(image.path)
+    if (image.width, image.height) != (width, height):
+        raise ValueError(
+            f'{image.path} has {width} x {height} pixels (width x height, upright by its EXIF '
+            f'orientation), its annotations are of {image.width} x {image.height}: give the '
+            'picture that was annotated'
+        )
 
 
 def require_distinct(images: Sequence[SourceImage], name: str) -> None:

@@ -4,16 +4,19 @@ Units: coordinates are pixels of the picture, x to the right and y down; the cor
 pixel is (0, 0).
 """
 
+import binascii
+import contextlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from PIL import Image, UnidentifiedImageError
 
 PICTURES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 _EXIF_ORIENTATION = 0x0112
+_TIFF_WIDTH, _TIFF_HEIGHT = 0x0100, 0x0101
 _TURNED = (5, 6, 7, 8)  # orientations that swap width and height
 _SPLITS = ('train', 'val', 'test')
 _SPLIT = re.compile(r'(?:(train|training)|(val|valid|validation|dev)|(test|testing))\d*')
@@ -27,6 +30,7 @@ class SourceObject:
     # polygons ``[[x, y, x, y, ...], ...]``, or an RLE dict with ``size`` and ``counts``
     segmentation: list[list[float]] | dict[str, Any]
     crowd: bool = False  # whether it is a group, left out of training and matching
+    ignore: bool = False  # whether it is neither learned nor scored
 
 
 @dataclass
@@ -50,22 +54,79 @@ class Source:
     notes: list[str] = field(default_factory=list)
 
 
+@contextlib.contextmanager
+def opened(file: Path | IO[bytes], name: str) -> Iterator[Image.Image]:
+    """Open a picture of any size; a ValueError says that ``name`` cannot be read."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        with Image.open(file) as picture:
+            yield picture
+    except FileNotFoundError:
+        raise ValueError(f'there is no picture {name}') from None
+    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        raise ValueError(f'{name} cannot be read as a picture: {error}') from None
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
 def picture_size(path: Path) -> tuple[int, int]:
     """Width and height of a picture, upright by its EXIF orientation; reads the header only."""
-    try:
-        with Image.open(path) as picture:
-            width, height = picture.size
-            turned = picture.getexif().get(_EXIF_ORIENTATION) in _TURNED
-    except FileNotFoundError:
-        raise ValueError(f'there is no picture {path}') from None
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        raise ValueError(f'{path} cannot be read as a picture: {error}') from None
-    return (height, width) if turned else (width, height)
+    with opened(path, str(path)) as picture:
+        exif = picture.getexif()
+        # Pillow gives the size of a TIFF turned upright or not, as its version has it
+        tiff = picture.format == 'TIFF'
+        width, height = (exif[_TIFF_WIDTH], exif[_TIFF_HEIGHT]) if tiff else picture.size
+    return (height, width) if exif.get(_EXIF_ORIENTATION) in _TURNED else (width, height)
+
+
+def files_below(source: Path, suffixes: Sequence[str]) -> list[Path]:
+    """Files with one of these suffixes, in letters of any case: the source itself, or all in the
+    folder and its sub-folders, sorted. ``._NAME``, which macOS puts beside NAME, does not count."""
+    files = [source] if source.is_file() else source.rglob('*')
+    files = (p for p in files if p.suffix.lower() in suffixes and not p.name.startswith('._'))
+    return sorted(p for p in files if p.is_file())
 
 
 def pictures_below(folder: Path) -> list[Path]:
     """All pictures in a folder and its sub-folders, sorted."""
-    return sorted(p for p in folder.rglob('*') if p.suffix.lower() in PICTURES and p.is_file())
+    return files_below(folder, PICTURES)
+
+
+def class_name(value: Any, place: object) -> str:
+    """A label as text; a ValueError says that it is none."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)) or value == '':
+        raise ValueError(f'{place} has the label {value!r}: write the name of its class, as text')
+    return str(value)
+
+
+def class_names(values: Sequence[Any], path: Path) -> list[str]:
+    """Names of the classes a file lists; a ValueError says that one is none or occurs twice."""
+    names = [class_name(value, path) for value in values]
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise ValueError(
+                f'{path} has two classes of the name {name!r}: names decide, so rename one, or '
+                'merge the two'
+            )
+    return names
+
+
+def claim(owners: dict[Path, Path], file: Path, picture: Path) -> None:
+    """Note whose annotations a file holds; a ValueError says that two pictures share it."""
+    if owners.setdefault(file, picture) != picture:
+        raise ValueError(
+            f'{file} belongs to two pictures, {owners[file]} and {picture}: give them different '
+            'names, and each its own annotations'
+        )
+
+
+@contextlib.contextmanager
+def naming(place: str) -> Iterator[None]:
+    """Name the place in errors about content that is not as its format has it."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, binascii.Error) as error:
+        raise ValueError(f'{place} is not as its format has it: {error!r}') from error
 
 
 def named_split(path: Path, source: Path) -> str | None:

@@ -11,8 +11,10 @@ from .records import (
     SourceImage,
     SourceObject,
     counted,
+    files_below,
     labels_in_order,
     named_split,
+    naming,
     picture_size,
 )
 from .shapes import ellipse, rectangle
@@ -22,8 +24,7 @@ LINES = ('polyline', 'point')
 
 def find(source: Path) -> list[Path]:
     """The VIA files of a source."""
-    files = [source] if source.is_file() else sorted(source.rglob('*.json'))
-    return [path for path in files if path.suffix == '.json' and _entries(load(path))]
+    return [path for path in files_below(source, ('.json',)) if _entries(load(path))]
 
 
 def _entries(content: Any) -> list[Mapping]:
@@ -35,13 +36,13 @@ def _entries(content: Any) -> list[Mapping]:
     return values if known else []
 
 
-def read(source: Path) -> Source:
+def read(source: Path, files: list[Path]) -> Source:
     """Read VIA files; the label is the region attribute most in use.
 
     Without any attribute all regions are ``'object'``.
     """
     images, notes, lines = [], [], []
-    for path in find(source):
+    for path in files:
         entries = _entries(load(path))
         regions = [region for entry in entries for region in _regions(entry)]
         keys = Counter(k for r in regions for k, v in r.get('region_attributes', {}).items() if v)
@@ -62,7 +63,8 @@ def read(source: Path) -> Source:
                 if region['shape_attributes']['name'] in LINES:
                     lines.append(place)
                     continue
-                outline = _outline(region['shape_attributes'], place)
+                with naming(place):
+                    outline = _outline(region['shape_attributes'], place)
                 image.objects.append(SourceObject(_label(region, key, place), [outline]))
             images.append(image)
     if lines:
@@ -90,8 +92,10 @@ def _label(region: Mapping, key: str | None, place: str) -> str:
 def _outline(shape: Mapping, place: str) -> list[float]:
     kind = shape['name']
     if kind == 'polygon':
-        pairs = zip(shape['all_points_x'], shape['all_points_y'])
-        return [float(value) for pair in pairs for value in pair]
+        xs, ys = shape['all_points_x'], shape['all_points_y']
+        if len(xs) != len(ys):
+            raise ValueError(f'{place} has {len(xs)} x but {len(ys)} y: one of a pair is missing')
+        return [float(value) for pair in zip(xs, ys) for value in pair]
     if kind == 'rect':
         return rectangle(shape['x'], shape['y'], shape['width'], shape['height'])
     if kind == 'circle':

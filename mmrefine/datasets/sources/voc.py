@@ -1,14 +1,22 @@
 """Pascal VOC: pictures with two PNGs each, one of object numbers and one of classes."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from .png_masks import packed_colours, rle_of
-from .records import PICTURES, Source, SourceImage, SourceObject
+from .records import (
+    PICTURES,
+    Source,
+    SourceImage,
+    SourceObject,
+    class_names,
+    files_below,
+    named_split,
+    opened,
+)
 
 BORDER = 255
 CLASSES = ['aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow']
@@ -20,21 +28,34 @@ def find(source: Path) -> list[Path]:
     """The folders ``SegmentationObject`` of a source."""
     if not source.is_dir():
         return []
-    folders = [source, *(p for p in source.rglob('*') if p.is_dir())]
+    folders = [source, *sorted(p for p in source.rglob('*') if p.is_dir())]
     found = [f for f in folders if (f / 'SegmentationObject').is_dir()]
     return [f for f in found if (f / 'SegmentationClass').is_dir() and (f / 'JPEGImages').is_dir()]
 
 
-def read(source: Path) -> Source:
-    """Read all pictures that have an object map; ``ImageSets/Segmentation`` tells the split.
+def read(source: Path, roots: list[Path]) -> Source:
+    """Read all pictures that have an object map; ``ImageSets/Segmentation`` tells the split, or
+    the folders a source has several sets in.
 
     Classes are named by ``labelmap.txt`` (CVAT: ``name:r,g,b::``), else they are VOC's twenty.
     """
-    root = find(source)[0]
-    colours, classes = _label_map(root)
+    images, names = [], {}
+    notes = ['border pixels (255) belong to no object']
+    for root in roots:
+        colours, classes = _label_map(root)
+        if classes is CLASSES:
+            text = "no labelmap.txt: class numbers are those of Pascal VOC's twenty classes"
+            notes.append(f'{root}: {text}')
+        images += _images(root, source, colours, classes)
+        names |= dict.fromkeys(classes)
+    return Source(images, list(names), notes)
+
+
+def _images(
+    root: Path, source: Path, colours: Mapping[tuple[int, ...], int], classes: list[str]
+) -> Iterator[SourceImage]:
     splits = _splits(root)
-    images = []
-    for path in sorted((root / 'SegmentationObject').glob('*.png')):
+    for path in files_below(root / 'SegmentationObject', ('.png',)):
         picture = next(
             (p for s in PICTURES if (p := root / 'JPEGImages' / f'{path.stem}{s}').is_file()), None
         )
@@ -45,7 +66,8 @@ def read(source: Path) -> Source:
         if numbers.shape != kinds.shape:
             raise ValueError(f'{path.name}: object map {numbers.shape}, class map {kinds.shape}')
         height, width = numbers.shape
-        image = SourceImage(picture, width, height, split=splits.get(path.stem))
+        split = splits.get(path.stem) or named_split(picture.parent, source)
+        image = SourceImage(picture, width, height, split=split)
         for number in np.unique(numbers):
             if number in (0, BORDER):
                 continue
@@ -54,11 +76,7 @@ def read(source: Path) -> Source:
             if not 1 <= kind <= len(classes):
                 raise ValueError(f'{path.name}: object {number} has the class {kind}, not named')
             image.objects.append(SourceObject(classes[kind - 1], rle_of(inside)))
-        images.append(image)
-    notes = ['border pixels (255) belong to no object'] if images else []
-    if classes is CLASSES:
-        notes.append("no labelmap.txt: class numbers are those of Pascal VOC's twenty classes")
-    return Source(images, classes, notes)
+        yield image
 
 
 def _label_map(root: Path) -> tuple[dict[tuple[int, ...], int], list[str]]:
@@ -69,7 +87,7 @@ def _label_map(root: Path) -> tuple[dict[tuple[int, ...], int], list[str]]:
         return {}, CLASSES
     lines = [line.split(':') for line in path.read_text(encoding='utf-8').splitlines()]
     rows = [(f[0], tuple(int(v) for v in f[1].split(','))) for f in lines if f[0][:1] != '#']
-    names = [name for name, _ in rows if name != 'background']
+    names = class_names([name for name, _ in rows if name != 'background'], path)
     numbers = {name: i + 1 for i, name in enumerate(names)}
     return {colour: numbers.get(name, 0) for name, colour in rows}, names
 
@@ -91,16 +109,14 @@ def _values(path: Path, colours: Mapping[tuple[int, ...], int] | None = None) ->
     """Numbers of a palette or grey PNG; colours become the classes of the label map."""
     if not path.is_file():
         raise ValueError(f'there is no {path}')
-    with Image.open(path) as picture:
+    with opened(path, str(path)) as picture:
         if picture.mode in ('P', 'L', 'I', 'I;16'):
             values = np.array(picture).astype(np.int64)
             if not colours or picture.mode != 'P':
                 return values
-        packed = packed_colours(picture)
-    if colours is None:  # object numbers: any colour is one
-        distinct, numbers = np.unique(packed, return_inverse=True)
-        numbers = numbers.reshape(packed.shape)
-        return numbers if distinct[0] == 0 else numbers + 1
+        packed = packed_colours(picture, path)
+    if colours is None:  # object numbers: any colour is one, none of them the border's
+        return np.where(packed, packed + BORDER, 0)
     known = {(r << 16) | (g << 8) | b: number for (r, g, b), number in colours.items()}
     values = np.zeros(packed.shape, np.int64)
     for colour in np.unique(packed).tolist():

@@ -6,7 +6,16 @@ from typing import Any
 
 import yaml
 
-from .records import Source, SourceImage, SourceObject, counted, picture_size, pictures_below
+from .records import (
+    Source,
+    SourceImage,
+    SourceObject,
+    claim,
+    class_names,
+    counted,
+    picture_size,
+    pictures_below,
+)
 
 SPLITS = ('train', 'val', 'test')
 
@@ -19,28 +28,33 @@ def find(source: Path) -> list[Path]:
 
 def _load(path: Path) -> Any:
     try:
-        return yaml.safe_load(path.read_text(encoding='utf-8-sig'))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        return None
+        return yaml.safe_load(path.read_bytes())
+    except yaml.YAMLError as error:
+        raise ValueError(f'{path} is no yaml: {" ".join(str(error).split())}') from None
 
 
 def _is_data(content: Any) -> bool:
     return isinstance(content, Mapping) and 'names' in content and 'train' in content
 
 
-def read(source: Path) -> Source:
+def read(source: Path, files: list[Path]) -> Source:
     """Read the pictures of all splits; coordinates are shares of the picture's sides."""
-    path = find(source)[0]
+    if len(files) > 1:
+        raise ValueError(
+            f'{source} holds several sets ({", ".join(map(str, files))}): name one as the source'
+        )
+    path = files[0]
     content = _load(path)
-    names = content['names']
-    names = dict(names) if isinstance(names, Mapping) else dict(enumerate(names))
+    names = _names(content, path)
     images, unlabelled = [], []
+    owners: dict[Path, Path] = {}
     for split in SPLITS:
         for picture in _pictures(content, content.get(split), path):
             width, height = picture_size(picture)
             image = SourceImage(picture, width, height, split=split)
             label_file = _label_file(picture)
             if label_file.is_file():
+                claim(owners, label_file, picture)
                 image.objects = list(_objects(label_file, names, (width, height)))
             else:
                 unlabelled.append(picture.name)
@@ -49,7 +63,24 @@ def read(source: Path) -> Source:
     if unlabelled:
         text = 'pictures have no label file and count as pictures without objects'
         notes.append(counted(len(unlabelled), text, unlabelled))
-    return Source(images, [str(names[key]) for key in sorted(names)], notes)
+    texts = {p for folder in {p.parent for p in owners} for p in folder.glob('*.txt')}
+    if left := sorted(texts - owners.keys()):
+        text = 'text files beside the labels belong to no picture and are left out'
+        notes.append(counted(len(left), text, left))
+    return Source(images, [names[key] for key in sorted(names)], notes)
+
+
+def _names(content: Mapping, path: Path) -> dict[int, str]:
+    """Class number -> name."""
+    names, count = content['names'], content.get('nc')
+    names = dict(enumerate(names)) if isinstance(names, list) else names
+    if not isinstance(names, dict) or not all(isinstance(key, int) for key in names):
+        raise ValueError(
+            f'{path} has the names {names!r}: expected a list, or the name of every class number'
+        )
+    if count not in (None, len(names)):
+        raise ValueError(f'{path} has {count} classes (nc), but {len(names)} names')
+    return dict(zip(names, class_names(list(names.values()), path)))
 
 
 def _pictures(content: Mapping, entry: Any, path: Path) -> Iterator[Path]:
@@ -89,11 +120,11 @@ def _objects(path: Path, names: dict, size: tuple[int, int]) -> Iterator[SourceO
             continue
         label = f'{path}, line {number}'
         try:
-            index, values = int(float(fields[0])), [float(value) for value in fields[1:]]
+            index, *values = [float(value) for value in fields]
         except ValueError:
             raise ValueError(f'{label} is no list of numbers: {line[:60]!r}') from None
         if index not in names:
-            raise ValueError(f'{label} has the class {index}, data.yaml names {len(names)}')
+            raise ValueError(f'{label} has the class {index:g}, data.yaml names {len(names)}')
         if len(values) == 4:
             raise ValueError(
                 f'{label} is a box: masks are learnt from outlines; export the data set for '
@@ -102,4 +133,4 @@ def _objects(path: Path, names: dict, size: tuple[int, int]) -> Iterator[SourceO
         if len(values) < 6 or len(values) % 2:
             raise ValueError(f'{label} has {len(values)} coordinates, an outline has 6 or more')
         outline = [value * size[i % 2] for i, value in enumerate(values)]
-        yield SourceObject(str(names[index]), [outline])
+        yield SourceObject(names[int(index)], [outline])
