@@ -68,6 +68,10 @@ KINDS = {
         unscorable=True,
     ),
     'file': Kind(_FILE),
+    'file twice': Kind(
+        'files listed as several images, where objects of one are background of the others: give '
+        'all objects of a file one image_id'
+    ),
     'no mask': Kind('annotations without a mask: left out where masks are learned', fatal=False),
     'inverted box': Kind('boxes with a negative width or height: left out', True, fatal=False),
     'empty box': Kind(
@@ -110,11 +114,17 @@ def find_faults(data: Mapping, decode: bool = False) -> Iterator[Fault]:
     yield from _id_faults('images', data['images'], 'image id')
     yield from _id_faults('categories', data['categories'], 'category id')
     yield from _name_faults(data['categories'])
-    images = {}
+    images: dict[Any, Mapping] = {}
+    files: dict[Any, Any] = {}
     for i, image in enumerate(data['images']):
         if (found := record_id(image)) is not None:
             images[found] = image
-            yield from _image_faults(f'images[{i}] (id {found})', image)
+            label, file = f'images[{i}] (id {found})', image.get('file_name')
+            yield from _image_faults(label, image)
+            if isinstance(file, str) and file and files.setdefault(file, found) != found:
+                yield Fault(
+                    'file twice', file, f'{label} has the file of image {files[file]}, {file}'
+                )
     categories = {record_id(category) for category in data['categories']} - {None}
     annotations = data.get('annotations') or ()
     ids: set[Any] = set()

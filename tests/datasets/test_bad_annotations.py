@@ -191,6 +191,13 @@ def test_repeated_images_and_categories_are_refused(tmp_path) -> None:
             build(tmp_path, data)
 
 
+def test_a_file_listed_as_two_images_is_refused(tmp_path) -> None:
+    data = content()
+    data['images'][1]['file_name'] = '1.png'
+    with pytest.raises(ValueError, match=r'files listed as several images.* \(1: 1\.png\)'):
+        build(tmp_path, data)
+
+
 @pytest.mark.parametrize('text', ['', '{"images": [', '[]', '{"images": []}', '\x00\x01'])
 def test_broken_files_are_named(text, tmp_path) -> None:
     with pytest.raises(ValueError, match='truth.json'):
