@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmdet.datasets import CocoDataset, YouTubeVISDataset
-from mmdet.registry import DATASETS
+from mmdet.datasets.transforms import LoadAnnotations
+from mmdet.registry import DATASETS, TRANSFORMS
 from mmengine.fileio import exists, get_local_path
 from mmengine.logging import print_log
 
@@ -97,7 +98,8 @@ class CheckedCocoDataset(CheckedAnnotations, CocoDataset):
 def _with_rle(step: Any) -> Any:
     if not isinstance(step, Mapping) or step.get('poly2mask', True) or not step.get('with_mask'):
         return step
-    if step['type'] not in ('LoadAnnotations', 'mmdet.LoadAnnotations'):
+    kind = step['type'] if isinstance(step['type'], type) else TRANSFORMS.get(step['type'])
+    if kind is not LoadAnnotations:
         return step
     kept = {k: v for k, v in step.items() if k not in ('with_mask', 'poly2mask')}
     return {**kept, 'type': 'LoadMaskAnnotations'}
