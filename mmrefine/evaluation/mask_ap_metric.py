@@ -197,13 +197,14 @@ class MaskAPMetric(ScoringMetric):
         # LVIS data sets take all categories of the file, and so do samples, whose labels they are.
         everything = self.protocol in ('lvis', 'lvis-fixed') or self.gt is None
         classes = () if everything else (self.dataset_meta or {}).get('classes') or ()
-        if classes and not set(classes) & set(gt.categories.values()):
+        known = [name for name in classes if name in gt.categories.values()]
+        if classes and not known:
             raise ValueError(
                 f'no class of the data set ({_some(classes)}) is a category of {gt.name} '
                 f'({_some(gt.categories.values())}): set metainfo=dict(classes=...) of the test '
                 'data set to the names in the file'
             )
-        return classes
+        return known
 
 
 def _some(names: Collection[str]) -> str:
