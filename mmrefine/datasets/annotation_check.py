@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import mmcv
 import numpy as np
 
 from mmrefine.results.annotations import KINDS, find_faults, require_lists
@@ -130,10 +131,8 @@ def summary(content: Mapping[str, Any]) -> list[str]:
 def _upright_size(path: Path) -> tuple[int, int] | None:
     """Size ``(h, w)`` of a picture as LoadImageFromFile reads it, upright by its EXIF orientation;
     None if it is missing or cannot be read."""
-    if not path.is_file():
-        return None
     try:
-        picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    except cv2.error:  # more pixels than OpenCV allows
+        picture = mmcv.imfrombytes(path.read_bytes(), backend='cv2')
+    except (OSError, cv2.error):  # no file; an empty one, or more pixels than OpenCV allows
         return None
     return None if picture is None else picture.shape[:2]

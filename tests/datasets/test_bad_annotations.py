@@ -16,7 +16,7 @@ from mmengine.config import Config
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from mmrefine.datasets.annotation_check import check_annotations, read_annotations
+from mmrefine.datasets.annotation_check import check_annotations, check_images, read_annotations
 
 TRIANGLE = [4.0, 4.0, 20.0, 4.0, 4.0, 20.0]
 PIPELINE = [
@@ -317,6 +317,22 @@ def test_the_command_turns_pictures_as_training_does(tmp_path, check) -> None:
     lying = check(tmp_path / 'truth.json', '--images', tmp_path)
     assert lying.status == 1
     assert 'upright by their EXIF orientation (1: 1.jpg)' in lying.out
+
+
+def test_pictures_are_read_as_training_reads_them(tmp_path) -> None:
+    """Of a picture cut off, decoders of files and of bytes differ in whether it can be read."""
+    rng = np.random.default_rng(0)
+    path = tmp_path / '1.jpg'
+    Image.fromarray(rng.integers(0, 255, (30, 40, 3), dtype=np.uint8)).save(path)
+    whole = path.read_bytes()
+    data = {'images': [{'id': 1, 'file_name': '1.jpg', 'width': 40, 'height': 30}]}
+    for share in (1, 0.6, 0):
+        path.write_bytes(whole[: int(share * len(whole))])
+        try:
+            read = LoadImageFromFile().transform({'img_path': str(path)})
+        except (AssertionError, cv2.error):
+            read = None
+        assert (check_images(data, tmp_path) == []) == (read is not None), share
 
 
 def test_classes_without_a_comma_are_refused(tmp_path: Path) -> None:
