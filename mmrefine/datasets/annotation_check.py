@@ -34,9 +34,9 @@ class Problem:
         return f'{"error" if self.fatal else "warning"}: {self.text} ({len(self.ids)}: {shown})'
 
 
-def read_annotations(path: str | Path) -> dict[str, Any]:
+def read_annotations(path: str | Path, only_images: bool = False) -> dict[str, Any]:
     """Read a COCO-format file; errors say that it is missing, no json, or lacks one of the three
-    lists."""
+    lists, of which a file ``only_images`` are taken from need not have the annotations."""
     if not Path(path).is_file():
         raise FileNotFoundError(f'no annotation file {path}: check data_root and ann_file')
     content = load_json(path)
@@ -45,7 +45,9 @@ def read_annotations(path: str | Path) -> dict[str, Any]:
             f"{path} lists videos but no images: it has YouTube-VIS's own layout. Convert it with "
             "MMDetection's tools/dataset_converters/youtubevis2coco.py"
         )
-    require_lists(content, str(path), ['images', 'annotations', 'categories'])
+    require_lists(content, str(path), ['images', 'categories'])
+    if not only_images or 'annotations' in content:
+        require_lists(content, str(path), ['annotations'])
     return content
 
 

@@ -33,7 +33,8 @@ class CheckedAnnotations:
         if self.origin and not exists(name, backend_args=self.backend_args):  # type: ignore[attr-defined]
             raise FileNotFoundError(f'no annotation file {name}: {self.origin}')
         with get_local_path(name, backend_args=self.backend_args) as path:  # type: ignore[attr-defined]
-            problems = check_annotations(read_annotations(path), classes)
+            content = read_annotations(path, only_images=self.test_mode)  # type: ignore[attr-defined]
+            problems = check_annotations(content, classes)
         if any(problem.fatal or self.strict for problem in problems):
             listed = '\n  '.join(map(str, problems))
             raise ValueError(f'{name} cannot be used:\n  {listed}')
