@@ -95,11 +95,12 @@ class Fault(NamedTuple):
     sentence: str  # position, value and remedy
 
 
-def require_lists(data: Any, name: str, keys: Sequence[str]) -> None:
-    """Check that an annotation file is an object with these lists; ValueError otherwise."""
+def require_lists(data: Any, name: str, keys: Sequence[str], optional: Sequence[str] = ()) -> None:
+    """Check that an annotation file is an object with these lists, optional ones unless they are
+    missing or null; ValueError otherwise."""
     if not isinstance(data, Mapping):
         raise ValueError(f'{name} holds a {type(data).__name__}: expected a COCO annotation file')
-    for key in keys:
+    for key in (*keys, *(key for key in optional if data.get(key) is not None)):
         if key not in data:
             raise ValueError(f'{name} has no "{key}": expected a COCO annotation file')
         if not isinstance(data[key], (list, tuple)):
@@ -153,6 +154,14 @@ def find_faults(data: Mapping, decode: bool = False) -> Iterator[Fault]:
     if annotations and len(crowds) == len(annotations):
         where = record_id(annotations[0])
         yield Fault('crowds', where, f'{KINDS["crowds"].text} ({len(crowds)} annotations)')
+
+
+def video_faults(videos: Sequence) -> Iterator[Fault]:
+    """Yield the faults in id, width and height of videos, which are those of images."""
+    yield from _id_faults('videos', videos, 'image id')
+    for i, video in enumerate(videos):
+        found = _image_faults(f'videos[{i}] (id {video["id"]})', video)
+        yield from (fault for fault in found if fault.kind != 'file')
 
 
 def record_id(record: Any) -> Any:

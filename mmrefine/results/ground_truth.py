@@ -58,9 +58,7 @@ class GroundTruth:
             federated: Read the LVIS fields too.
             name: Used in messages.
         """
-        require_lists(data, name, ['images', 'categories'])
-        if data.get('annotations') is not None:
-            require_lists(data, name, ['annotations'])
+        require_lists(data, name, ['images', 'categories'], optional=['annotations'])
         for fault in find_faults(data):
             if KINDS[fault.kind].unscorable:
                 raise ValueError(f'{name}: {fault.sentence}')
