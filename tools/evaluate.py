@@ -57,17 +57,30 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def read_areas(texts: list[str]) -> dict[str, tuple[float, float]]:
+    """Name -> least and most of ``NAME:LEAST:MOST``; ValueError for another form or a name that
+    occurs twice."""
+    areas: dict[str, tuple[float, float]] = {}
+    for text in texts:
+        try:
+            name, least, most = text.split(':')
+            limits = float(least), float(most)
+        except ValueError:
+            raise ValueError(
+                f'--areas takes NAME:LEAST:MOST with numbers of square pixels, got {text}'
+            ) from None
+        if name in areas:
+            raise ValueError(f'--areas has two ranges called {name!r}: name them differently')
+        areas[name] = limits
+    return areas
+
+
 def main(argv: list[str] | None = None) -> int:
     """Score, print, write; exit status 1 with one sentence if something cannot be scored."""
     args = parse_args(argv)
     try:
         refuse_overwriting(args.json, gt=args.gt, results=args.results)
-        areas = None
-        if args.areas:
-            parts = [text.split(':') for text in args.areas]
-            if any(len(part) != 3 for part in parts):
-                raise ValueError(f'--areas takes NAME:LEAST:MOST, got {" ".join(args.areas)}')
-            areas = {name: (float(least), float(most)) for name, least, most in parts}
+        areas = read_areas(args.areas) if args.areas else None
         numbers, table = score_file(
             args.gt,
             args.results,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import mmcv
 import numpy as np
 
 from mmrefine.results.annotations import KINDS, find_faults, require_lists
@@ -33,9 +34,9 @@ class Problem:
         return f'{"error" if self.fatal else "warning"}: {self.text} ({len(self.ids)}: {shown})'
 
 
-def read_annotations(path: str | Path) -> dict[str, Any]:
+def read_annotations(path: str | Path, only_images: bool = False) -> dict[str, Any]:
     """Read a COCO-format file; errors say that it is missing, no json, or lacks one of the three
-    lists."""
+    lists, of which a file ``only_images`` are taken from need not have the annotations."""
     if not Path(path).is_file():
         raise FileNotFoundError(f'no annotation file {path}: check data_root and ann_file')
     content = load_json(path)
@@ -44,7 +45,9 @@ def read_annotations(path: str | Path) -> dict[str, Any]:
             f"{path} lists videos but no images: it has YouTube-VIS's own layout. Convert it with "
             "MMDetection's tools/dataset_converters/youtubevis2coco.py"
         )
-    require_lists(content, str(path), ['images', 'annotations', 'categories'])
+    require_lists(content, str(path), ['images', 'categories'])
+    if not only_images or 'annotations' in content:
+        require_lists(content, str(path), ['annotations'])
     return content
 
 
@@ -130,10 +133,8 @@ def summary(content: Mapping[str, Any]) -> list[str]:
 def _upright_size(path: Path) -> tuple[int, int] | None:
     """Size ``(h, w)`` of a picture as LoadImageFromFile reads it, upright by its EXIF orientation;
     None if it is missing or cannot be read."""
-    if not path.is_file():
-        return None
     try:
-        picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    except cv2.error:  # more pixels than OpenCV allows
+        picture = mmcv.imfrombytes(path.read_bytes(), backend='cv2')
+    except (OSError, cv2.error):  # no file; an empty one, or more pixels than OpenCV allows
         return None
     return None if picture is None else picture.shape[:2]

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmdet.datasets import CocoDataset, YouTubeVISDataset
-from mmdet.registry import DATASETS
+from mmdet.datasets.transforms import LoadAnnotations
+from mmdet.registry import DATASETS, TRANSFORMS
 from mmengine.fileio import exists, get_local_path
 from mmengine.logging import print_log
 
@@ -32,7 +33,8 @@ class CheckedAnnotations:
         if self.origin and not exists(name, backend_args=self.backend_args):  # type: ignore[attr-defined]
             raise FileNotFoundError(f'no annotation file {name}: {self.origin}')
         with get_local_path(name, backend_args=self.backend_args) as path:  # type: ignore[attr-defined]
-            problems = check_annotations(read_annotations(path), classes)
+            content = read_annotations(path, only_images=self.test_mode)  # type: ignore[attr-defined]
+            problems = check_annotations(content, classes)
         if any(problem.fatal or self.strict for problem in problems):
             listed = '\n  '.join(map(str, problems))
             raise ValueError(f'{name} cannot be used:\n  {listed}')
@@ -97,7 +99,8 @@ class CheckedCocoDataset(CheckedAnnotations, CocoDataset):
 def _with_rle(step: Any) -> Any:
     if not isinstance(step, Mapping) or step.get('poly2mask', True) or not step.get('with_mask'):
         return step
-    if step['type'] not in ('LoadAnnotations', 'mmdet.LoadAnnotations'):
+    kind = step['type'] if isinstance(step['type'], type) else TRANSFORMS.get(step['type'])
+    if kind is not LoadAnnotations:
         return step
     kept = {k: v for k, v in step.items() if k not in ('with_mask', 'poly2mask')}
     return {**kept, 'type': 'LoadMaskAnnotations'}

@@ -11,7 +11,7 @@ from mmengine.dist import barrier, broadcast_object_list, is_main_process
 from mmengine.evaluator import BaseMetric
 
 from mmrefine.results.cityscapes import CITYSCAPES_IDS, write_cityscapes_image, zip_tree
-from mmrefine.results.predictions import mask_scores, read_instances
+from mmrefine.results.predictions import first_of_each, mask_scores, read_instances
 
 from .cityscapes import import_engine, score_cityscapes
 from .scoring_metric import log_written, require_outfile, require_same
@@ -96,15 +96,16 @@ class CityscapesMaskAPMetric(BaseMetric):
                 [CITYSCAPES_IDS[names[label]] for label in result['labels'].tolist()],
                 mask_scores(result).tolist(),
             )
-            self.results.append((str(text), path))
+            self.results.append((str(text), path, path))
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Score the tree."""
+        texts = first_of_each(results, 'the text file')
         if self.format_only:
             archive = zip_tree(self.root, self.root.parent / 'results.zip')
             log_written([self.root, archive])
             return {}
-        pairs = [(Path(text), self._truth(path)) for text, path in dict(results).items()]
+        pairs = [(Path(text), self._truth(path)) for text, path in texts.items()]
         if self.seg_prefix is not None:
             scored = {path.name for path in Path(self.seg_prefix).rglob('*_gtFine_instanceIds.png')}
             require_same({truth.name for _, truth in pairs}, scored, self.seg_prefix)

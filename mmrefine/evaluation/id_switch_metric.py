@@ -16,10 +16,10 @@ from mmdet.registry import METRICS
 from scipy.optimize import linear_sum_assignment
 
 from mmrefine.masks.run_lengths import to_counts
-from mmrefine.results.predictions import mask_counts, to_numpy
+from mmrefine.results.predictions import first_of_each, mask_counts, to_numpy
 
 from .greedy import pairwise_ious
-from .video_metric import iterate_frames
+from .video_metric import FRAME, iterate_frames
 
 
 @METRICS.register_module()
@@ -55,7 +55,8 @@ class IdSwitchMetric(BaseVideoMetric):
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Match the frames of a batch."""
         for frame in iterate_frames(data_samples):
-            self.results.append((frame['video_id'], int(frame['frame_id']), self._matches(frame)))
+            place = (frame['video_id'], int(frame['frame_id']))
+            self.results.append((place, frame.get('img_path'), self._matches(frame)))
 
     def _matches(self, frame: dict) -> dict[Hashable, int | None]:
         """Object -> id it was found under in the frame, None where it was missed."""
@@ -85,7 +86,8 @@ class IdSwitchMetric(BaseVideoMetric):
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Count over all videos; frames may have come in any order."""
         paths: dict[tuple, list[int | None]] = defaultdict(list)
-        for video, _, matched in sorted(results, key=lambda one: (str(one[0]), one[1])):
+        frames = first_of_each(results, FRAME).items()
+        for (video, _), matched in sorted(frames, key=lambda one: (str(one[0][0]), one[0][1])):
             for key, track in matched.items():
                 paths[video, key].append(track)
         seen = [[one for one in path if one is not None] for path in paths.values()]

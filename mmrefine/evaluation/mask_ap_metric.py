@@ -17,7 +17,7 @@ from mmrefine.results.ground_truth import SHOWN, GroundTruth, Id
 from mmrefine.results.json_files import load_json
 from mmrefine.results.log import log_warning
 from mmrefine.results.plain_dataset import image_truth, truth_of_images
-from mmrefine.results.predictions import mask_scores, read_instances
+from mmrefine.results.predictions import first_of_each, mask_scores, read_instances
 
 from .protocols import IOU_TYPES, make_rules, read_truth, require_objects
 from .scoring_metric import ScoringMetric, log_written, require_same
@@ -61,8 +61,8 @@ class MaskAPMetric(ScoringMetric):
 
     Raises:
         ValueError: An unknown value, a damaged annotation file, predictions that cannot be scored,
-            or images predicted that are not those of ``ann_file`` (AP* takes the images of both and
-            logs how many are left out).
+            images predicted that are not those of ``ann_file`` (AP* takes the images of both and
+            logs how many are left out), or images of several data sets with equal ids.
     """
 
     def __init__(
@@ -141,9 +141,7 @@ class MaskAPMetric(ScoringMetric):
             gt = truth_of_images(truths, self.dataset_meta['classes'])
             require_objects(gt)
         else:
-            # Samplers repeat images to make the ranks' shares equal; reversed, the first one stays.
-            predicted = {image: result for image, _, result, _ in reversed(results)}
-            predicted = dict(reversed(predicted.items()))
+            predicted = first_of_each((image, path, result) for image, path, result, _ in results)
         if self.protocol == 'coco-on-lvis':
             gt, predicted = _common(gt, predicted)
         # As in CocoMetric: categories of the file that the data set does not have are no misses.
@@ -199,13 +197,14 @@ class MaskAPMetric(ScoringMetric):
         # LVIS data sets take all categories of the file, and so do samples, whose labels they are.
         everything = self.protocol in ('lvis', 'lvis-fixed') or self.gt is None
         classes = () if everything else (self.dataset_meta or {}).get('classes') or ()
-        if classes and not set(classes) & set(gt.categories.values()):
+        known = [name for name in classes if name in gt.categories.values()]
+        if classes and not known:
             raise ValueError(
                 f'no class of the data set ({_some(classes)}) is a category of {gt.name} '
                 f'({_some(gt.categories.values())}): set metainfo=dict(classes=...) of the test '
                 'data set to the names in the file'
             )
-        return classes
+        return known
 
 
 def _some(names: Collection[str]) -> str:

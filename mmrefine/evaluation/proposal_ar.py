@@ -23,7 +23,7 @@ from pycocotools import mask as coco_mask
 from mmrefine.results.ground_truth import GroundTruth, Id
 from mmrefine.results.json_files import load_json
 from mmrefine.results.plain_dataset import image_truth, truth_of_images
-from mmrefine.results.predictions import mask_counts, to_numpy
+from mmrefine.results.predictions import first_of_each, mask_counts, to_numpy
 
 from .greedy import match_greedily, pairwise_ious
 from .protocols import COCO_AREAS, read_truth
@@ -179,14 +179,16 @@ class ProposalARMetric(BaseMetric):
         for sample in data_samples:
             image, size = sample['img_id'], tuple(sample['ori_shape'][:2])
             if self.truth is not None and image not in self.truth:
-                self.results.append((image, {}))  # an error once all images are known
+                self.results.append(
+                    (image, sample.get('img_path'), {})
+                )  # an error once all images are known
                 continue
             annotations = (
                 self._sample_truth(sample, size) if self.truth is None else self.truth[image]
             )
             proposals = self._proposals(sample, size)
             ranks = {kind: image_ranks(annotations, proposals, kind) for kind in self.iou_types}
-            self.results.append((image, ranks))
+            self.results.append((image, sample.get('img_path'), ranks))
 
     def _sample_truth(self, sample: Mapping[str, Any], size: tuple[int, int]) -> list[dict]:
         found = image_truth(sample, size)
@@ -231,9 +233,11 @@ class ProposalARMetric(BaseMetric):
         ranks = np.append(np.argsort(np.argsort(ids)), 0)
         return ranks[np.where((labels >= 0) & (labels < len(ids)), labels, -1)]
 
-    def compute_metrics(self, results: list[tuple[Id, dict[str, ImageRanks]]]) -> dict[str, float]:
+    def compute_metrics(self, results: list) -> dict[str, float]:
         """Recall over all images."""
-        images = dict(results)  # samplers repeat images to make the ranks' shares equal
+        if self.truth is None:  # equal ids of several files are different images
+            results = [((image, path), path, ranks) for image, path, ranks in results]
+        images = first_of_each(results)
         if self.truth is not None:
             require_same(images, self.truth, str(self.ann_file))
         metrics: dict[str, float] = {}

@@ -10,11 +10,13 @@ from mmdet.registry import METRICS
 from mmengine.fileio import get_local_path
 
 from mmrefine.results.ground_truth import Id
-from mmrefine.results.predictions import read_instances, to_numpy
+from mmrefine.results.predictions import first_of_each, read_instances, to_numpy
 from mmrefine.results.tracks import VideoTruth, load_tracks, write_tracks
 
 from .protocols import require_objects, video_rules
 from .scoring_metric import ScoringMetric, log_written, require_same
+
+FRAME = 'the frame (video, number)'
 
 
 def iterate_frames(data_samples: Sequence[dict]) -> Iterator[dict]:
@@ -103,6 +105,7 @@ class VideoMaskAPMetric(ScoringMetric, BaseVideoMetric):
         return {
             'video': video,
             'frame': number,
+            'path': frame.get('img_path'),
             'length': int(frame['ori_video_length']),
             'size': size,
             'tracks': list(zip(ids, *columns)),
@@ -112,8 +115,9 @@ class VideoMaskAPMetric(ScoringMetric, BaseVideoMetric):
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Score all videos."""
         videos: dict[Id, dict[int, dict]] = defaultdict(dict)
-        for entry in results:
-            videos[entry['video']].setdefault(entry['frame'], entry)
+        found = (((one['video'], one['frame']), one['path'], one) for one in results)
+        for (video, number), entry in first_of_each(found, FRAME).items():
+            videos[video][number] = entry
         truth = self.truth or VideoTruth(self._truth_of(videos), 'the data set')
         tracks = list(self._tracks(videos, list(truth.strips.categories)))
         if self.outfile_prefix is not None:

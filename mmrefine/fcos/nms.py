@@ -17,7 +17,14 @@ from .graph_nms import overlaps_more, suppress_in_graph
 # Pairs of boxes compared at once.
 PAIRS = {'cpu': 2**20, 'cuda': 2**24}
 ROUNDS = 4  # of the suppression before the host looks whether it is done
-KINDS = ('greedy', 'fast', 'nms', 'soft_nms')
+# Type -> its own settings beside those of all types.
+KINDS = {
+    'greedy': ('max_num', 'offset', 'score_threshold'),
+    'fast': ('max_num', 'top_k'),
+    'nms': ('max_num', 'offset', 'score_threshold'),
+    'soft_nms': ('offset', 'sigma', 'min_score', 'method'),
+}
+SHARED = ('type', 'iou_threshold', 'class_agnostic', 'split_thr')
 
 
 def suppress(
@@ -34,7 +41,7 @@ def suppress(
         scores: Tensor[N].
         labels: LongTensor[N].
         settings: What ``mmcv.ops.batched_nms`` takes: ``type='nms'`` or ``'soft_nms'`` and its
-            keys, ``class_agnostic``, ``split_thr``, ``max_num``; or one of two more types:
+            keys, ``class_agnostic``, ``split_thr``; or one of two more types:
             ``'greedy'`` (default) is ``'nms'`` on the coordinates of the boxes themselves, see
             ``greedy_nms``; ``'fast'`` is YOLACT's, see ``fast_nms``. None suppresses nothing.
         limit: Keep the best ones over all classes; None or a negative number keeps all.
@@ -44,12 +51,10 @@ def suppress(
         scores, the other types leave them.
 
     Raises:
-        ValueError: If the type is unknown.
+        ValueError: If the type or a key is unknown, or the threshold missing.
     """
-    cfg = dict(settings or {})
+    cfg = _checked(settings) if settings is not None else {}
     kind = cfg.get('type', 'greedy')
-    if kind not in KINDS:
-        raise ValueError(f'unknown nms type {kind!r}: use one of {KINDS}')
     if torch.jit.is_tracing():
         return suppress_in_graph(boxes, scores, labels, cfg, limit)
     limit = len(boxes) if limit is None or limit < 0 else limit
@@ -68,6 +73,23 @@ def suppress(
         kept = greedy_nms(boxes, scores, groups, cfg['iou_threshold'], **known)
     ranked, best = scores[kept].sort(descending=True, stable=True)
     return kept[best[:limit]], ranked[:limit]
+
+
+def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
+    cfg = dict(settings)
+    if 'iou_thr' in cfg and 'iou_threshold' not in cfg:  # mmcv takes the former name
+        cfg['iou_threshold'] = cfg.pop('iou_thr')
+    kind = cfg.get('type', 'greedy')
+    if kind not in KINDS:
+        raise ValueError(f'unknown nms type {kind!r}: use one of {", ".join(KINDS)}')
+    known = (*SHARED, *KINDS[kind])
+    if unknown := [key for key in cfg if key not in known]:
+        raise ValueError(
+            f'unknown key {unknown[0]!r} in nms={dict(settings)}: {kind!r} takes {", ".join(known)}'
+        )
+    if 'iou_threshold' not in cfg and kind != 'soft_nms':  # which has a default
+        raise ValueError(f'nms={dict(settings)} has no iou_threshold')
+    return cfg
 
 
 def greedy_nms(

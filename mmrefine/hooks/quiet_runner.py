@@ -16,7 +16,7 @@ from mmengine.runner import EpochBasedTrainLoop, LogProcessor, Runner
 COUNTED = 20_000  # pictures; going through more takes many seconds
 # What other packages announce about their own future, in their logs and as warnings.
 FOREIGN = ('deprecated', 'is the alias of', 'in an upcoming release', 'is out of bounds, the drawn')
-OWN_PROCESSORS = (None, 'LogProcessor', 'mmengine.LogProcessor')
+OWN_PROCESSORS = (None, LogProcessor, 'LogProcessor', 'mmengine.LogProcessor')
 SHOWN = {'segm': 'mask', 'boundary': 'boundary', 'bbox': 'box'}  # IoU type -> name
 AP_NAMES = (('mAP', 'mAP_50', 'mAP_75'), ('AP', 'AP50', 'AP75'))  # by COCO's rules, by LVIS's
 

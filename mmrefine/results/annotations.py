@@ -68,6 +68,10 @@ KINDS = {
         unscorable=True,
     ),
     'file': Kind(_FILE),
+    'file twice': Kind(
+        'files listed as several images, where objects of one are background of the others: give '
+        'all objects of a file one image_id'
+    ),
     'no mask': Kind('annotations without a mask: left out where masks are learned', fatal=False),
     'inverted box': Kind('boxes with a negative width or height: left out', True, fatal=False),
     'empty box': Kind(
@@ -91,11 +95,12 @@ class Fault(NamedTuple):
     sentence: str  # position, value and remedy
 
 
-def require_lists(data: Any, name: str, keys: Sequence[str]) -> None:
-    """Check that an annotation file is an object with these lists; ValueError otherwise."""
+def require_lists(data: Any, name: str, keys: Sequence[str], optional: Sequence[str] = ()) -> None:
+    """Check that an annotation file is an object with these lists, optional ones unless they are
+    missing or null; ValueError otherwise."""
     if not isinstance(data, Mapping):
         raise ValueError(f'{name} holds a {type(data).__name__}: expected a COCO annotation file')
-    for key in keys:
+    for key in (*keys, *(key for key in optional if data.get(key) is not None)):
         if key not in data:
             raise ValueError(f'{name} has no "{key}": expected a COCO annotation file')
         if not isinstance(data[key], (list, tuple)):
@@ -110,11 +115,17 @@ def find_faults(data: Mapping, decode: bool = False) -> Iterator[Fault]:
     yield from _id_faults('images', data['images'], 'image id')
     yield from _id_faults('categories', data['categories'], 'category id')
     yield from _name_faults(data['categories'])
-    images = {}
+    images: dict[Any, Mapping] = {}
+    files: dict[Any, Any] = {}
     for i, image in enumerate(data['images']):
         if (found := record_id(image)) is not None:
             images[found] = image
-            yield from _image_faults(f'images[{i}] (id {found})', image)
+            label, file = f'images[{i}] (id {found})', image.get('file_name')
+            yield from _image_faults(label, image)
+            if isinstance(file, str) and file and files.setdefault(file, found) != found:
+                yield Fault(
+                    'file twice', file, f'{label} has the file of image {files[file]}, {file}'
+                )
     categories = {record_id(category) for category in data['categories']} - {None}
     annotations = data.get('annotations') or ()
     ids: set[Any] = set()
@@ -143,6 +154,14 @@ def find_faults(data: Mapping, decode: bool = False) -> Iterator[Fault]:
     if annotations and len(crowds) == len(annotations):
         where = record_id(annotations[0])
         yield Fault('crowds', where, f'{KINDS["crowds"].text} ({len(crowds)} annotations)')
+
+
+def video_faults(videos: Sequence) -> Iterator[Fault]:
+    """Yield the faults in id, width and height of videos, which are those of images."""
+    yield from _id_faults('videos', videos, 'image id')
+    for i, video in enumerate(videos):
+        found = _image_faults(f'videos[{i}] (id {video["id"]})', video)
+        yield from (fault for fault in found if fault.kind != 'file')
 
 
 def record_id(record: Any) -> Any:

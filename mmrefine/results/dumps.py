@@ -3,7 +3,7 @@
 import collections
 import io
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ import torch
 from torch import _utils as torch_utils
 
 from mmrefine.plain_arrays import stand_ins
+
+from .predictions import first_of_each
 
 
 def _load_storage(data: bytes) -> Any:
@@ -49,7 +51,8 @@ class DataUnpickler(pickle.Unpickler):
 
 def read_dump(path: str | Path) -> list[dict]:
     """Read a dump of ``DumpDetResults``: one dict an image, with ``img_id``, ``ori_shape`` and
-    ``pred_instances``.
+    ``pred_instances``, every image once. A ValueError says that it is none, or of several data sets
+    with equal ids.
     """
     with open(path, 'rb') as file:
         try:
@@ -60,6 +63,11 @@ def read_dump(path: str | Path) -> list[dict]:
                 f'{path} cannot be read as a dump ({reason}): if it was cut off or damaged, copy '
                 'or write it again'
             ) from None
-    if not isinstance(found, list) or not all(isinstance(s, dict) and 'img_id' in s for s in found):
+    if not isinstance(found, list) or not all(
+        isinstance(s, dict) and isinstance(s.get('img_id', []), Hashable) for s in found
+    ):
         raise ValueError(f'{path} is no dump of `mim test --out`: expected a list of data samples')
-    return found
+    try:
+        return list(first_of_each((s['img_id'], str(s.get('img_path')), s) for s in found).values())
+    except ValueError as error:
+        raise ValueError(f'{path}: {error}') from None

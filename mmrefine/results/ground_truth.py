@@ -58,9 +58,7 @@ class GroundTruth:
             federated: Read the LVIS fields too.
             name: Used in messages.
         """
-        require_lists(data, name, ['images', 'categories'])
-        if data.get('annotations') is not None:
-            require_lists(data, name, ['annotations'])
+        require_lists(data, name, ['images', 'categories'], optional=['annotations'])
         for fault in find_faults(data):
             if KINDS[fault.kind].unscorable:
                 raise ValueError(f'{name}: {fault.sentence}')
@@ -102,8 +100,9 @@ class GroundTruth:
         """Keep the categories of these names alone, and their annotations; no name keeps all.
 
         Raises:
-            ValueError: The file has none of them.
+            ValueError: The file does not list one of them.
         """
+        self._require_listed(classes, 'classes')
         kept = set(self.categories_of(classes))
         if len(kept) == len(self.categories):
             return self
@@ -122,13 +121,7 @@ class GroundTruth:
                 one of both may be wrong.
         """
         by_name = {name: category for category, name in self.categories.items()}
-        missing = [name for name in classes if name not in by_name]
-        if missing:
-            raise ValueError(
-                f'{self.name} does not list these classes of the model: '
-                f'{", ".join(missing[:SHOWN])} (it lists {", ".join(list(by_name)[:SHOWN])}): give '
-                'a file with all its categories, spelled as there'
-            )
+        self._require_listed(classes, 'classes of the model')
         listed = [name for name in self.categories.values() if name in set(classes)]
         if listed != list(classes):
             raise ValueError(
@@ -137,6 +130,16 @@ class GroundTruth:
                 'them into the order of the file the model was trained on'
             )
         return [by_name[name] for name in classes]
+
+    def _require_listed(self, classes: Sequence[str], what: str) -> None:
+        listed = list(self.categories.values())
+        missing = [name for name in classes if name not in listed]
+        if missing:
+            raise ValueError(
+                f'{self.name} does not list these {what}: {", ".join(missing[:SHOWN])} (it lists '
+                f'{", ".join(listed[:SHOWN])}{", ..." if len(listed) > SHOWN else ""}): both must '
+                'spell the same names'
+            )
 
     def require(self, boxes: bool = False, masks: bool = False) -> None:
         """Complete boxes, areas and masks of the annotations.

@@ -1,6 +1,6 @@
 """Take the predictions of data samples, from a model or a dump; masks may be dense or RLE."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,23 @@ def to_numpy(values: Any) -> np.ndarray:
     if isinstance(values, Tensor):
         return values.detach().cpu().numpy()
     return np.asarray(getattr(values, 'tensor', values))
+
+
+def first_of_each(found: Iterable[tuple[Id, Any, Any]], what: str = 'image') -> dict[Id, Any]:
+    """Id -> what was found first, of triples of id, file and what was found there.
+
+    Samplers repeat images to make the ranks' shares equal. A ValueError says that one id stands for
+    two files.
+    """
+    first: dict[Id, tuple] = {}
+    for key, path, value in found:
+        known, _ = first.setdefault(key, (path, value))
+        if known != path:
+            raise ValueError(
+                f'{what} {key!r} was predicted of two files, {known} and {path}: test the parts of '
+                'a ConcatDataset one by one, each with its own annotations'
+            )
+    return {key: value for key, (_, value) in first.items()}
 
 
 def mask_counts(masks: Any, size: tuple[int, int], label: str) -> list[bytes]:

@@ -29,6 +29,13 @@ def iterate_results(path: str | Path, gt: GroundTruth) -> Iterator[Any]:
     listed = load_json(listing)
     files = {image['id']: image['file_name'] for image in listed['images']}
     names = {category['id']: category['name'] for category in listed['categories']}
+    for table, known in ((files, gt.file_names), (names, gt.categories)):
+        count = Counter(known.values())
+        if twice := [name for name in table.values() if count[name] > 1]:
+            raise ValueError(
+                f'{gt.name} lists {twice[0]!r} under {count[twice[0]]} ids: give it one, since the '
+                f'results in {path} go by names'
+            )
     tables = {
         'image_id': matching_files(files, gt.file_names),
         'category_id': _same(names, gt.categories),

@@ -16,9 +16,10 @@ import numpy as np
 from mmrefine.masks.rle import toggles_to_rle
 from mmrefine.masks.run_lengths import pixel_counts, present, read_runs
 
+from .annotations import require_lists, video_faults
 from .detections import Detections, in_columns
 from .entries import Entry, EntryReader
-from .fields import MaskReader
+from .fields import MaskReader, is_number
 from .files import write_zip
 from .ground_truth import GroundTruth, Id
 from .json_files import iterate_json_list, load_json, write_json_list
@@ -95,17 +96,12 @@ class VideoTruth:
             raise ValueError(
                 f'{name} has no "videos" and "categories": expected a YouTube-VIS annotation file'
             )
-        if not isinstance(data['videos'], list):
-            raise ValueError(
-                f'{name}: "videos" is a {type(data["videos"]).__name__}, expected a list'
-            )
-        self.videos: dict[Id, tuple[int, int, int]] = {}
-        for i, video in enumerate(data['videos']):
-            if not isinstance(video, Mapping) or 'id' not in video:
-                raise ValueError(f'{name}: videos[{i}] has no id')
-            if video['id'] in self.videos:
-                raise ValueError(f'{name}: "videos" has the id {video["id"]!r} more than once')
-            self.videos[video['id']] = _shape(name, video)
+        require_lists(data, name, ['videos', 'categories'], optional=['annotations'])
+        for fault in video_faults(data['videos']):
+            raise ValueError(f'{name}: {fault.sentence}')
+        self.videos: dict[Id, tuple[int, int, int]] = {
+            video['id']: _shape(f'{name}: video {video["id"]!r}', video) for video in data['videos']
+        }
         images = [{'id': i, 'height': h, 'width': w * t} for i, (h, w, t) in self.videos.items()]
         tracks = [self._track(name, i, a) for i, a in enumerate(data.get('annotations') or ())]
         self.strips = GroundTruth.from_dict(
@@ -126,7 +122,17 @@ class VideoTruth:
             raise ValueError(f'{label} belongs to video {video!r}, which is not listed')
         h, w, length = shape = self.videos[video]
         frames = read_frames(label, annotation.get('segmentations'), shape, MaskReader())
-        given = [area for area in annotation.get('areas') or () if area]
+        areas = annotation.get('areas')
+        areas = [None] * length if areas in (None, []) else areas
+        if (
+            not isinstance(areas, (list, tuple))
+            or len(areas) != length
+            or not all(map(_area, areas))
+        ):
+            raise ValueError(
+                f'{label} has the areas {areas!r}: expected {length} numbers or nulls, one a frame'
+            )
+        given = [area for area in areas if area]
         return {
             'id': annotation.get('id', i),
             'image_id': video,
@@ -194,8 +200,17 @@ def write_tracks(tracks: Iterable[Mapping], prefix: str | Path) -> list[str]:
     return [str(json_path), str(archive)]
 
 
-def _shape(name: str, video: Mapping) -> tuple[int, int, int]:
-    length = video.get('length') or len(video.get('file_names') or ())
-    if not length or not video.get('height') or not video.get('width'):
-        raise ValueError(f'{name}: video {video.get("id")!r} has no height, width and length')
+def _area(value: Any) -> bool:
+    return value is None or (is_number(value) and value >= 0)
+
+
+def _shape(label: str, video: Mapping) -> tuple[int, int, int]:
+    names = video.get('file_names') or ()
+    count = len(names) if isinstance(names, (list, tuple)) else names
+    length = count if video.get('length') is None else video['length']
+    if not is_number(length) or length < 1 or length % 1 or (names and length != count):
+        raise ValueError(
+            f'{label} has the length {video.get("length")!r} and {count!r} file_names: expected a '
+            'whole number of frames above 0, and a name a frame if there are names'
+        )
     return int(video['height']), int(video['width']), int(length)

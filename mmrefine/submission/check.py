@@ -19,7 +19,7 @@ from mmrefine.results.ground_truth import GroundTruth
 from mmrefine.results.json_files import iterate_json_list, load_json
 from mmrefine.results.tracks import VideoTruth, read_track
 
-from .formats import MAX_PER_IMAGE, name_note
+from .formats import most_per_image, name_note
 
 Read = Callable[[EntryReader, str, Any], Entry | None]
 
@@ -51,12 +51,13 @@ def check_submission(
         gt: Json with the images (or videos) and categories; Cityscapes: or a folder of its images.
         max_per_image: Default: COCO 100, LVIS 300, else any number.
     """
+    most = most_per_image(format, max_per_image)
     if format == 'cityscapes':
         return check_cityscapes(path, cityscapes_images(gt)), []
     if format == 'youtube-vis':
-        return check_tracks(path, VideoTruth.load(gt), max_per_image), []
+        return check_tracks(path, VideoTruth.load(gt), most), []
     note = name_note(Path(path)) if format == 'coco' else None
-    return check_list(path, GroundTruth.load(gt), format, max_per_image), [note] if note else []
+    return check_list(path, GroundTruth.load(gt), format, most), [note] if note else []
 
 
 def check_list(
@@ -82,7 +83,7 @@ def check_list(
     with _opened(Path(path), None) as source:
         if isinstance(source, str):
             return [source]
-        problems = _problems(source, gt, 'image', read, max_per_image or MAX_PER_IMAGE[format])
+        problems = _problems(source, gt, 'image', read, most_per_image(format, max_per_image))
         total, masked, boxed = (kinds[k] for k in ('entries', 'segmentation', 'bbox'))
         if masked not in (0, total) or boxed not in (0, total):
             problems.append(f'only {masked} of {total} entries have masks, {boxed} have boxes')

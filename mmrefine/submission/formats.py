@@ -32,6 +32,14 @@ def name_note(path: Path) -> str | None:
     )
 
 
+def most_per_image(format: str, given: int | None) -> int | None:
+    """Entries that an image or video may have: as many as asked for, or as the server allows; None
+    is any number."""
+    if given is not None and given < 1:
+        raise ValueError(f'--max-per-image (max_per_image) must be at least 1, got {given}')
+    return MAX_PER_IMAGE.get(format) if given is None else given
+
+
 def best_per_image(entries: Iterable[Mapping], most: int | None) -> Iterator[Mapping]:
     """Keep the ``most`` best entries of an image (the earlier of equal scores); drop scores of
     0."""

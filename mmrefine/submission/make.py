@@ -20,7 +20,7 @@ from mmrefine.results.result_lists import iterate_results
 from mmrefine.results.tracks import VideoTruth, read_track, write_tracks
 
 from .check import check_submission
-from .formats import MAX_PER_IMAGE, best_per_image, coco_name, write_coco_submission
+from .formats import best_per_image, coco_name, most_per_image, write_coco_submission
 
 SHOWN = 5  # problems named in an error
 TREE_FILE = re.compile(r'.+_leftImg8bit(_\d+_\d+\.png|_pred\.txt)')  # of a Cityscapes submission
@@ -79,6 +79,7 @@ def make_submission(options: MakeOptions) -> list[str]:
     """
     if (options.results is None) == (options.config is None):
         raise ValueError('give either --results or --config with --checkpoint and --image-root')
+    most_per_image(options.format, options.max_per_image)
     make = _make_tracks if options.format == 'youtube-vis' else _make_images
     for target in options.targets:
         refuse_overwriting(target, results=options.results, gt=options.gt)
@@ -150,7 +151,7 @@ def _make_images(options: MakeOptions, folder: Path) -> list[Path]:
     data = load_json(options.gt)
     gt = GroundTruth.from_dict(data, name=str(options.gt))
     entries = _entries(options, data, gt)
-    most = options.max_per_image or MAX_PER_IMAGE.get(options.format)
+    most = most_per_image(options.format, options.max_per_image)
     if options.format == 'coco':
         return write_coco_submission(entries, folder, options.split, options.algorithm, most)
     if options.format == 'lvis':

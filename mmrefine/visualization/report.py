@@ -1,5 +1,6 @@
 """One static page about one or several result files: numbers, worst images, wrong pixels."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -73,6 +74,8 @@ def write_report(
         raise ValueError('no result file to report on')
     if worst < 1:
         raise ValueError(f'worst must be at least 1, got {worst}')
+    if math.isnan(score_thr):
+        raise ValueError('score_thr must be a number, got nan')
     if images is not None and not Path(images).is_dir():
         raise ValueError(f'{images} is no folder of pictures')
     rules = make_rules(format, max_dets)

@@ -16,7 +16,7 @@ from mmengine.config import Config
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from mmrefine.datasets.annotation_check import check_annotations, read_annotations
+from mmrefine.datasets.annotation_check import check_annotations, check_images, read_annotations
 
 TRIANGLE = [4.0, 4.0, 20.0, 4.0, 4.0, 20.0]
 PIPELINE = [
@@ -91,8 +91,12 @@ def test_images_without_objects_are_kept_or_left_out_as_asked(tmp_path) -> None:
 
 def test_a_file_without_any_object_loads(tmp_path) -> None:
     data = {**content(), 'annotations': []}
-    found = samples(build(tmp_path, data, test_mode=True))
-    assert [len(s.gt_instances) for s in found] == [0, 0]
+    for _ in range(2):
+        found = samples(build(tmp_path, data, test_mode=True))
+        assert [len(s.gt_instances) for s in found] == [0, 0]
+        data.pop('annotations', None)  # as of COCO's image_info_test-dev2017.json
+    with pytest.raises(ValueError, match='has no "annotations"'):
+        build(tmp_path, data)
 
 
 def test_crowds_are_ignored_not_learned(tmp_path) -> None:
@@ -189,6 +193,13 @@ def test_repeated_images_and_categories_are_refused(tmp_path) -> None:
         data[key].append(copy.copy(data[key][0]))
         with pytest.raises(ValueError, match='twice'):
             build(tmp_path, data)
+
+
+def test_a_file_listed_as_two_images_is_refused(tmp_path) -> None:
+    data = content()
+    data['images'][1]['file_name'] = '1.png'
+    with pytest.raises(ValueError, match=r'files listed as several images.* \(1: 1\.png\)'):
+        build(tmp_path, data)
 
 
 @pytest.mark.parametrize('text', ['', '{"images": [', '[]', '{"images": []}', '\x00\x01'])
@@ -310,6 +321,22 @@ def test_the_command_turns_pictures_as_training_does(tmp_path, check) -> None:
     lying = check(tmp_path / 'truth.json', '--images', tmp_path)
     assert lying.status == 1
     assert 'upright by their EXIF orientation (1: 1.jpg)' in lying.out
+
+
+def test_pictures_are_read_as_training_reads_them(tmp_path) -> None:
+    """Of a picture cut off, decoders of files and of bytes differ in whether it can be read."""
+    rng = np.random.default_rng(0)
+    path = tmp_path / '1.jpg'
+    Image.fromarray(rng.integers(0, 255, (30, 40, 3), dtype=np.uint8)).save(path)
+    whole = path.read_bytes()
+    data = {'images': [{'id': 1, 'file_name': '1.jpg', 'width': 40, 'height': 30}]}
+    for share in (1, 0.6, 0):
+        path.write_bytes(whole[: int(share * len(whole))])
+        try:
+            read = LoadImageFromFile().transform({'img_path': str(path)})
+        except (AssertionError, cv2.error):
+            read = None
+        assert (check_images(data, tmp_path) == []) == (read is not None), share
 
 
 def test_classes_without_a_comma_are_refused(tmp_path: Path) -> None:

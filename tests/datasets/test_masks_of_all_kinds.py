@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from locations import ROOT
+from mmdet.datasets.transforms import LoadAnnotations
 from mmdet.registry import DATASETS, TRANSFORMS
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
 from mmengine.config import Config
@@ -102,6 +103,13 @@ def test_the_recipe_of_every_config_learns_objects_of_all_kinds(tmp_path) -> Non
             assert len(sample.ignored_instances) == 1
             dense = sample.gt_instances.masks.to_ndarray()
             assert dense.sum(axis=(1, 2)).tolist() == [1024, 1024]
+
+
+@pytest.mark.parametrize('kind', ['mmdet.LoadAnnotations', LoadAnnotations])
+def test_the_stock_loader_is_replaced_however_it_is_named(tmp_path, kind) -> None:
+    given = [annotation(1, [SQUARE]), annotation(2, rle())]
+    pipeline = [LOAD[0], {**LOAD[1], 'type': kind}, LOAD[2]]
+    assert len(dataset(tmp_path, given, pipeline)[0]['data_samples'].gt_instances) == 2
 
 
 def test_polygons_stay_polygons_beside_the_rle_of_a_crowd(tmp_path) -> None:

@@ -191,7 +191,7 @@ def test_results_of_other_images_can_be_dropped(
     ('options', 'message'),
     [
         (['--draws', '0'], '--draws must be at least 1'),
-        (['--classes', 'wasp'], 'none of the classes wasp'),
+        (['--classes', 'bee', 'wasp'], 'not list these classes: wasp (it lists'),
         (['--size', 'l'], 'no annotation is of these --classes and --size'),
     ],
 )

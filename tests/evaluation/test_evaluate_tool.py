@@ -88,6 +88,8 @@ def test_tracks(tool: ModuleType, tmp_path: Path) -> None:
         (['--format', 'youtube-vis', '--iou-type', 'segm'], '"videos"'),
         (['--format', 'youtube-vis', '--iou-type', 'boundary'], 'masks only'),
         (['--areas', 'small'], 'NAME:LEAST:MOST'),
+        (['--areas', 's:a:b'], 'with numbers of square pixels, got s:a:b'),
+        (['--areas', 's:0:10', 's:10:20'], "two ranges called 's'"),
         (['--max-dets', '0'], 'max_dets must be positive'),
         (
             ['--max-dets', '0', '--format', 'lvis'],

@@ -149,6 +149,38 @@ def test_no_settings_suppress_nothing():
     assert suppress(boxes, scores, torch.zeros(3).long(), None)[0].tolist() == [1, 2, 0]
 
 
+@pytest.mark.parametrize(
+    ('changes', 'reason'),
+    [
+        (
+            {'scor_threshold': 0.1},
+            "unknown key 'scor_threshold' in nms=.* 'greedy' takes .*max_num",
+        ),
+        ({'top_k': 9}, "unknown key 'top_k'"),
+        ({'type': 'fast', 'score_threshold': 0.1}, "'score_threshold' .* 'fast' takes .*top_k"),
+        ({'type': 'nms', 'sigma': 0.1}, "unknown key 'sigma'"),
+        ({'type': 'soft_nms', 'max_num': 9}, "unknown key 'max_num'"),
+        ({'iou_thr': 0.3}, "unknown key 'iou_thr'"),
+        ({'iou_threshold': None}, 'has no iou_threshold'),
+    ],
+)
+def test_settings_that_have_no_effect_are_refused_by_name(changes, reason):
+    cfg = {'iou_threshold': 0.5, **changes}
+    cfg = {key: value for key, value in cfg.items() if value is not None}
+    with pytest.raises(ValueError, match=reason):
+        suppress(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0), cfg)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_the_threshold_may_have_its_former_name(kind):
+    boxes, scores = random_boxes(20, 0), torch.linspace(0.9, 0.1, 20)
+    kept, former = (
+        suppress(boxes, scores, torch.zeros(20).long(), {'type': kind, key: 0.3})[0].tolist()
+        for key in ('iou_threshold', 'iou_thr')
+    )
+    assert kept == former
+
+
 def test_unknown_types_are_refused_by_name():
     with pytest.raises(ValueError, match="unknown nms type 'nms_rotated'"):
         suppress(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0), {'type': 'nms_rotated'})

@@ -10,6 +10,7 @@ import pytest
 from locations import ROOT
 from mmengine.config import Config
 from mmengine.registry import RUNNERS
+from mmengine.runner import LogProcessor
 from tiny_training import SIZE, run, write_config
 
 from mmrefine.hooks.quiet_runner import MaskLogProcessor, QuietRunner, compact_scores, data_facts
@@ -154,8 +155,9 @@ def test_tiny_configs_are_quiet_and_stock_ones_untouched() -> None:
 def test_a_log_processor_of_ones_own_stays() -> None:
 
     runner = QuietRunner.__new__(QuietRunner)
-    built = runner.build_log_processor({'type': 'LogProcessor', 'window_size': 7})
-    assert isinstance(built, MaskLogProcessor)
+    for kind in ('LogProcessor', LogProcessor):
+        built = runner.build_log_processor({'type': kind, 'window_size': 7})
+        assert isinstance(built, MaskLogProcessor)
     mine = MaskLogProcessor(window_size=3)
     assert runner.build_log_processor(mine) is mine
 

@@ -77,6 +77,13 @@ def test_a_class_that_the_annotations_lack_is_named(predicted):
         load_results(predicted, truth(a=1, b=2))
 
 
+def test_names_that_the_annotations_list_twice_are_refused(predicted):
+    gt = truth(**{'photos/a': 1, 'photos/b': 2})
+    gt.file_names[2] = 'photos/a.jpg'
+    with pytest.raises(ValueError, match=r"lists 'photos/a\.jpg' under 2 ids"):
+        load_results(predicted, gt, unknown='drop')
+
+
 def test_the_same_path_counts_before_the_same_name():
     files = {1: 'x/a.jpg', 2: 'y/a.jpg', 3: 'b.jpg', 4: 'z/a.jpg'}
     known = {10: 'y/a.jpg', 20: 'x/a.jpg', 30: 'images/b.jpg'}

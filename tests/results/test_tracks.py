@@ -251,14 +251,43 @@ def test_options_without_use_are_refused(tmp_path: Path) -> None:
             score_file(tmp_path, tmp_path, 'youtube-vis', **options)
 
 
+def of_video(**changes: object) -> dict:
+    return {'videos': [{'id': 1, 'height': 9, 'width': 9, 'length': 2, **changes}]}
+
+
+def of_track(**changes: object) -> dict:
+    track = {'id': 1, 'video_id': 1, 'category_id': 1, 'segmentations': [None, None]}
+    return {**of_video(), 'annotations': [{**track, **changes}]}
+
+
 @pytest.mark.parametrize(
     ('change', 'reason'),
     [
         ({'videos': {}}, '"videos" is a dict, expected a list'),
         ({'videos': [3]}, r'videos\[0\] has no id'),
         ({'videos': [{'height': 3, 'width': 3, 'length': 1}]}, r'videos\[0\] has no id'),
-        ({'videos': [{'id': 1, 'height': None, 'width': 3, 'length': 1}]}, 'video 1 has no height'),
-        ({'videos': make_clips(0)[0]['videos'][:1] * 2}, 'has the id 1 more than once'),
+        (
+            {'videos': [{'id': 1, 'height': None, 'width': 3, 'length': 1}]},
+            r'videos\[0\] \(id 1\) has no width and height',
+        ),
+        (
+            {'videos': make_clips(0)[0]['videos'][:1] * 2},
+            r'videos\[1\] has the id 1, which occurs twice',
+        ),
+        ({'videos': [{'id': [1]}]}, r'videos\[0\] has the id \[1\]'),
+        (of_video(height=-100), r'\(id 1\) has 9 x -100 pixels: expected whole numbers above 0'),
+        (of_video(height=100.7), 'has 9 x 100.7 pixels'),
+        (of_video(height='abc'), "numbers .it has 9, 'abc'"),
+        (of_video(length=2.9), 'video 1 has the length 2.9 and 0 file_names: expected a whole'),
+        (of_video(length=None), 'video 1 has the length None and 0 file_names'),
+        (of_video(file_names=5), 'length 2 and 5 file_names'),
+        (of_video(file_names=['a', 'b', 'c']), 'length 2 and 3 file_names: .*a name a frame'),
+        ({'annotations': 5}, '"annotations" is a int, expected a list'),
+        (of_track(areas=5), r'annotations\[0\] has the areas 5: expected 2 numbers or nulls'),
+        (of_track(areas=['9', None]), 'has the areas'),
+        (of_track(areas=[9]), 'has the areas'),
+        (of_track(areas=[[9], [9]]), 'has the areas'),
+        (of_track(areas=[-9, 9]), 'has the areas'),
         ({'annotations': ['a']}, r'annotations\[0\] must be an object'),
         ({'annotations': [{'video_id': [1]}]}, r'belongs to video \[1\], which is not listed'),
     ],
@@ -266,3 +295,10 @@ def test_options_without_use_are_refused(tmp_path: Path) -> None:
 def test_files_of_videos_are_checked(change: dict, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         VideoTruth({**make_clips(0)[0], **change})
+
+
+def test_lengths_and_areas_may_be_left_out() -> None:
+    truth = {**make_clips(0)[0], **of_track(areas=None)}
+    for names, length in ((['a', 'b'], None), (['a', 'b'], 2.0), (None, 2)):
+        truth['videos'] = of_video(file_names=names, length=length)['videos']
+        assert VideoTruth(truth).videos == {1: (9, 9, 2)}

@@ -91,8 +91,7 @@ def test_any_number_of_classes_trains_and_predicts(classes):
     losses, positives = head.loss_by_feat(outputs, gts)
     assert all(loss.isfinite() for loss in losses.values())
     assert (positives[0].labels == classes - 1).all()
-    for kind in ('greedy', 'fast'):
-        nms = {'type': kind, 'iou_threshold': 0.5, 'top_k': 20}
+    for nms in (TEST['nms'], {'type': 'fast', 'iou_threshold': 0.5, 'top_k': 20}):
         cfg = TEST | {'nms': nms, 'max_candidates': 500}
         result = head.predict_by_feat(outputs, [META] * 2, cfg)[0]
         assert len(result) == 9

@@ -20,6 +20,7 @@ from mmengine.runner import save_checkpoint
 
 from mmrefine.evaluation import GroundTruth, evaluate, load_results
 from mmrefine.results.dumps import read_dump
+from mmrefine.submission.check import check_submission
 from mmrefine.submission.make import MakeOptions, make_submission
 
 
@@ -84,6 +85,15 @@ def test_fewer_an_image_can_be_asked_for(format: str, tmp_path: Path) -> None:
         best[entry['image_id']] = max(best.get(entry['image_id'], 0), entry['score'])
     assert {entry['image_id']: entry['score'] for entry in kept} == best
     assert len(kept) == len(best)
+
+
+@pytest.mark.parametrize('most', [0, -2])
+def test_a_cap_below_one_is_refused(most: int, tmp_path: Path) -> None:
+    gt, source = write(tmp_path, *make_scene(0))
+    with pytest.raises(ValueError, match=f'max_per_image.* must be at least 1, got {most}'):
+        make_submission(MakeOptions('coco', gt, tmp_path / 'out', source, max_per_image=most))
+    with pytest.raises(ValueError, match='must be at least 1'):
+        check_submission('lvis', source, gt, most)
 
 
 def test_bad_results_leave_no_file(tool: ModuleType, tmp_path: Path, capsys: object) -> None:

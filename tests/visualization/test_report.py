@@ -245,6 +245,7 @@ def test_results_of_other_pictures_can_be_dropped(
         (dict(results={}), 'no result file'),
         (dict(format='png'), "got 'png'"),
         (dict(worst=0), 'worst must be at least 1'),
+        (dict(score_thr=float('nan')), 'score_thr must be a number, got nan'),
         (dict(images='/nowhere'), '/nowhere is no folder'),
         (dict(images=ROOT), r'none of the 5 pictures .*gt.json names is in .*, such as 0.png'),
     ],
