@@ -24,6 +24,7 @@ from mmrefine.apis.load_model import load_model
 from mmrefine.export.detector_file import compare_detector, export_detector
 from mmrefine.export.onnx_file import TOLERANCE, UnusableGraph, check_onnx, export_onnx
 from mmrefine.export.parts import Part
+from mmrefine.results.files import refuse_overwriting
 
 SHARE = 1e-3  # of values: a logit within rounding of 0 decides over a patch of boundary
 BOXES, SCORES = 1e-3, 1e-5  # pixels of the image, probability
@@ -54,6 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     warnings.filterwarnings('ignore')  # deprecations inside other packages
     size = tuple(args.image_size)
     try:
+        refuse_overwriting(args.out, config=args.config, checkpoint=args.checkpoint)
         model = load_model(args.config, args.checkpoint)
         if args.detector:
             graph = export_detector(model, args.out, size)

@@ -10,6 +10,7 @@ mask head after boxes, one or two stages, and a val_evaluator; its val pictures 
 """
 
 import argparse
+import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,9 @@ from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
+
+from mmrefine.apis.load_model import read_config, require_weights
+from mmrefine.checkpoint import read_checkpoint
 
 SHOWN = ('bbox_mAP', 'segm_mAP', 'boundary_mAP')
 SIZES = ('segm_mAP_s', 'segm_mAP_m', 'segm_mAP_l')
@@ -82,10 +86,12 @@ def true_boxes(
     return torch.where((best >= iou)[:, None], truth[index], boxes)
 
 
-def score(config: Config, prepare: Callable[[nn.Module], None]) -> dict[str, float]:
+def score(
+    config: Config, checkpoint: str, prepare: Callable[[nn.Module], None]
+) -> dict[str, float]:
     """The numbers of the config's evaluator on its val pictures, of a model that was prepared."""
     runner = Runner.from_cfg(config)
-    runner.load_or_resume()
+    require_weights(runner.model, read_checkpoint(checkpoint), checkpoint)
     prepare(runner.model)
     return runner.val()
 
@@ -100,14 +106,16 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument('--iou', type=float, default=0.5, help='least overlap with an object')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction)
     args = parser.parse_args(argv)
-    config = Config.fromfile(args.config)
-    config.merge_from_dict(args.cfg_options or {})
-    config.load_from = args.checkpoint
-    config.setdefault('work_dir', 'work_dirs/true_boxes')
-    rows = [
-        ('its own', score(config, lambda model: None)),
-        ('true', score(config, lambda model: use_true_boxes(model, args.iou))),
-    ]
+    try:
+        config = read_config(args.config, 'val_evaluator')
+        config.merge_from_dict(args.cfg_options or {})
+        config.setdefault('work_dir', 'work_dirs/true_boxes')
+        rows = [
+            ('its own', score(config, args.checkpoint, lambda model: None)),
+            ('true', score(config, args.checkpoint, lambda m: use_true_boxes(m, args.iou))),
+        ]
+    except (OSError, ValueError) as error:
+        sys.exit(f'true_boxes: {error}')
     names = [
         name
         for ending in (*SHOWN, *SIZES)
@@ -117,7 +125,8 @@ def main(argv: list[str] | None = None) -> None:
     print(f'| boxes | {" | ".join(name.split("/")[-1] for name in names)} |')
     print('|---' * (len(names) + 1) + '|')
     for boxes, numbers in rows:
-        print(f'| {boxes} | {" | ".join(f"{100 * numbers[name]:.1f}" for name in names)} |')
+        cells = ['-' if numbers[name] < 0 else f'{100 * numbers[name]:.1f}' for name in names]
+        print(f'| {boxes} | {" | ".join(cells)} |')
 
 
 if __name__ == '__main__':

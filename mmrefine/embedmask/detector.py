@@ -14,8 +14,11 @@ from torch import Tensor
 
 from mmrefine.checkpoint import rename_authors_weights
 from mmrefine.fcos import require_pyramid
+from mmrefine.fcos.candidates import TEST_KEYS, warn_of_unknown_keys
 
 from .targets import objects_on_canvas
+
+KNOWN_KEYS = TEST_KEYS.union(['clip_before_nms', 'keep_embeds', 'mask_thr', 'mask_format'])
 
 
 @MODELS.register_module()
@@ -41,6 +44,8 @@ class EmbedMask(SingleStageInstanceSegmentor):
         # The base class writes into the configs, which belong to the caller: it gets copies.
         super().__init__(backbone, neck, dict(bbox_head), dict(mask_head), **kwargs)
         self.register_load_state_dict_pre_hook(rename_authors_weights)
+        if not hasattr(self.bbox_head, 'head'):  # one that is wrapped has keys of its own
+            warn_of_unknown_keys(kwargs.get('test_cfg') or {}, KNOWN_KEYS)
         classes = getattr(self.bbox_head, 'head', self.bbox_head).num_classes
         if self.mask_head.loss_semantic is not None and self.mask_head.num_classes != classes:
             raise ValueError(

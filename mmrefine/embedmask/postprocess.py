@@ -16,7 +16,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmrefine.fcos import clip_boxes, select_detections
-from mmrefine.fcos.candidates import DEFAULT_NMS
+from mmrefine.fcos.candidates import DEFAULT_NMS, least_sides
 from mmrefine.layers import require_finite
 from mmrefine.masks import RLEMasks, map_masks, output_size, scale_factors
 
@@ -68,8 +68,9 @@ def detections_with_embeds(
     for probs, factors, boxes, embeds, margins, meta in zip(*predictions, metas):
         clipped = clip_boxes(boxes, output_size(meta, rescale=False), pixel_offset)
         compared = clipped if cfg.get('clip_before_nms', True) else boxes
+        least = least_sides(cfg, scale_factors(meta)) if 'min_bbox_size' in cfg else None
         scores, index, labels = select_detections(
-            compared, probs, factors, counts, {**cfg, 'nms': nms}
+            compared, probs, factors, counts, {**cfg, 'nms': nms}, least
         )
         result = InstanceData(
             bboxes=clipped[index],

@@ -4,10 +4,12 @@ Shapes: P points of all levels, K classes, N candidates. Scores are probabilitie
         from 0.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from logging import WARNING
 
 import torch
 from mmdet.utils import ConfigType
+from mmengine.logging import print_log
 from torch import Tensor
 
 from mmrefine.layers import require_finite
@@ -15,12 +17,38 @@ from mmrefine.layers import require_finite
 from .graph_nms import at_most
 from .nms import suppress
 
+# Keys of ``test_cfg`` that ``select_detections`` and ``least_sides`` know.
+TEST_KEYS = frozenset(
+    (
+        *('nms_pre', 'score_thr', 'nms', 'max_per_img', 'min_bbox_size'),
+        *('candidates', 'max_candidates', 'filter_by_product', 'sqrt_score'),
+    )
+)
 # Detections settle for the threshold of the papers unless a config names another.
 DEFAULT_NMS = {'iou_threshold': 0.6}
 
 
+def warn_of_unknown_keys(test_cfg: ConfigType, known: Collection[str]) -> None:
+    """Log a warning that names the keys of a ``test_cfg`` that have no effect."""
+    if unknown := sorted(set(test_cfg) - set(known)):
+        text = f'test_cfg.{", test_cfg.".join(unknown)} without effect; known keys: '
+        print_log(text + ', '.join(sorted(known)), logger='current', level=WARNING)
+
+
+def least_sides(cfg: ConfigType, scale: tuple[float, float]) -> tuple[float, float] | None:
+    """Sides (w, h) that boxes must exceed, by ``cfg.min_bbox_size`` in pixels of the original
+    image, of which ``scale`` (x, y) makes those of the boxes; None without a limit."""
+    least = cfg.get('min_bbox_size', -1)
+    return None if least < 0 else (least * scale[0], least * scale[1])
+
+
 def select_detections(
-    boxes: Tensor, class_probs: Tensor, factors: Tensor, counts: Sequence[int], cfg: ConfigType
+    boxes: Tensor,
+    class_probs: Tensor,
+    factors: Tensor,
+    counts: Sequence[int],
+    cfg: ConfigType,
+    least: tuple[float, float] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Rank, suppress and cut the predictions of one image.
 
@@ -34,6 +62,8 @@ def select_detections(
             best (point, class) ``'pairs'`` or all pairs of so many ``'points'``; of these
             ``max_candidates`` (all) go on; ``sqrt_score`` takes the root of the product; ``nms``
             see ``suppress``; ``max_per_img`` (100). -1 is no limit.
+        least: Boxes of smaller or equal sides are left out before suppression, see
+            ``least_sides``.
 
     Returns:
         Scores Tensor[N], best first, point indices LongTensor[N] and labels LongTensor[N].
@@ -70,6 +100,10 @@ def select_detections(
         scores, index, labels = (torch.cat(field) for field in zip(*found))
     best = _best(scores, cfg.get('max_candidates'))
     scores, index, labels = scores[best], index[best], labels[best]
+    if least is not None:
+        sides = boxes[index, 2:] - boxes[index, :2]
+        large = (sides > sides.new_tensor(least)).all(dim=1).nonzero()[:, 0]
+        scores, index, labels = scores[large], index[large], labels[large]
     scores = scores.sqrt() if cfg.get('sqrt_score', False) else scores
     kept, scores = suppress(boxes[index], scores, labels, nms, cfg.get('max_per_img', 100))
     return scores, index[kept], labels[kept]

@@ -43,6 +43,18 @@ class PointOutputs(NamedTuple):
         return self.ltrb_stride * grid.strides[:, None]
 
 
+def require_ltrb_loss(loss: nn.Module) -> None:
+    """Raise ValueError if a loss cannot compare distances, as MMDetection's losses of boxes."""
+    ltrb, weight = torch.ones(1, 2, 4), torch.ones(1, 2)
+    try:
+        loss(ltrb, ltrb, weight=weight, avg_factor=weight.sum())
+    except (AssertionError, IndexError, RuntimeError, TypeError, ValueError):
+        raise ValueError(
+            f'loss_bbox={type(loss).__name__} does not take distances Tensor[B, P, 4] with '
+            "weight Tensor[B, P]: use dict(type='LtrbIoULoss', kind='giou')"
+        ) from None
+
+
 class FCOSHeadBase(BaseDenseHead):
     """Two towers, three predictors and their losses; subclasses add ``forward`` and prediction.
 
@@ -116,6 +128,7 @@ class FCOSHeadBase(BaseDenseHead):
         self.loss_cls = MODELS.build(loss_cls)
         self.loss_bbox = MODELS.build(loss_bbox)
         self.loss_centerness = MODELS.build(loss_centerness)
+        require_ltrb_loss(self.loss_bbox)
         self.cls_convs = ConvStack(
             in_channels, feat_channels, num_cls_convs, norm_cfg=norm_cfg, bias=conv_bias
         )

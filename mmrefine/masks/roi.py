@@ -199,7 +199,9 @@ def _check(masks: Tensor, boxes: Tensor, threshold: float, window: str) -> None:
             f'got {tuple(masks.shape)} and {tuple(boxes.shape)}'
         )
     if not threshold > 0:
-        raise ValueError(f'threshold must be above 0, got {threshold}')
+        raise ValueError(
+            f'the threshold of masks (test_cfg.mask_thr_binary) must be above 0, got {threshold}'
+        )
     if window not in ('box', 'image'):
         raise ValueError(f"window must be 'box' or 'image', got {window!r}")
 

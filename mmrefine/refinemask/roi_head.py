@@ -44,6 +44,8 @@ class FineMaskMixin(FiniteRoIHead):
     test_cfg: ConfigDict
 
     def __init__(self, *args: Any, fine_level: int = 0, **kwargs: Any) -> None:
+        if fine_level < 0:
+            raise ValueError(f'fine_level counts from 0, the finest, got {fine_level}')
         self.fine_level = fine_level
         super().__init__(*args, **kwargs)
 

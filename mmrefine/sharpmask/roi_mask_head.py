@@ -7,6 +7,7 @@ Changes:  the object encoding comes from pooled pyramid features instead of a sl
 Shapes:   N RoIs, C feature channels, K mask channels, b base grid, S output side.
 """
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -76,6 +77,13 @@ class SharpMaskHead(RLEOutput):
             upsample_cfg=dict(type=None),
             loss_mask=loss_mask,
         )
+        # The head calls it as FCNMaskHead does: with labels where others take weights.
+        third = list(inspect.signature(self.loss_mask.forward).parameters)[2:3]
+        if third == ['weight'] and not getattr(self.loss_mask, 'use_mask', False):
+            raise ValueError(
+                f'loss_mask takes no labels: {type(self.loss_mask).__name__} would read them as '
+                "weights; use dict(type='CrossEntropyLoss', use_mask=True)"
+            )
         if init_cfg is not None:
             self.init_cfg = init_cfg
         self.in_channels = in_channels

@@ -26,6 +26,7 @@ from mmrefine.fcos import (
     flatten_levels,
     select_detections,
 )
+from mmrefine.fcos.candidates import least_sides
 from mmrefine.fcos.head import GROUP_NORM
 from mmrefine.masks import output_size
 
@@ -63,7 +64,8 @@ class SipMaskBBoxHead(FCOSHeadBase):
 
     Prediction settings (``test_cfg``): ``nms_pre`` best points (or pairs) per level, ``score_thr``
     on the class score, ``max_candidates`` (point, class) pairs before suppression (default: all),
-    ``max_per_img``, ``nms`` see ``fcos.nms.suppress``. Parity: for released weights
+    ``max_per_img``, ``min_bbox_size`` as MMDetection's heads have it, ``nms`` see
+    ``fcos.nms.suppress``. Parity: for released weights
     ``candidates='pairs'`` ranks (point, class) pairs and ``score_sqrt`` takes the root of the score
     (benchmark), ``clip_offset=1`` clips to the last pixel index, ``nms_in_original`` suppresses in
     original-image pixels; ``scale`` and ``scale_limits`` see ``postprocess``.
@@ -187,7 +189,7 @@ class SipMaskBBoxHead(FCOSHeadBase):
             Per image, best score first: ``bboxes`` Tensor[N, 4] in pixels of the network input,
             ``scores`` Tensor[N], ``labels`` LongTensor[N], ``coeffs`` and the other extras.
         """
-        cfg = self.test_cfg if cfg is None else cfg
+        cfg = (self.test_cfg or {}) if cfg is None else cfg
         defaults = dict(candidates='points', sqrt_score=cfg.get('score_sqrt', False))
         grid = self.grid(outputs.classes)
         points = self.flatten_outputs(outputs.classes, outputs.ltrb, outputs.centers)
@@ -197,17 +199,20 @@ class SipMaskBBoxHead(FCOSHeadBase):
             boxes = decode_ltrb(grid.points, points.ltrb_stride[image] * grid.strides[:, None])
             size = output_size(meta, rescale=False)
             boxes = clip_boxes(boxes, size, cfg.get('clip_offset', 0))  # (P, 4), network input
-            compared = boxes
-            # Legacy pixel counting makes overlaps depend on the scale they are computed at.
-            if cfg.get('nms_in_original', False):
-                x, y = image_scale(meta, cfg)
-                compared = boxes / boxes.new_tensor((x, y, x, y))
+            compared, least = boxes, None
+            in_original = cfg.get('nms_in_original', False)
+            if in_original or 'min_bbox_size' in cfg:
+                scale = image_scale(meta, cfg)
+                # Legacy pixel counting makes overlaps depend on the scale they are computed at.
+                compared = boxes / boxes.new_tensor(scale).repeat(2) if in_original else boxes
+                least = least_sides(cfg, (1.0, 1.0) if in_original else scale)
             scores, at, labels = select_detections(
                 compared,
                 points.class_logits[image].float().sigmoid(),
                 points.center_logits[image].float().sigmoid(),
                 grid.counts,
                 {**defaults, **cfg},
+                least,
             )
             result = InstanceData(bboxes=boxes[at], scores=scores, labels=labels)
             result.update(InstanceData(**self._gather(extras, image, at)))

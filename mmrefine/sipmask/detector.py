@@ -17,8 +17,14 @@ from torch import Tensor, nn
 
 from mmrefine.checkpoint import rename_authors_weights
 from mmrefine.fcos import require_pyramid
+from mmrefine.fcos.candidates import TEST_KEYS, warn_of_unknown_keys
 
 from .box_head import SipMaskOutputs
+
+KNOWN_KEYS = TEST_KEYS.union(
+    ('score_sqrt', 'clip_offset', 'nms_in_original', 'scale', 'scale_limits', 'box_export_offset'),
+    ('mask_thr', 'mask_format'),
+)
 
 
 @MODELS.register_module()
@@ -43,6 +49,7 @@ class SipMask(SingleStageInstanceSegmentor):
         mask_head = {'num_classes': bbox_head['num_classes'], **mask_head}
         super().__init__(backbone, neck, dict(bbox_head), mask_head, **kwargs)
         require_agreement(self.bbox_head, self.mask_head)
+        warn_of_unknown_keys(kwargs.get('test_cfg') or {}, KNOWN_KEYS)
         self.register_load_state_dict_pre_hook(rename_authors_weights)
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:

@@ -216,7 +216,7 @@ class SipMaskHead(BaseModule):
             Per image ``bboxes``, ``scores``, ``labels``, ``masks`` (BoolTensor[n, h, w] or n RLEs)
             and, with re-scoring, ``mask_scores`` Tensor[n]; coefficients are dropped.
         """
-        cfg = self.test_cfg if cfg is None else cfg
+        cfg = (self.test_cfg or {}) if cfg is None else cfg
         size = tuple(basis.shape[-2:])
         output = []
         for one_basis, result, meta in zip(basis, results, metas):

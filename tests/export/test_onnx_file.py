@@ -111,6 +111,18 @@ def test_tool_writes_and_checks(
     assert '5 objects, 256 x 320: largest difference' in told
 
 
+@pytest.mark.parametrize('place', [0, 1])
+def test_tool_never_replaces_what_it_reads(
+    tmp_path: Path, capsys: pytest.CaptureFixture, place: int
+) -> None:
+    files = [tmp_path / 'config.py', tmp_path / 'weights.pth']
+    for file in files:
+        file.write_text('kept')
+    assert export_tool.main([*map(str, files), str(files[place])]) == 1
+    assert 'name another output' in capsys.readouterr().err
+    assert [file.read_text() for file in files] == ['kept', 'kept']
+
+
 def test_tool_refuses_a_graph_that_is_not_the_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

@@ -10,6 +10,7 @@ from mmcv.ops import batched_nms, nms
 from mmdet.models.layers import fast_nms
 
 from mmrefine.fcos import best_points, class_candidates, paired_iou, select_detections, suppress
+from mmrefine.fcos.candidates import least_sides
 from mmrefine.fcos.nms import KINDS
 
 nms_rules = import_module('mmrefine.fcos.nms')
@@ -201,6 +202,19 @@ def test_candidates_pass_by_class_score_and_rank_by_product():
     assert torch.equal(class_candidates(probs, factors, 0.05, limit=-1)[0], scores)
     product = class_candidates(probs, factors, 0.095, filter_by_product=True)
     assert list(zip(product[1].tolist(), product[2].tolist())) == [(1, 1), (2, 0), (2, 1)]
+
+
+def test_small_boxes_are_left_out_by_their_sides_in_the_original_image():
+    boxes = torch.tensor([[0.0, 0, 8, 20], [0.0, 0, 8.1, 10.1], [0.0, 0, 30, 30]])
+    probs = torch.tensor([[0.9], [0.8], [0.7]])
+    args = boxes, probs, torch.ones(3), [3]
+    least = least_sides({'min_bbox_size': 4}, (2.0, 2.5))
+    assert least == (8.0, 10.0)
+    assert select_detections(*args, {'nms': None}, least)[1].tolist() == [1, 2]
+    assert select_detections(*args, {'nms': None}, least_sides({}, (2.0, 2.5)))[1].tolist() == [
+        0, 1, 2,
+    ]  # fmt: skip
+    assert least_sides({'min_bbox_size': -1}, (1.0, 1.0)) is None
 
 
 def test_no_candidates_is_a_size():

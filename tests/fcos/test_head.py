@@ -100,6 +100,8 @@ def test_predicted_distances_are_clamped_only_when_asked():
     [
         ({'strides': (8, 16)}, '2 strides but 5 regress_ranges'),
         ({'num_classes': 0}, 'num_classes must be at least 1, got 0'),
+        ({'loss_bbox': {'type': 'mmdet.GIoULoss'}}, 'loss_bbox=GIoULoss does not take distances'),
+        ({'loss_bbox': {'type': 'mmdet.L1Loss'}}, 'loss_bbox=L1Loss does not take distances'),
     ],
 )
 def test_settings_that_cannot_work_are_refused(options, message):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from families import FAMILIES
+from mmengine.config import Config
 from mmengine.structures import InstanceData
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,3 +64,21 @@ def test_pictures_without_annotations_are_named() -> None:
 def test_models_without_boxes_are_named() -> None:
     with pytest.raises(ValueError, match='Identity has no boxes from which masks are made'):
         tool.use_true_boxes(torch.nn.Identity())
+
+
+def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+    config = Config.fromfile(ROOT / 'configs/refinemask/refinemask_tiny_shapes.py')
+    config.val_evaluator = dict(type='MaskAPMetric')
+    config.val_dataloader = dict(dataset=dict(type='BaseDataset', serialize_data=False))
+    config.merge_from_dict(dict(work_dir=str(tmp_path), train_dataloader=None, train_cfg=None))
+    config.merge_from_dict(dict(optim_wrapper=None, param_scheduler=None))
+    config.dump(tmp_path / 'config.py')
+    torch.save({'state_dict': {'other.weight': torch.ones(1)}}, tmp_path / 'w.pth')
+    for words, message in (
+        (['config.py', 'w.pth'], 'of another model than the config'),
+        (['config.py', 'none.pth'], 'none.pth'),
+        (['none.py', 'w.pth'], 'none.py'),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            tool.main([str(tmp_path / word) for word in words])
+        assert str(ended.value).startswith('true_boxes: ') and message in str(ended.value)

@@ -215,7 +215,7 @@ def test_masks_with_nan_are_refused() -> None:
     [
         (dict(boxes=torch.zeros(3, 4)), 'masks must have the shape'),
         (dict(masks=torch.zeros(2, 1, 7, 7)), 'masks must have the shape'),
-        (dict(threshold=0.0), 'threshold must be above 0'),
+        (dict(threshold=0.0), 'mask_thr_binary.* must be above 0, got 0.0'),
         (dict(window='none'), "window must be 'box' or 'image'"),
     ],
 )

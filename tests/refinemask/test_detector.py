@@ -262,6 +262,12 @@ def test_class_counts(classes: int) -> None:
     assert len(result) and result.labels.max() < classes
 
 
+def test_a_fine_level_counts_from_the_finest() -> None:
+    config = tiny_detector().roi_head
+    with pytest.raises(ValueError, match='fine_level counts from 0, the finest, got -1'):
+        type(config)(fine_level=-1)
+
+
 def test_any_extractor_and_fine_level() -> None:
     detector = tiny_detector()
     head = detector.roi_head

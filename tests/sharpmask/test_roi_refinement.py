@@ -233,6 +233,14 @@ def test_bad_head_options_are_refused(options):
         head(**options)
 
 
+@pytest.mark.parametrize(
+    'loss', [dict(type='DiceLoss'), dict(type='L1Loss'), dict(type='CrossEntropyLoss')]
+)
+def test_losses_that_take_labels_for_weights_are_refused(loss):
+    with pytest.raises(ValueError, match=f'{loss["type"]} would read them as weights'):
+        head(loss_mask=loss)
+
+
 @pytest.mark.parametrize('choice', ['absolute', 'relative'])
 def test_the_extractor_pools_coarse_to_fine(choice):
     extractor = PyramidRoIExtractor(out_channels=8, base_size=3, level_choice=choice)
