@@ -1,6 +1,6 @@
 """Box, mask and boundary AP as one evaluator for configs."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from mmrefine.results.detections import (
     write_coco_results,
     write_coco_truth,
 )
-from mmrefine.results.ground_truth import SHOWN, GroundTruth, Id
+from mmrefine.results.ground_truth import GroundTruth, Id
 from mmrefine.results.json_files import load_json
 from mmrefine.results.log import log_warning
 from mmrefine.results.plain_dataset import image_truth, truth_of_images
@@ -145,7 +145,9 @@ class MaskAPMetric(ScoringMetric):
         if self.protocol == 'coco-on-lvis':
             gt, predicted = _common(gt, predicted)
         # As in CocoMetric: categories of the file that the data set does not have are no misses.
-        gt = gt.of_classes(self._classes(gt))
+        # LVIS data sets take all categories of the file.
+        if self.protocol not in ('lvis', 'lvis-fixed'):
+            gt = self.of_data_set(gt)
         dt = self._detections(predicted, gt)
         if not self.format_only:
             require_same(predicted, gt.sizes, gt.name)
@@ -192,24 +194,6 @@ class MaskAPMetric(ScoringMetric):
             counts,
             np.concatenate([mask_scores(part) for part in parts]) if rated else None,
         )
-
-    def _classes(self, gt: GroundTruth) -> Sequence[str]:
-        # LVIS data sets take all categories of the file, and so do samples, whose labels they are.
-        everything = self.protocol in ('lvis', 'lvis-fixed') or self.gt is None
-        classes = () if everything else (self.dataset_meta or {}).get('classes') or ()
-        known = [name for name in classes if name in gt.categories.values()]
-        if classes and not known:
-            raise ValueError(
-                f'no class of the data set ({_some(classes)}) is a category of {gt.name} '
-                f'({_some(gt.categories.values())}): set metainfo=dict(classes=...) of the test '
-                'data set to the names in the file'
-            )
-        return known
-
-
-def _some(names: Collection[str]) -> str:
-    shown = ', '.join(list(names)[:SHOWN])
-    return f'{shown}, ... {len(names)} in all' if len(names) > SHOWN else shown
 
 
 def _distinct_images(results: Sequence[tuple]) -> tuple[dict[Id, dict], dict[Id, dict]]:

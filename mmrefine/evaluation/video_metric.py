@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -118,7 +119,8 @@ class VideoMaskAPMetric(ScoringMetric, BaseVideoMetric):
         found = (((one['video'], one['frame']), one['path'], one) for one in results)
         for (video, number), entry in first_of_each(found, FRAME).items():
             videos[video][number] = entry
-        truth = self.truth or VideoTruth(self._truth_of(videos), 'the data set')
+        truth = copy(self.truth or VideoTruth(self._truth_of(videos), 'the data set'))
+        truth.strips = self.of_data_set(truth.strips)
         tracks = list(self._tracks(videos, list(truth.strips.categories)))
         if self.outfile_prefix is not None:
             log_written(write_tracks(tracks, self.outfile_prefix))
@@ -137,12 +139,13 @@ class VideoMaskAPMetric(ScoringMetric, BaseVideoMetric):
             entry = next(iter(frames.values()))
             for seen in _by_track(frames, 'tracks').values():
                 labels, scores, _ = zip(*seen.values())
+                for label in labels:
+                    if not 0 <= label < len(categories):
+                        raise ValueError(
+                            f'video {video!r}: label {label}, but there are {len(categories)} '
+                            'categories'
+                        )
                 label = int(np.bincount(labels).argmax())
-                if label >= len(categories):
-                    raise ValueError(
-                        f'video {video!r}: label {label}, but there are {len(categories)} '
-                        'categories'
-                    )
                 rles: list[dict | None] = [None] * entry['length']
                 for number, (_, _, counts) in seen.items():
                     size = list(frames[number]['size'])
