@@ -85,14 +85,14 @@ class CityscapesMaskAPMetric(BaseMetric):
         names = self.dataset_meta['classes']
         for sample in data_samples:
             path, size = sample['img_path'], tuple(sample['ori_shape'][:2])
-            result = read_instances(sample['pred_instances'], size, path)
+            result = read_instances(sample['pred_instances'], size, path, need_masks=True)
             for label in set(result['labels'].tolist()):
                 if not 0 <= label < len(names) or names[label] not in CITYSCAPES_IDS:
                     raise ValueError(f'{path}: label {label} is no Cityscapes class with instances')
             text = write_cityscapes_image(
                 self.root,
                 path,
-                [{'size': list(size), 'counts': counts} for counts in result['counts'] or ()],
+                [{'size': list(size), 'counts': counts} for counts in result['counts']],
                 [CITYSCAPES_IDS[names[label]] for label in result['labels'].tolist()],
                 mask_scores(result).tolist(),
             )

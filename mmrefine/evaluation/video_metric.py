@@ -27,6 +27,20 @@ def iterate_frames(data_samples: Sequence[dict]) -> Iterator[dict]:
             yield frame if isinstance(frame, dict) else frame.to_dict()
 
 
+def read_frame(frame: dict) -> tuple[str, dict[str, Any]]:
+    """Name of a frame for messages; ``read_instances`` of its tracks, with their ``ids``."""
+    label = f'video {frame["video_id"]!r}, frame {int(frame["frame_id"])}'
+    pred = frame['pred_track_instances']
+    found = read_instances(pred, tuple(frame['ori_shape'][:2]), label, need_masks=True)
+    ids = to_numpy(pred['instances_id']).reshape(-1).tolist()
+    if len(ids) != len(found['scores']):
+        raise ValueError(f'{label}: {len(ids)} instances_id for {len(found["scores"])} instances')
+    if len(set(ids)) != len(ids):
+        double = next(i for i, n in Counter(ids).items() if n > 1)
+        raise ValueError(f'{label}: track id {double} is given to more than one instance')
+    return label, {**found, 'ids': ids}
+
+
 @METRICS.register_module()
 class VideoMaskAPMetric(ScoringMetric, BaseVideoMetric):
     """Average precision and recall of tracked masks, as YouTube-VIS counts them.
@@ -87,28 +101,15 @@ class VideoMaskAPMetric(ScoringMetric, BaseVideoMetric):
         self.results += [self._frame(frame) for frame in iterate_frames(data_samples)]
 
     def _frame(self, frame: dict) -> dict:
-        video, number = frame['video_id'], int(frame['frame_id'])
-        size = tuple(frame['ori_shape'][:2])
-        pred = frame['pred_track_instances']
-        label = f'video {video!r}, frame {number}'
-        if 'masks' not in pred and len(pred['scores']):
-            raise ValueError(f'{label}: pred_track_instances have no masks')
-        result = read_instances(pred, size, label)
-        ids = to_numpy(pred['instances_id']).reshape(-1).tolist()
-        if len(ids) != len(result['scores']):
-            raise ValueError(
-                f'{label}: {len(ids)} instances_id for {len(result["scores"])} instances'
-            )
-        if len(set(ids)) != len(ids):
-            double = next(i for i, n in Counter(ids).items() if n > 1)
-            raise ValueError(f'{label}: track id {double} is given to more than one instance')
-        columns = result['labels'].tolist(), result['scores'].tolist(), result['counts'] or ()
+        label, result = read_frame(frame)
+        columns = result['labels'].tolist(), result['scores'].tolist(), result['counts']
+        ids = result['ids']
         return {
-            'video': video,
-            'frame': number,
+            'video': frame['video_id'],
+            'frame': int(frame['frame_id']),
             'path': frame.get('img_path'),
             'length': int(frame['ori_video_length']),
-            'size': size,
+            'size': tuple(frame['ori_shape'][:2]),
             'tracks': list(zip(ids, *columns)),
             'truth': None if self.truth is not None else _frame_truth(frame, label),
         }

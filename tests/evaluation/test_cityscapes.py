@@ -239,6 +239,14 @@ def test_no_predictions_and_no_instances(tmp_path: Path) -> None:
     assert set(metric.evaluate(5).values()) == {-1.0}
 
 
+def test_predictions_without_masks_are_refused(tmp_path: Path) -> None:
+    make_city(tmp_path)
+    pred = {'bboxes': torch.zeros(1, 4), 'scores': torch.ones(1), 'labels': torch.zeros(1)}
+    sample = {'img_path': 'a_0_0_leftImg8bit.png', 'ori_shape': (H, W), 'pred_instances': pred}
+    with pytest.raises(ValueError, match=r'a_0_0_leftImg8bit.png: the predictions have no masks'):
+        build(tmp_path).process({}, [sample])
+
+
 def test_images_that_were_not_predicted_are_an_error(tmp_path: Path) -> None:
     data, results = make_city(tmp_path)
     metric = build(tmp_path)
