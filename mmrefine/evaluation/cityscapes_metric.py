@@ -13,7 +13,8 @@ from mmengine.evaluator import BaseMetric
 from mmrefine.results.cityscapes import CITYSCAPES_IDS, write_cityscapes_image, zip_tree
 from mmrefine.results.predictions import first_of_each, mask_scores, read_instances
 
-from .cityscapes import import_engine, score_cityscapes
+from .cityscapes import check_types, import_engine, score_cityscapes
+from .protocols import make_rules
 from .scoring_metric import log_written, require_outfile, require_same
 
 
@@ -58,14 +59,18 @@ class CityscapesMaskAPMetric(BaseMetric):
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        self.iou_types = [metric] if isinstance(metric, str) else list(metric)
+        self.iou_types = check_types([metric] if isinstance(metric, str) else metric)
+        self.dilation_ratio = make_rules(dilation_ratio=dilation_ratio).dilation_ratio
         require_outfile(format_only, outfile_prefix)
         if backend_args is not None:
             raise ValueError('backend_args: the official code reads local files only')
         if not format_only:
             import_engine()
+            if seg_prefix is not None and not Path(seg_prefix).is_dir():
+                raise ValueError(
+                    f'seg_prefix: there is no folder {seg_prefix}; name that of the gtFine split'
+                )
         self.seg_prefix = seg_prefix
-        self.dilation_ratio = dilation_ratio
         self.format_only = format_only
         self.show_progress = show_progress
         self._temporary = outfile_prefix is None

@@ -50,6 +50,8 @@ class MaskAPMetric(ScoringMetric):
         outfile_prefix: Write ``PREFIX.bbox.json`` and ``PREFIX.segm.json``, without ``ann_file``
             also the annotations, ``PREFIX.gt.json``.
         proposal_nums: Stock configs' name of ``max_dets``.
+        sort_categories: Number labels in the order of the category ids instead of the file, as
+            ``Objects365V1Dataset`` does.
         metric_items: Report these numbers only, e.g. ``['mAP', 'mAP_50', 'AR@100']``.
         prefix: Default: ``'coco'``, ``'lvis'``, ``'lvis-fixed'`` or ``'coco-on-lvis'``.
 
@@ -85,6 +87,7 @@ class MaskAPMetric(ScoringMetric):
         backend_args: dict | None = None,
         collect_device: str = 'cpu',
         prefix: str | None = None,
+        sort_categories: bool = False,
     ) -> None:
         caps = max_dets if max_dets is not None else proposal_nums
         if caps is None and protocol == 'coco':
@@ -103,11 +106,10 @@ class MaskAPMetric(ScoringMetric):
         )
         self.iou_types = [metric] if isinstance(metric, str) else list(metric)
         unknown = [name for name in self.iou_types if name not in IOU_TYPES]
-        if unknown:
-            hint = ': ProposalARMetric scores proposals' if 'proposal' in unknown[0] else ''
-            raise ValueError(
-                f'metric must be some of {", ".join(IOU_TYPES)}; got {unknown[0]!r}{hint}'
-            )
+        if unknown or not self.iou_types:
+            got = (unknown or ['none'])[0]
+            hint = ': ProposalARMetric scores proposals' if 'proposal' in got else ''
+            raise ValueError(f'metric must be some of {", ".join(IOU_TYPES)}; got {got!r}{hint}')
         if ann_file is None and protocol != 'coco':
             raise ValueError(f'protocol={protocol!r} needs ann_file, an LVIS annotation file')
         self.box_areas = box_areas
@@ -117,6 +119,8 @@ class MaskAPMetric(ScoringMetric):
         if ann_file is not None:
             with get_local_path(ann_file, backend_args=backend_args) as path:
                 self.gt = read_truth(load_json(path), protocol, ann_file)
+            if sort_categories:
+                self.gt.categories = dict(sorted(self.gt.categories.items()))
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Take the predictions of a batch; dense masks are encoded at once."""

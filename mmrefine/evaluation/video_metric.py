@@ -56,6 +56,7 @@ class VideoMaskAPMetric(ScoringMetric, BaseVideoMetric):
         format_only: Write the result file and compute nothing.
         outfile_prefix: Write ``PREFIX.json`` and ``PREFIX.submission_file.zip``.
         prefix: Default ``'youtube_vis'``.
+        metric_items: Report these numbers only, e.g. ``['mAP', 'AR@10']``.
 
     A track's score is the mean over its frames, its category the most frequent one (the lower of
     equals). Results are named ``segm_mAP``, ``segm_mAP_50``, ``segm_mAP_75``, ``segm_mAP_s`` (mean
@@ -67,7 +68,7 @@ class VideoMaskAPMetric(ScoringMetric, BaseVideoMetric):
     def __init__(
         self,
         ann_file: str | None = None,
-        metric: str = 'youtube_vis_ap',
+        metric: str | Sequence[str] = 'youtube_vis_ap',
         max_dets: Sequence[int] = (1, 10, 100),
         backend: str = 'pycocotools',
         format_only: bool = False,
@@ -76,8 +77,10 @@ class VideoMaskAPMetric(ScoringMetric, BaseVideoMetric):
         backend_args: dict | None = None,
         collect_device: str = 'cpu',
         prefix: str | None = None,
+        metric_items: Sequence[str] | None = None,
     ) -> None:
-        if metric not in ('youtube_vis_ap', 'segm'):
+        names = {metric} if isinstance(metric, str) else set(metric)
+        if not names or names - {'youtube_vis_ap', 'segm'}:
             raise ValueError(
                 f"metric must be 'segm' (or stock configs' 'youtube_vis_ap'), got {metric!r}"
             )
@@ -89,6 +92,7 @@ class VideoMaskAPMetric(ScoringMetric, BaseVideoMetric):
             show_progress,
             collect_device,
             prefix,
+            metric_items,
         )
         self.truth: VideoTruth | None = None
         if ann_file is not None:

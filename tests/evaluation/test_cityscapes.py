@@ -239,6 +239,25 @@ def test_no_predictions_and_no_instances(tmp_path: Path) -> None:
     assert set(metric.evaluate(5).values()) == {-1.0}
 
 
+@pytest.mark.parametrize(
+    ('options', 'reason'),
+    [
+        ({'metric': 'sgm'}, r"'segm', 'boundary'; got \['sgm'\]"),
+        ({'metric': 'sgm', 'format_only': True}, r"'segm', 'boundary'; got \['sgm'\]"),
+        ({'metric': []}, r"'segm', 'boundary'; got \[\]"),
+        ({'dilation_ratio': 0}, 'dilation_ratio must be positive'),
+        ({'seg_prefix': 'nowhere'}, 'seg_prefix: there is no folder nowhere'),
+    ],
+)
+def test_wrong_options_are_refused_before_the_first_image(
+    tmp_path: Path, options: dict, reason: str
+) -> None:
+    make_city(tmp_path)
+    with pytest.raises(ValueError, match=reason):
+        build(tmp_path, **options)
+    build(tmp_path, format_only=True, seg_prefix='nowhere')
+
+
 def test_predictions_without_masks_are_refused(tmp_path: Path) -> None:
     make_city(tmp_path)
     pred = {'bboxes': torch.zeros(1, 4), 'scores': torch.ones(1), 'labels': torch.zeros(1)}

@@ -92,6 +92,24 @@ def test_labels_that_mean_another_category_than_their_class(
     assert len(log) == (told is not None) and all(told in text for text in log)
 
 
+def test_no_metric_is_refused() -> None:
+    with pytest.raises(ValueError, match="metric must be some of bbox, segm, boundary; got 'none'"):
+        build(('ant',), metric=[])
+
+
+def test_categories_in_the_order_of_their_ids(tmp_path: Path) -> None:
+    gt = truth({'segmentation': square(0)}, names=('ant', 'bee'))
+    gt['categories'].reverse()
+    (tmp_path / 'gt.json').write_text(json.dumps(gt))
+    scores = []
+    for order in (True, False):
+        options = {'ann_file': str(tmp_path / 'gt.json'), 'metric': 'segm'}
+        metric = build(('ant', 'bee'), sort_categories=order, **options)
+        metric.process({}, [sample(0)])
+        scores.append(metric.evaluate(1)['coco/segm_mAP'])
+    assert scores == pytest.approx([1, 0])
+
+
 def instances(x: int) -> dict:
     box = [x, 2.0, x + 8, 10]
     entry = {'bbox': box, 'bbox_label': 0, 'ignore_flag': 0, 'mask': square(x)}

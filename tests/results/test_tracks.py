@@ -198,6 +198,19 @@ def test_labels_without_a_category_are_refused(
         metric.evaluate(1)
 
 
+def test_options_of_the_stock_metric() -> None:
+    truth, results = make_clips(6)
+    options = {'metric': ['youtube_vis_ap'], 'metric_items': ['mAP', 'AR@10']}
+    metric = METRICS.build({'type': 'VideoMaskAPMetric', **options})
+    metric.dataset_meta = {'classes': NAMES}
+    metric.process({}, samples_of(truth, results, False))
+    found = metric.evaluate(1)
+    assert list(found) == ['youtube_vis/segm_mAP', 'youtube_vis/segm_AR@10']
+    for wrong in ('bbox', ['segm', 'bbox'], []):
+        with pytest.raises(ValueError, match="metric must be 'segm'"):
+            METRICS.build({'type': 'VideoMaskAPMetric', 'metric': wrong})
+
+
 def test_frames_that_were_not_predicted_are_an_error() -> None:
     truth, results = make_clips(6)
     metric = METRICS.build({'type': 'VideoMaskAPMetric', 'show_progress': False})
