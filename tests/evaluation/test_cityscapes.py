@@ -258,6 +258,21 @@ def test_wrong_options_are_refused_before_the_first_image(
     build(tmp_path, format_only=True, seg_prefix='nowhere')
 
 
+def test_former_results_alone_are_removed(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr('mmrefine.evaluation.cityscapes_metric.log_warning', said.append)
+    files = list(tree.iterdir())
+    for name in ('notes.txt', 'a_0_0_leftImg8bit.png'):
+        (tree / name).touch()
+        with pytest.raises(ValueError, match=f'results is emptied .* holds {name}, which is no'):
+            build(tree.parent.parent)
+        (tree / name).unlink()
+    assert sorted(tree.iterdir()) == sorted(files) and not said
+    build(tree.parent.parent)
+    assert said == [f'{len(files)} files of former results in {tree} were removed']
+    assert not list(tree.iterdir())
+
+
 def test_predictions_without_masks_are_refused(tmp_path: Path) -> None:
     make_city(tmp_path)
     pred = {'bboxes': torch.zeros(1, 4), 'scores': torch.ones(1), 'labels': torch.zeros(1)}
