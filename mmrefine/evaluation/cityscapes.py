@@ -40,6 +40,14 @@ def import_engine() -> ModuleType:
     return engine
 
 
+def check_types(iou_types: Iterable[str]) -> list[str]:
+    """The IoU types, each once; ValueError for others than of masks."""
+    iou_types = list(dict.fromkeys(iou_types))
+    if not iou_types or set(iou_types) - {'segm', 'boundary'}:
+        raise ValueError(f"Cityscapes scores masks only: 'segm', 'boundary'; got {iou_types}")
+    return iou_types
+
+
 def score_cityscapes(
     pairs: Iterable[tuple[Path, Path]],
     iou_types: Iterable[str] = ('segm', 'boundary'),
@@ -58,9 +66,7 @@ def score_cityscapes(
     Returns:
         ``<type>_AP``, ``<type>_AP50`` and ``<type>_AP/<class>``; 0-1, or -1 without ground truth.
     """
-    iou_types = list(iou_types)
-    if not iou_types or set(iou_types) - {'segm', 'boundary'}:
-        raise ValueError(f"Cityscapes scores masks only: 'segm', 'boundary'; got {iou_types}")
+    iou_types = check_types(iou_types)
     pairs = [(Path(a).resolve(), Path(b).resolve()) for a, b in pairs]
     if not pairs:
         raise ValueError('there are no images to score')

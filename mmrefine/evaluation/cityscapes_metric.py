@@ -1,5 +1,6 @@
 """Cityscapes instance AP and boundary AP."""
 
+import re
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -11,10 +12,15 @@ from mmengine.dist import barrier, broadcast_object_list, is_main_process
 from mmengine.evaluator import BaseMetric
 
 from mmrefine.results.cityscapes import CITYSCAPES_IDS, write_cityscapes_image, zip_tree
+from mmrefine.results.log import log_warning
 from mmrefine.results.predictions import first_of_each, mask_scores, read_instances
 
-from .cityscapes import import_engine, score_cityscapes
+from .cityscapes import check_types, import_engine, score_cityscapes
+from .protocols import make_rules
 from .scoring_metric import log_written, require_outfile, require_same
+
+# Files of this metric and of the stock one.
+FORMER = re.compile(r'.+_leftImg8bit_(pred\.txt|\d+_\w+\.png)(\.partial-\d+)?|gtInstances\.json')
 
 
 @METRICS.register_module()
@@ -28,8 +34,8 @@ class CityscapesMaskAPMetric(BaseMetric):
         seg_prefix: Folder of the ``gtFine`` split; needed to score. Stock configs' name; the files
             are found from the image paths, ``leftImg8bit`` replaced by ``gtFine``, if it is not
             given.
-        outfile_prefix: Folder for the tree, which stays in ``<outfile_prefix>/results``; None uses
-            a temporary one.
+        outfile_prefix: Folder for the tree, which stays in ``<outfile_prefix>/results`` and takes
+            the place of former results there; None uses a temporary one.
         metric: ``'segm'`` and / or ``'boundary'``.
         dilation_ratio: Width of the boundary band over the image diagonal.
         format_only: Write the tree and its zip, compute nothing.
@@ -58,14 +64,18 @@ class CityscapesMaskAPMetric(BaseMetric):
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        self.iou_types = [metric] if isinstance(metric, str) else list(metric)
+        self.iou_types = check_types([metric] if isinstance(metric, str) else metric)
+        self.dilation_ratio = make_rules(dilation_ratio=dilation_ratio).dilation_ratio
         require_outfile(format_only, outfile_prefix)
         if backend_args is not None:
             raise ValueError('backend_args: the official code reads local files only')
         if not format_only:
             import_engine()
+            if seg_prefix is not None and not Path(seg_prefix).is_dir():
+                raise ValueError(
+                    f'seg_prefix: there is no folder {seg_prefix}; name that of the gtFine split'
+                )
         self.seg_prefix = seg_prefix
-        self.dilation_ratio = dilation_ratio
         self.format_only = format_only
         self.show_progress = show_progress
         self._temporary = outfile_prefix is None
@@ -76,23 +86,36 @@ class CityscapesMaskAPMetric(BaseMetric):
             (outfile_prefix,) = names
         self.root = Path(outfile_prefix) / 'results'
         if is_main_process():
-            shutil.rmtree(self.root, ignore_errors=True)
-            self.root.mkdir(parents=True)
+            self._clear()
         barrier()
+
+    def _clear(self) -> None:
+        """Make an empty folder; only files of former results are removed, and that is logged."""
+        files = list(self.root.iterdir()) if self.root.is_dir() else []
+        for file in files:
+            if not file.is_file() or not FORMER.fullmatch(file.name):
+                raise ValueError(
+                    f'outfile_prefix: {self.root} is emptied before results are written, but holds '
+                    f'{file.name}, which is no Cityscapes result: choose another folder'
+                )
+        if files:
+            log_warning(f'{len(files)} files of former results in {self.root} were removed')
+        shutil.rmtree(self.root, ignore_errors=True)
+        self.root.mkdir(parents=True)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Write the predictions of a batch."""
         names = self.dataset_meta['classes']
         for sample in data_samples:
             path, size = sample['img_path'], tuple(sample['ori_shape'][:2])
-            result = read_instances(sample['pred_instances'], size, path)
+            result = read_instances(sample['pred_instances'], size, path, need_masks=True)
             for label in set(result['labels'].tolist()):
                 if not 0 <= label < len(names) or names[label] not in CITYSCAPES_IDS:
                     raise ValueError(f'{path}: label {label} is no Cityscapes class with instances')
             text = write_cityscapes_image(
                 self.root,
                 path,
-                [{'size': list(size), 'counts': counts} for counts in result['counts'] or ()],
+                [{'size': list(size), 'counts': counts} for counts in result['counts']],
                 [CITYSCAPES_IDS[names[label]] for label in result['labels'].tolist()],
                 mask_scores(result).tolist(),
             )

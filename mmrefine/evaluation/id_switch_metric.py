@@ -16,10 +16,10 @@ from mmdet.registry import METRICS
 from scipy.optimize import linear_sum_assignment
 
 from mmrefine.masks.run_lengths import to_counts
-from mmrefine.results.predictions import first_of_each, mask_counts, to_numpy
+from mmrefine.results.predictions import first_of_each, to_numpy
 
 from .greedy import pairwise_ious
-from .video_metric import FRAME, iterate_frames
+from .video_metric import FRAME, iterate_frames, read_frame
 
 
 @METRICS.register_module()
@@ -61,17 +61,15 @@ class IdSwitchMetric(BaseVideoMetric):
     def _matches(self, frame: dict) -> dict[Hashable, int | None]:
         """Object -> id it was found under in the frame, None where it was missed."""
         size = tuple(frame['ori_shape'][:2])
-        label = f'video {frame["video_id"]!r}, frame {frame["frame_id"]}'
+        label, pred = read_frame(frame)
         if 'instances' not in frame:
             raise ValueError(
                 f'{label} has no annotations: keep "instances" in the meta_keys of PackTrackInputs'
             )
         truth = [i for i in frame['instances'] if not i.get('ignore_flag', 0)]
-        pred = frame['pred_track_instances']
-        keep = to_numpy(pred['scores']).reshape(-1) >= self.score_threshold
-        ids = to_numpy(pred['instances_id']).reshape(-1)[keep]
-        counts = mask_counts(pred['masks'], size, label)
-        found = [_rle(one, size) for one, kept in zip(counts, keep) if kept]
+        scores = to_numpy(frame['pred_track_instances']['scores']).reshape(-1)  # as they round
+        keep = np.flatnonzero(scores >= self.score_threshold)
+        found = [_rle(pred['counts'][i], size) for i in keep]
         matched: dict[Hashable, int | None] = {i['instance_id']: None for i in truth}
         if not truth or not found:
             return matched
@@ -80,7 +78,7 @@ class IdSwitchMetric(BaseVideoMetric):
         worth = np.where(overlap >= self.iou_threshold, 1e3 + overlap, 0.0)
         for row, column in zip(*linear_sum_assignment(worth, maximize=True)):
             if overlap[row, column] >= self.iou_threshold:
-                matched[truth[row]['instance_id']] = int(ids[column])
+                matched[truth[row]['instance_id']] = pred['ids'][keep[column]]
         return matched
 
     def compute_metrics(self, results: list) -> dict[str, float]:

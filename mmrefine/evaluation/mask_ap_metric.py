@@ -1,6 +1,6 @@
 """Box, mask and boundary AP as one evaluator for configs."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from mmrefine.results.detections import (
     write_coco_results,
     write_coco_truth,
 )
-from mmrefine.results.ground_truth import SHOWN, GroundTruth, Id
+from mmrefine.results.ground_truth import GroundTruth, Id
 from mmrefine.results.json_files import load_json
 from mmrefine.results.log import log_warning
 from mmrefine.results.plain_dataset import image_truth, truth_of_images
@@ -50,6 +50,8 @@ class MaskAPMetric(ScoringMetric):
         outfile_prefix: Write ``PREFIX.bbox.json`` and ``PREFIX.segm.json``, without ``ann_file``
             also the annotations, ``PREFIX.gt.json``.
         proposal_nums: Stock configs' name of ``max_dets``.
+        sort_categories: Number labels in the order of the category ids instead of the file, as
+            ``Objects365V1Dataset`` does.
         metric_items: Report these numbers only, e.g. ``['mAP', 'mAP_50', 'AR@100']``.
         prefix: Default: ``'coco'``, ``'lvis'``, ``'lvis-fixed'`` or ``'coco-on-lvis'``.
 
@@ -85,6 +87,7 @@ class MaskAPMetric(ScoringMetric):
         backend_args: dict | None = None,
         collect_device: str = 'cpu',
         prefix: str | None = None,
+        sort_categories: bool = False,
     ) -> None:
         caps = max_dets if max_dets is not None else proposal_nums
         if caps is None and protocol == 'coco':
@@ -103,11 +106,10 @@ class MaskAPMetric(ScoringMetric):
         )
         self.iou_types = [metric] if isinstance(metric, str) else list(metric)
         unknown = [name for name in self.iou_types if name not in IOU_TYPES]
-        if unknown:
-            hint = ': ProposalARMetric scores proposals' if 'proposal' in unknown[0] else ''
-            raise ValueError(
-                f'metric must be some of {", ".join(IOU_TYPES)}; got {unknown[0]!r}{hint}'
-            )
+        if unknown or not self.iou_types:
+            got = (unknown or ['none'])[0]
+            hint = ': ProposalARMetric scores proposals' if 'proposal' in got else ''
+            raise ValueError(f'metric must be some of {", ".join(IOU_TYPES)}; got {got!r}{hint}')
         if ann_file is None and protocol != 'coco':
             raise ValueError(f'protocol={protocol!r} needs ann_file, an LVIS annotation file')
         self.box_areas = box_areas
@@ -117,6 +119,8 @@ class MaskAPMetric(ScoringMetric):
         if ann_file is not None:
             with get_local_path(ann_file, backend_args=backend_args) as path:
                 self.gt = read_truth(load_json(path), protocol, ann_file)
+            if sort_categories:
+                self.gt.categories = dict(sorted(self.gt.categories.items()))
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Take the predictions of a batch; dense masks are encoded at once."""
@@ -145,7 +149,9 @@ class MaskAPMetric(ScoringMetric):
         if self.protocol == 'coco-on-lvis':
             gt, predicted = _common(gt, predicted)
         # As in CocoMetric: categories of the file that the data set does not have are no misses.
-        gt = gt.of_classes(self._classes(gt))
+        # LVIS data sets take all categories of the file.
+        if self.protocol not in ('lvis', 'lvis-fixed'):
+            gt = self.of_data_set(gt)
         dt = self._detections(predicted, gt)
         if not self.format_only:
             require_same(predicted, gt.sizes, gt.name)
@@ -192,24 +198,6 @@ class MaskAPMetric(ScoringMetric):
             counts,
             np.concatenate([mask_scores(part) for part in parts]) if rated else None,
         )
-
-    def _classes(self, gt: GroundTruth) -> Sequence[str]:
-        # LVIS data sets take all categories of the file, and so do samples, whose labels they are.
-        everything = self.protocol in ('lvis', 'lvis-fixed') or self.gt is None
-        classes = () if everything else (self.dataset_meta or {}).get('classes') or ()
-        known = [name for name in classes if name in gt.categories.values()]
-        if classes and not known:
-            raise ValueError(
-                f'no class of the data set ({_some(classes)}) is a category of {gt.name} '
-                f'({_some(gt.categories.values())}): set metainfo=dict(classes=...) of the test '
-                'data set to the names in the file'
-            )
-        return known
-
-
-def _some(names: Collection[str]) -> str:
-    shown = ', '.join(list(names)[:SHOWN])
-    return f'{shown}, ... {len(names)} in all' if len(names) > SHOWN else shown
 
 
 def _distinct_images(results: Sequence[tuple]) -> tuple[dict[Id, dict], dict[Id, dict]]:

@@ -23,7 +23,7 @@ from pycocotools import mask as coco_mask
 from mmrefine.results.ground_truth import GroundTruth, Id
 from mmrefine.results.json_files import load_json
 from mmrefine.results.plain_dataset import image_truth, truth_of_images
-from mmrefine.results.predictions import first_of_each, mask_counts, to_numpy
+from mmrefine.results.predictions import first_of_each, mask_counts, read_boxes
 
 from .greedy import match_greedily, pairwise_ious
 from .protocols import COCO_AREAS, read_truth
@@ -116,7 +116,7 @@ class ProposalARMetric(BaseMetric):
     Args:
         ann_file: COCO annotation file. None reads ``instances`` of the data samples.
         iou_types: ``segm``, ``bbox`` or both.
-        proposal_nums: Numbers of proposals, at most 1000.
+        proposal_nums: Numbers of proposals (or one), at most 1000.
         size_num: Number of proposals at which recall by object size is reported.
         auc: Whether to report the area under the curve (it always uses 1, 10, 100 and 1000
             proposals).
@@ -136,7 +136,7 @@ class ProposalARMetric(BaseMetric):
         self,
         ann_file: str | None = None,
         iou_types: str | Sequence[str] = IOU_TYPES,
-        proposal_nums: Sequence[int] = (10, 100, 1000),
+        proposal_nums: int | Sequence[int] = (10, 100, 1000),
         size_num: int = 100,
         auc: bool = True,
         boxes_from_masks: bool = False,
@@ -150,13 +150,16 @@ class ProposalARMetric(BaseMetric):
         unknown = set(self.iou_types) - set(IOU_TYPES)
         if unknown or not self.iou_types:
             raise ValueError(f'iou_types must be among {IOU_TYPES}, got {iou_types!r}')
-        numbers = (*proposal_nums, size_num)
+        counts = (proposal_nums,) if isinstance(proposal_nums, int) else tuple(proposal_nums)
+        numbers = (*counts, size_num)
         if min(numbers) < 1 or max(numbers) > MAX_PROPOSALS:
             raise ValueError(f'proposal numbers must lie in 1..{MAX_PROPOSALS}, got {numbers}')
-        self.proposal_nums, self.size_num = tuple(proposal_nums), size_num
+        self.proposal_nums, self.size_num = counts, size_num
         self.auc, self.boxes_from_masks = auc, boxes_from_masks
         if max_images is not None and ann_file is None:
             raise ValueError('max_images needs ann_file, which lists all image ids')
+        if max_images is not None and max_images < 1:
+            raise ValueError(f'max_images must be positive, got {max_images}')
         self.ann_file = ann_file
         self.truth: dict[Id, list[dict]] | None = None  # of the images that count
         self.gt: GroundTruth | None = None
@@ -198,35 +201,35 @@ class ProposalARMetric(BaseMetric):
 
     def _proposals(self, sample: Mapping[str, Any], size: tuple[int, int]) -> list[dict[str, Any]]:
         """The best proposals, best first; only they can count, so only their masks are encoded."""
-        predictions = sample['pred_instances']
-        scores = to_numpy(predictions['scores'])
-        best = np.lexsort((self._categories(predictions, len(scores)), -scores))[:MAX_PROPOSALS]
+        predictions, label = sample['pred_instances'], f'image {sample["img_id"]!r}'
+        boxes = 'bbox' in self.iou_types and not self.boxes_from_masks
+        count = len(predictions['scores'])
+        # What need not be given.
+        spare = {'labels': np.zeros(count)} | ({} if boxes else {'bboxes': np.zeros((count, 4))})
+        found = read_boxes({**spare, **predictions}, label)
+        scores = found['scores']
+        best = np.lexsort((self._categories(found['labels']), -scores))[:MAX_PROPOSALS]
         proposals: list[dict[str, Any]] = [{'score': score} for score in scores[best]]
         if 'segm' in self.iou_types or self.boxes_from_masks:
             if 'masks' not in predictions:
                 raise KeyError(
-                    f'image {sample.get("img_id")} has no predicted masks; '
-                    "for box proposals set iou_types='bbox'"
+                    f"{label} has no predicted masks; for box proposals set iou_types='bbox'"
                 )
             masks = predictions['masks']
             # A copy, since torch takes no index array with negative strides.
             chosen = (
                 [masks[i] for i in best] if isinstance(masks, list | tuple) else masks[best.copy()]
             )
-            counts = mask_counts(chosen, size, f'image {sample.get("img_id")}')
+            counts = mask_counts(chosen, size, label)
             for proposal, one in zip(proposals, counts):
                 proposal['segmentation'] = {'size': list(size), 'counts': one}
-        if 'bbox' in self.iou_types and not self.boxes_from_masks:
-            boxes = to_numpy(predictions['bboxes']).reshape(-1, 4)[best]
-            for proposal, (x1, y1, x2, y2) in zip(proposals, boxes):
-                proposal['bbox'] = [x1, y1, x2 - x1, y2 - y1]
+        if boxes:
+            for proposal, box in zip(proposals, found['boxes'][best].tolist()):
+                proposal['bbox'] = box
         return proposals
 
-    def _categories(self, predictions: Mapping[str, Any], count: int) -> np.ndarray:
-        """Rank of the category id of every proposal, array[count]; labels that name none are 0."""
-        if 'labels' not in predictions:
-            return np.zeros(count, np.int64)
-        labels = to_numpy(predictions['labels']).astype(np.int64)
+    def _categories(self, labels: np.ndarray) -> np.ndarray:
+        """Rank of the category id of every proposal, array[D]; labels that name none are 0."""
         if self.gt is None:
             return labels
         ids = self.gt.categories_of((self.dataset_meta or {}).get('classes') or ())

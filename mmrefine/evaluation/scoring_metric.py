@@ -8,6 +8,7 @@ from mmengine.logging import MMLogger
 
 from mmrefine.results.detections import Detections
 from mmrefine.results.ground_truth import SHOWN, GroundTruth
+from mmrefine.results.log import log_warning
 
 from .ap_table import number_names
 from .evaluate import BACKENDS, distinct_names, evaluate
@@ -49,6 +50,31 @@ class ScoringMetric(BaseMetric):
         self.outfile_prefix = outfile_prefix
         self.show_progress = show_progress
         self.metric_items = metric_items
+        self._labels_told = False
+
+    def of_data_set(self, gt: GroundTruth) -> GroundTruth:
+        """Keep the categories that are classes of the data set, as its labels number them.
+
+        MMDetection numbers labels in the order of the file; a warning names those that mean another
+        category than the class at their place.
+        """
+        classes = list((self.dataset_meta or {}).get('classes') or ())
+        names = [gt.categories[category] for category in gt.categories_of(classes)]
+        moved = [
+            f'{label} means {name!r}, not {said!r}'
+            for label, (name, said) in enumerate(zip(names, classes))
+            if name != said
+        ]
+        if moved and not self._labels_told:
+            self._labels_told = True
+            more = f' ({len(moved)} in all)' if len(moved) > SHOWN else ''
+            log_warning(
+                "MMDetection's data sets number labels in the order of the annotation file, not of "
+                f'the classes in metainfo. By {gt.name}, label {"; ".join(moved[:SHOWN])}{more}. '
+                'If the model numbers them by the classes, the scores are wrong: give both the '
+                'same names in the same order'
+            )
+        return gt.of_classes(names)
 
     def score(
         self,

@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,20 @@ def iterate_frames(data_samples: Sequence[dict]) -> Iterator[dict]:
             yield frame if isinstance(frame, dict) else frame.to_dict()
 
 
+def read_frame(frame: dict) -> tuple[str, dict[str, Any]]:
+    """Name of a frame for messages; ``read_instances`` of its tracks, with their ``ids``."""
+    label = f'video {frame["video_id"]!r}, frame {int(frame["frame_id"])}'
+    pred = frame['pred_track_instances']
+    found = read_instances(pred, tuple(frame['ori_shape'][:2]), label, need_masks=True)
+    ids = to_numpy(pred['instances_id']).reshape(-1).tolist()
+    if len(ids) != len(found['scores']):
+        raise ValueError(f'{label}: {len(ids)} instances_id for {len(found["scores"])} instances')
+    if len(set(ids)) != len(ids):
+        double = next(i for i, n in Counter(ids).items() if n > 1)
+        raise ValueError(f'{label}: track id {double} is given to more than one instance')
+    return label, {**found, 'ids': ids}
+
+
 @METRICS.register_module()
 class VideoMaskAPMetric(ScoringMetric, BaseVideoMetric):
     """Average precision and recall of tracked masks, as YouTube-VIS counts them.
@@ -41,6 +56,7 @@ class VideoMaskAPMetric(ScoringMetric, BaseVideoMetric):
         format_only: Write the result file and compute nothing.
         outfile_prefix: Write ``PREFIX.json`` and ``PREFIX.submission_file.zip``.
         prefix: Default ``'youtube_vis'``.
+        metric_items: Report these numbers only, e.g. ``['mAP', 'AR@10']``.
 
     A track's score is the mean over its frames, its category the most frequent one (the lower of
     equals). Results are named ``segm_mAP``, ``segm_mAP_50``, ``segm_mAP_75``, ``segm_mAP_s`` (mean
@@ -52,7 +68,7 @@ class VideoMaskAPMetric(ScoringMetric, BaseVideoMetric):
     def __init__(
         self,
         ann_file: str | None = None,
-        metric: str = 'youtube_vis_ap',
+        metric: str | Sequence[str] = 'youtube_vis_ap',
         max_dets: Sequence[int] = (1, 10, 100),
         backend: str = 'pycocotools',
         format_only: bool = False,
@@ -61,8 +77,10 @@ class VideoMaskAPMetric(ScoringMetric, BaseVideoMetric):
         backend_args: dict | None = None,
         collect_device: str = 'cpu',
         prefix: str | None = None,
+        metric_items: Sequence[str] | None = None,
     ) -> None:
-        if metric not in ('youtube_vis_ap', 'segm'):
+        names = {metric} if isinstance(metric, str) else set(metric)
+        if not names or names - {'youtube_vis_ap', 'segm'}:
             raise ValueError(
                 f"metric must be 'segm' (or stock configs' 'youtube_vis_ap'), got {metric!r}"
             )
@@ -74,6 +92,7 @@ class VideoMaskAPMetric(ScoringMetric, BaseVideoMetric):
             show_progress,
             collect_device,
             prefix,
+            metric_items,
         )
         self.truth: VideoTruth | None = None
         if ann_file is not None:
@@ -86,28 +105,15 @@ class VideoMaskAPMetric(ScoringMetric, BaseVideoMetric):
         self.results += [self._frame(frame) for frame in iterate_frames(data_samples)]
 
     def _frame(self, frame: dict) -> dict:
-        video, number = frame['video_id'], int(frame['frame_id'])
-        size = tuple(frame['ori_shape'][:2])
-        pred = frame['pred_track_instances']
-        label = f'video {video!r}, frame {number}'
-        if 'masks' not in pred and len(pred['scores']):
-            raise ValueError(f'{label}: pred_track_instances have no masks')
-        result = read_instances(pred, size, label)
-        ids = to_numpy(pred['instances_id']).reshape(-1).tolist()
-        if len(ids) != len(result['scores']):
-            raise ValueError(
-                f'{label}: {len(ids)} instances_id for {len(result["scores"])} instances'
-            )
-        if len(set(ids)) != len(ids):
-            double = next(i for i, n in Counter(ids).items() if n > 1)
-            raise ValueError(f'{label}: track id {double} is given to more than one instance')
-        columns = result['labels'].tolist(), result['scores'].tolist(), result['counts'] or ()
+        label, result = read_frame(frame)
+        columns = result['labels'].tolist(), result['scores'].tolist(), result['counts']
+        ids = result['ids']
         return {
-            'video': video,
-            'frame': number,
+            'video': frame['video_id'],
+            'frame': int(frame['frame_id']),
             'path': frame.get('img_path'),
             'length': int(frame['ori_video_length']),
-            'size': size,
+            'size': tuple(frame['ori_shape'][:2]),
             'tracks': list(zip(ids, *columns)),
             'truth': None if self.truth is not None else _frame_truth(frame, label),
         }
@@ -118,7 +124,8 @@ class VideoMaskAPMetric(ScoringMetric, BaseVideoMetric):
         found = (((one['video'], one['frame']), one['path'], one) for one in results)
         for (video, number), entry in first_of_each(found, FRAME).items():
             videos[video][number] = entry
-        truth = self.truth or VideoTruth(self._truth_of(videos), 'the data set')
+        truth = copy(self.truth or VideoTruth(self._truth_of(videos), 'the data set'))
+        truth.strips = self.of_data_set(truth.strips)
         tracks = list(self._tracks(videos, list(truth.strips.categories)))
         if self.outfile_prefix is not None:
             log_written(write_tracks(tracks, self.outfile_prefix))
@@ -137,12 +144,13 @@ class VideoMaskAPMetric(ScoringMetric, BaseVideoMetric):
             entry = next(iter(frames.values()))
             for seen in _by_track(frames, 'tracks').values():
                 labels, scores, _ = zip(*seen.values())
+                for label in labels:
+                    if not 0 <= label < len(categories):
+                        raise ValueError(
+                            f'video {video!r}: label {label}, but there are {len(categories)} '
+                            'categories'
+                        )
                 label = int(np.bincount(labels).argmax())
-                if label >= len(categories):
-                    raise ValueError(
-                        f'video {video!r}: label {label}, but there are {len(categories)} '
-                        'categories'
-                    )
                 rles: list[dict | None] = [None] * entry['length']
                 for number, (_, _, counts) in seen.items():
                     size = list(frames[number]['size'])

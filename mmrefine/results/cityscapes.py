@@ -88,7 +88,7 @@ def write_cityscapes_image(
     """
     stem = cityscapes_stem(file_name)
     lines = []
-    for i, (mask, label, score) in enumerate(zip(masks, labels, scores)):
+    for i, (mask, label, score) in enumerate(zip(masks, labels, scores, strict=True)):
         name = f'{stem}_{i}_{label}.png'
         ok, data = cv2.imencode('.png', to_dense([mask])[0].numpy().astype(np.uint8) * 255)
         if not ok:

@@ -64,7 +64,9 @@ def mask_counts(masks: Any, size: tuple[int, int], label: str) -> list[bytes]:
     return counts
 
 
-def read_instances(pred: Mapping, size: tuple[int, int], label: str) -> dict[str, Any]:
+def read_instances(
+    pred: Mapping, size: tuple[int, int], label: str, need_masks: bool = False
+) -> dict[str, Any]:
     """Take and check the predictions of one image.
 
     Args:
@@ -72,17 +74,29 @@ def read_instances(pred: Mapping, size: tuple[int, int], label: str) -> dict[str
             ``mask_scores``.
         size: ``(h, w)`` of the original image.
         label: Names the image in messages.
+        need_masks: Refuse instances without masks.
 
     Returns:
         ``boxes`` float64 array[N, 4] (x, y, w, h), ``scores``, ``mask_scores`` (or None),
         ``labels`` arrays[N] and ``counts``, N compressed RLE counts (or None).
     """
+    counts = mask_counts(pred['masks'], size, label) if 'masks' in pred else None
+    found = read_boxes(pred, label)
+    if need_masks and counts is None:
+        if len(found['scores']):
+            raise ValueError(f'{label}: the predictions have no masks, which this metric scores')
+        counts = []
+    return {**found, 'counts': counts}
+
+
+def read_boxes(pred: Mapping, label: str) -> dict[str, Any]:
+    """``read_instances`` without ``counts``: of the masks only their number is checked."""
     scores = to_numpy(pred['scores']).astype(np.float64).reshape(-1)
     boxes = to_numpy(pred['bboxes']).astype(np.float64).reshape(-1, 4).copy()
     labels = to_numpy(pred['labels']).astype(np.int64).reshape(-1)
     rated = to_numpy(pred['mask_scores']).astype(np.float64) if 'mask_scores' in pred else None
-    counts = mask_counts(pred['masks'], size, label) if 'masks' in pred else None
-    lengths = {len(part) for part in (scores, boxes, labels, rated, counts) if part is not None}
+    parts = (scores, boxes, labels, rated, pred.get('masks'))
+    lengths = {len(part) for part in parts if part is not None}
     if len(lengths) > 1:
         raise ValueError(
             f'{label}: scores, bboxes, labels and masks differ in number: {sorted(lengths)}'
@@ -101,8 +115,7 @@ def read_instances(pred: Mapping, size: tuple[int, int], label: str) -> dict[str
             f'{label}, instance {i}: the box {x, y, x + w, y + h} is not finite or has x2 < x1 '
             'or y2 < y1'
         )
-    found = {'boxes': boxes, 'scores': scores, 'mask_scores': rated}
-    return {**found, 'labels': labels, 'counts': counts}
+    return {'boxes': boxes, 'scores': scores, 'mask_scores': rated, 'labels': labels}
 
 
 def mask_scores(found: Mapping) -> np.ndarray:

@@ -239,6 +239,48 @@ def test_no_predictions_and_no_instances(tmp_path: Path) -> None:
     assert set(metric.evaluate(5).values()) == {-1.0}
 
 
+@pytest.mark.parametrize(
+    ('options', 'reason'),
+    [
+        ({'metric': 'sgm'}, r"'segm', 'boundary'; got \['sgm'\]"),
+        ({'metric': 'sgm', 'format_only': True}, r"'segm', 'boundary'; got \['sgm'\]"),
+        ({'metric': []}, r"'segm', 'boundary'; got \[\]"),
+        ({'dilation_ratio': 0}, 'dilation_ratio must be positive'),
+        ({'seg_prefix': 'nowhere'}, 'seg_prefix: there is no folder nowhere'),
+    ],
+)
+def test_wrong_options_are_refused_before_the_first_image(
+    tmp_path: Path, options: dict, reason: str
+) -> None:
+    make_city(tmp_path)
+    with pytest.raises(ValueError, match=reason):
+        build(tmp_path, **options)
+    build(tmp_path, format_only=True, seg_prefix='nowhere')
+
+
+def test_former_results_alone_are_removed(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr('mmrefine.evaluation.cityscapes_metric.log_warning', said.append)
+    files = list(tree.iterdir())
+    for name in ('notes.txt', 'a_0_0_leftImg8bit.png'):
+        (tree / name).touch()
+        with pytest.raises(ValueError, match=f'results is emptied .* holds {name}, which is no'):
+            build(tree.parent.parent)
+        (tree / name).unlink()
+    assert sorted(tree.iterdir()) == sorted(files) and not said
+    build(tree.parent.parent)
+    assert said == [f'{len(files)} files of former results in {tree} were removed']
+    assert not list(tree.iterdir())
+
+
+def test_predictions_without_masks_are_refused(tmp_path: Path) -> None:
+    make_city(tmp_path)
+    pred = {'bboxes': torch.zeros(1, 4), 'scores': torch.ones(1), 'labels': torch.zeros(1)}
+    sample = {'img_path': 'a_0_0_leftImg8bit.png', 'ori_shape': (H, W), 'pred_instances': pred}
+    with pytest.raises(ValueError, match=r'a_0_0_leftImg8bit.png: the predictions have no masks'):
+        build(tmp_path).process({}, [sample])
+
+
 def test_images_that_were_not_predicted_are_an_error(tmp_path: Path) -> None:
     data, results = make_city(tmp_path)
     metric = build(tmp_path)

@@ -7,7 +7,6 @@ from copy import deepcopy
 from pathlib import Path
 
 import pytest
-import torch
 from evaluation.test_id_switches import frame
 from evaluation.test_unsaid import SIZE, instances, sample, truth
 from mmdet.registry import METRICS
@@ -23,7 +22,6 @@ def video_frame() -> dict:
     (inner,) = made['video_data_samples']
     inner['ori_video_length'] = 1
     inner['instances'][0]['bbox_label'] = 0
-    inner['pred_track_instances'] |= {'bboxes': torch.zeros(1, 4), 'labels': torch.tensor([0])}
     return made
 
 

@@ -32,6 +32,8 @@ def frame(number: int, truth: dict, pred: list, video: int = 1, rle: bool = Fals
                 'pred_track_instances': {
                     'instances_id': torch.tensor([i for i, _ in pred], dtype=torch.long),
                     'scores': torch.linspace(0.9, 0.4, len(pred)),
+                    'labels': torch.zeros(len(pred), dtype=torch.long),
+                    'bboxes': torch.zeros(len(pred), 4),
                     'masks': encode(masks) if rle else masks,
                 },
             }
@@ -95,6 +97,18 @@ def test_wrong_input_is_refused():
     with pytest.raises(ValueError, match='no annotations'):
         score([broken])
     assert np.isfinite(score([frame(0, {7: 0}, [])])['recall'])
+    for key, value, reason in (
+        ('scores', torch.tensor([torch.nan]), 'video 1, frame 0, instance 0: score nan'),
+        ('instances_id', torch.tensor([0, 1]), '2 instances_id for 1 instances'),
+        ('masks', None, 'video 1, frame 0: the predictions have no masks'),
+    ):
+        broken = frame(0, {7: 0}, [(0, 0)])
+        pred = broken['video_data_samples'][0]['pred_track_instances']
+        pred[key] = value
+        if value is None:
+            del pred[key]
+        with pytest.raises(ValueError, match=reason):
+            score([broken])
 
 
 def test_as_many_objects_as_possible_are_found():

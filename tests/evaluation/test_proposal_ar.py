@@ -268,11 +268,48 @@ def test_missing_truth_is_explained():
         dict(proposal_nums=(0,)),
         dict(proposal_nums=(5000,)),
         dict(max_images=5),
+        dict(max_images=-1, ann_file='truth.json'),
+        dict(max_images=0, ann_file='truth.json'),
     ],
 )
 def test_bad_options_are_refused(options):
-    with pytest.raises(ValueError, match='iou_types|proposal numbers|ann_file'):
+    with pytest.raises(ValueError, match='iou_types|proposal numbers|ann_file|must be positive'):
         ProposalARMetric(**options)
+
+
+def test_one_number_of_proposals_may_be_asked_for():
+    assert ProposalARMetric(proposal_nums=10).proposal_nums == (10,)
+
+
+NAN = float('nan')
+
+
+@pytest.mark.parametrize('kind', ['bbox', 'segm'])
+@pytest.mark.parametrize(
+    ('change', 'reason'),
+    [
+        (dict(scores=torch.tensor([NAN, NAN])), 'image 1, instance 0: score nan'),
+        (dict(bboxes=torch.tensor([[0, 0, 5, 5], [NAN] * 4])), 'image 1, instance 1: the box'),
+        (dict(bboxes=torch.tensor([[9, 9, 5, 5], [0, 0, 5, 5]])), 'image 1, instance 0: the box'),
+        (dict(bboxes=torch.zeros(3, 4)), r'differ in number: \[2, 3\]'),
+        (dict(masks=torch.zeros(3, *SIZE, dtype=torch.bool)), r'differ in number: \[2, 3\]'),
+    ],
+)
+def test_wrong_proposals_are_refused(kind, change, reason):
+    truth, proposals = scene(0, images=1)
+    data = sample(truth, proposals[:2], 'dense')
+    data['pred_instances'].update(change)
+    with pytest.raises(ValueError, match=reason):
+        ProposalARMetric(iou_types=kind).process({}, [data])
+
+
+def test_segments_need_no_boxes():
+    truth, proposals = scene(0, images=1)
+    data = sample(truth, proposals, 'rle')
+    del data['pred_instances']['bboxes']
+    ProposalARMetric(boxes_from_masks=True).process({}, [data])
+    with pytest.raises(KeyError, match='bboxes'):
+        ProposalARMetric().process({}, [data])
 
 
 def test_the_area_under_the_curve_is_that_of_trapezoids():

@@ -54,7 +54,7 @@ def sample(x: int, **more: object) -> dict:
 def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What users are told."""
     said: list[str] = []
-    for module in ('score_file', 'mask_ap_metric'):
+    for module in ('score_file', 'mask_ap_metric', 'scoring_metric'):
         path = f'mmrefine.evaluation.{module}.log_warning'
         monkeypatch.setattr(path, said.append)
     return said
@@ -67,8 +67,47 @@ def test_class_names_that_match_nothing(tmp_path: Path, classes: tuple[str, ...]
     )
     metric = build(classes, ann_file=str(tmp_path / 'gt.json'), metric='segm')
     metric.process({}, [sample(0)])
-    with pytest.raises(ValueError, match=rf'{", ".join(classes)}.*gt.json \(ant, bee\)'):
+    with pytest.raises(ValueError, match=rf'gt.json has .*{", ".join(classes)}; .* ant, bee: '):
         metric.evaluate(1)
+
+
+@pytest.mark.parametrize(
+    ('classes', 'told'),
+    [
+        (('ant', 'bee', 'cat'), None),
+        (('bee', 'cat', 'dog'), None),  # whose last label has no category and is refused
+        (('cat', 'ant'), "label 0 means 'ant', not 'cat'; 1 means 'cat', not 'ant'. If"),
+        (('ant', 'dog', 'cat'), "label 1 means 'cat', not 'dog'. If"),
+    ],
+)
+def test_labels_that_mean_another_category_than_their_class(
+    tmp_path: Path, log: list[str], classes: tuple[str, ...], told: str | None
+) -> None:
+    gt = truth({'segmentation': square(0)}, names=('ant', 'bee', 'cat'))
+    (tmp_path / 'gt.json').write_text(json.dumps(gt))
+    metric = build(classes, ann_file=str(tmp_path / 'gt.json'), metric='segm')
+    for _ in range(2):  # the second validation of a training
+        metric.process({}, [sample(0)])
+        metric.evaluate(1)
+    assert len(log) == (told is not None) and all(told in text for text in log)
+
+
+def test_no_metric_is_refused() -> None:
+    with pytest.raises(ValueError, match="metric must be some of bbox, segm, boundary; got 'none'"):
+        build(('ant',), metric=[])
+
+
+def test_categories_in_the_order_of_their_ids(tmp_path: Path) -> None:
+    gt = truth({'segmentation': square(0)}, names=('ant', 'bee'))
+    gt['categories'].reverse()
+    (tmp_path / 'gt.json').write_text(json.dumps(gt))
+    scores = []
+    for order in (True, False):
+        options = {'ann_file': str(tmp_path / 'gt.json'), 'metric': 'segm'}
+        metric = build(('ant', 'bee'), sort_categories=order, **options)
+        metric.process({}, [sample(0)])
+        scores.append(metric.evaluate(1)['coco/segm_mAP'])
+    assert scores == pytest.approx([1, 0])
 
 
 def instances(x: int) -> dict:

@@ -149,6 +149,68 @@ def test_metric_gathers_frames_in_any_order(dense: bool) -> None:
         assert found[f'youtube_vis/segm_{stock}'] == pytest.approx(value, abs=1e-9), name
 
 
+@pytest.mark.parametrize('classes', [('bee', 'cat'), ('cat', 'bee', 'dog')])
+def test_labels_number_the_classes_of_the_data_set_in_the_order_of_the_file(
+    tmp_path: Path, classes: tuple[str, ...]
+) -> None:
+    """As YouTubeVISDataset does: the file has ant, bee and cat, so that 0 is bee."""
+    truth, results = make_clips(6)
+    results = [r for r in results if r['category_id'] > 1]
+    (tmp_path / 'gt.json').write_text(json.dumps(truth))
+    metric = METRICS.build(
+        {
+            'type': 'VideoMaskAPMetric',
+            'ann_file': f'{tmp_path}/gt.json',
+            'outfile_prefix': f'{tmp_path}/vis',
+            'show_progress': False,
+        }
+    )
+    metric.dataset_meta = {'classes': classes}
+    lower = [{**r, 'category_id': r['category_id'] - 1} for r in results]
+    metric.process({}, samples_of(truth, lower, False))
+    found = metric.evaluate(1)['youtube_vis/segm_mAP']
+    clips = VideoTruth(truth)
+    strips = clips.strips.of_classes(['bee', 'cat'])
+    expected = evaluate(strips, load_tracks(results, clips), ['segm'], RULES).numbers
+    assert found == pytest.approx(expected['segm_AP'], abs=1e-9) and found > 0.1
+    written = load_tracks(f'{tmp_path}/vis.json', clips).category_ids
+    assert sorted(written) == sorted(r['category_id'] for r in results)
+
+
+@pytest.mark.parametrize(
+    ('classes', 'label', 'reason'),
+    [
+        (('x', 'y'), 0, 'gt.json has none of the classes x, y; its categories are ant, bee, cat'),
+        (('bee',), 1, 'label 1, but there are 1 categories'),
+        (('bee',), -1, 'label -1, but there are 1 categories'),
+    ],
+)
+def test_labels_without_a_category_are_refused(
+    tmp_path: Path, classes: tuple[str, ...], label: int, reason: str
+) -> None:
+    truth, results = make_clips(6)
+    (tmp_path / 'gt.json').write_text(json.dumps(truth))
+    metric = METRICS.build({'type': 'VideoMaskAPMetric', 'ann_file': f'{tmp_path}/gt.json'})
+    metric.dataset_meta = {'classes': classes}
+    same = [{**r, 'category_id': label + 1} for r in results]
+    metric.process({}, samples_of(truth, same, False))
+    with pytest.raises(ValueError, match=reason):
+        metric.evaluate(1)
+
+
+def test_options_of_the_stock_metric() -> None:
+    truth, results = make_clips(6)
+    options = {'metric': ['youtube_vis_ap'], 'metric_items': ['mAP', 'AR@10']}
+    metric = METRICS.build({'type': 'VideoMaskAPMetric', **options})
+    metric.dataset_meta = {'classes': NAMES}
+    metric.process({}, samples_of(truth, results, False))
+    found = metric.evaluate(1)
+    assert list(found) == ['youtube_vis/segm_mAP', 'youtube_vis/segm_AR@10']
+    for wrong in ('bbox', ['segm', 'bbox'], []):
+        with pytest.raises(ValueError, match="metric must be 'segm'"):
+            METRICS.build({'type': 'VideoMaskAPMetric', 'metric': wrong})
+
+
 def test_frames_that_were_not_predicted_are_an_error() -> None:
     truth, results = make_clips(6)
     metric = METRICS.build({'type': 'VideoMaskAPMetric', 'show_progress': False})
