@@ -568,3 +568,26 @@ def test_sizes_are_upright(tmp_path: Path, suffix: str, orientation: int, size: 
 def test_sizes_of_huge_pictures(tmp_path: Path) -> None:
     Image.new('1', (20000, 10000)).save(tmp_path / 'a.png')
     assert picture_size(tmp_path / 'a.png') == (20000, 10000)
+
+
+def test_pictures_of_one_name_are_told_apart_by_the_folders_of_their_splits(tmp_path: Path) -> None:
+    square = {'id': 1, 'image_id': 1, 'category_id': 1, 'bbox': [10, 5, 20, 20], 'area': 400}
+    square |= {'iscrowd': 0, 'segmentation': [SQUARE]}
+    content = {
+        'images': [{'id': 1, 'file_name': '0001.jpg', 'height': SIZE[0], 'width': SIZE[1]}],
+        'annotations': [square],
+        'categories': [{'id': 1, 'name': 'nut'}],
+    }
+    for split in ('train', 'val'):
+        picture(tmp_path / 'images' / split / '0001.jpg')
+        write(tmp_path / 'annotations' / f'nuts_{split}.json', content)
+    _, source = read_source(tmp_path)
+    places = {image.split: image.path for image in source.images}
+    assert places == {s: tmp_path / 'images' / s / '0001.jpg' for s in ('train', 'val')}
+    picture(tmp_path / 'more' / 'train' / '0001.jpg')
+    with pytest.raises(ValueError, match=r"'0001.jpg', which is there 2 times"):
+        read_source(tmp_path)
+    content['images'][0]['file_name'] = 'more/train/0001.jpg'
+    write(tmp_path / 'annotations' / 'nuts_train.json', content)
+    _, source = read_source(tmp_path)
+    assert source.images[0].path == tmp_path / 'more' / 'train' / '0001.jpg'

@@ -72,7 +72,7 @@ def read(source: Path, files: list[Path]) -> Source:
         for annotation in content['annotations']:
             annotations[annotation['image_id']].append(annotation)
         for entry in content['images']:
-            place = _place(entry['file_name'], path, index)
+            place = _place(entry['file_name'], path, index, source)
             image = SourceImage(place, int(entry['width']), int(entry['height']), split=split)
             for annotation in annotations[entry['id']]:
                 if not annotation.get('segmentation'):
@@ -94,13 +94,18 @@ def read(source: Path, files: list[Path]) -> Source:
     return Source(images, classes, notes)
 
 
-def _place(name: str, path: Path, index: dict[str, list[Path]]) -> Path:
-    """The picture of an entry: beside the file, in its usual folders, or the one of its name."""
+def _place(name: str, path: Path, index: dict[str, list[Path]], source: Path) -> Path:
+    """The picture of an entry: beside the file, in its usual folders, or the one of its name, of
+    several the one in the folder that the entry, or the split of the file, speaks of."""
     tail = Path(name.replace('\\', '/'))
     for base in (path.parent, path.parent / 'images', path.parent.parent / 'images'):
         if (base / tail).is_file():
             return base / tail
     found = index.get(tail.name, [])
+    ends = [p for p in found if p.parts[-len(tail.parts) :] == tail.parts]
+    found = ends if len(found) > 1 and ends else found
+    if len(found) > 1 and (split := named_split(path, source)):
+        found = [p for p in found if named_split(p, source) == split] or found
     if len(found) != 1:
         what = 'is not below the source' if not found else f'is there {len(found)} times'
         raise ValueError(
