@@ -113,8 +113,8 @@ class VideoSegmenter:
 def frame_pipeline(pipeline: list[dict]) -> list[dict]:
     """Keep the steps of a test pipeline that work on a single picture in memory."""
     for step in pipeline:
-        if step['type'] == 'TransformBroadcaster':
-            steps = [s for s in step['transforms'] if not s['type'].startswith('Load')]
+        if 'TransformBroadcaster' in str(step['type']):  # a name, with or without scope, or a class
+            steps = [s for s in step['transforms'] if 'Load' not in str(s['type'])]
             return [{'type': 'mmdet.LoadImageFromNDArray'}, *steps]
     raise ValueError(
         'the test pipeline has no TransformBroadcaster: take the config of a video model'

@@ -73,8 +73,10 @@ def describe(graph: DetectorGraph) -> dict[str, Any]:
         ValueError: A test pipeline other than one resizing, or another unknown step.
     """
     model = graph.model
-    steps = [step for step in get_test_pipeline_cfg(model.cfg) if 'Resize' in step['type']]
-    if len(steps) != 1 or steps[0]['type'] != 'Resize' or 'scale' not in steps[0]:
+    steps = [step for step in get_test_pipeline_cfg(model.cfg) if 'Resize' in str(step['type'])]
+    # a name, with or without scope, or a class
+    kinds = [getattr(s['type'], '__name__', str(s['type'])).rpartition('.')[2] for s in steps]
+    if kinds != ['Resize'] or 'scale' not in steps[0]:
         raise ValueError(
             'the test pipeline must resize once, by Resize with a scale, got '
             f'{[dict(step) for step in steps]}'

@@ -11,6 +11,7 @@ import tiny_embedmask
 from hypothesis import given
 from hypothesis import strategies as st
 from locations import ROOT
+from mmdet.datasets.transforms import Resize
 from mmdet.registry import MODELS as MODELS_REGISTRY
 from mmengine.config import Config, ConfigDict
 from pycocotools import mask as coco_mask
@@ -20,7 +21,8 @@ from tiny_training import run
 from torch import nn
 
 from mmrefine.export import runtime
-from mmrefine.export.detector_file import compare_detector, export_detector
+from mmrefine.export.detections import DetectorGraph
+from mmrefine.export.detector_file import compare_detector, describe, export_detector
 from mmrefine.export.onnx_file import export_onnx
 
 SIZE = (128, 160)
@@ -126,6 +128,17 @@ def test_what_has_no_graph_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="set scale='exact'"):
         export(floor)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('kind', ['Resize', 'mmdet.Resize', Resize])
+def test_a_resize_may_be_named_or_given(kind: object) -> None:
+    model = with_pipeline(sip_model())
+    step = model.cfg.test_dataloader.dataset.pipeline[1]
+    step.type = kind
+    assert describe(DetectorGraph(model))['scale'] == [160, 120]
+    step.type = 'mmdet.RandomResize'
+    with pytest.raises(ValueError, match='must resize once'):
+        describe(DetectorGraph(model))
 
 
 def test_other_files_and_images_are_refused(tmp_path: Path) -> None:

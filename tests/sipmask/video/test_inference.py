@@ -7,13 +7,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmcv.transforms import LoadImageFromFile, TransformBroadcaster
 from mmdet.apis import inference_mot, init_track_model
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 from pycocotools.mask import frPyObjects
 from tiny_sipmask_video import clip, frame, tiny_video_config, tiny_video_model
 
-from mmrefine.apis.video import VideoSegmenter, draw_tracks
+from mmrefine.apis.video import VideoSegmenter, draw_tracks, frame_pipeline
 from mmrefine.apis.video_files import Clip, FrameWriter
 from mmrefine.masks import to_dense
 from mmrefine.results.track_file import TrackFile
@@ -31,6 +32,16 @@ STEPS = [
     },
     {'type': 'PackTrackInputs'},
 ]
+
+
+@pytest.mark.parametrize('scope', ['', 'mmdet.'])
+def test_single_frames_take_no_loaders(scope):
+    steps = [{**step, 'type': scope + step['type']} for step in STEPS[0]['transforms']]
+    broadcaster = {'type': f'{scope}TransformBroadcaster', 'transforms': steps}
+    kept = frame_pipeline([broadcaster, STEPS[1]])
+    assert kept == [{'type': 'mmdet.LoadImageFromNDArray'}, steps[1]]
+    steps[0]['type'] = LoadImageFromFile
+    assert frame_pipeline([{**broadcaster, 'type': TransformBroadcaster}]) == kept
 
 
 def picture(seed: int = 0, size: tuple[int, int] = (96, 128)) -> np.ndarray:
