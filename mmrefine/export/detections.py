@@ -148,8 +148,14 @@ def point_detections(
             'nms_in_original=True with an offset depends on the size of the original image: set '
             'nms_in_original=False'
         )
+    if cfg.get('min_bbox_size', -1) > 0:
+        raise ValueError(
+            'min_bbox_size depends on the size of the original image: set it to 0 (boxes without '
+            'area) or -1'
+        )
     outputs = head(x)
-    meta, cfg = dict(img_shape=size.unbind()), cfg | dict(nms_in_original=False)
+    meta = dict(img_shape=size.unbind(), scale_factor=(1.0, 1.0))
+    cfg |= dict(nms_in_original=False)
     return head.predict_by_feat(outputs, [meta], cfg)[0], getattr(outputs, 'features', x)
 
 

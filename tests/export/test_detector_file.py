@@ -37,6 +37,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
         sip_model(), candidates='pairs', nms_pre=30, max_candidates=40, max_per_img=12
     ),
     'SipMask, few points': lambda: with_settings(sip_model(), nms_pre=9, score_sqrt=True),
+    'SipMask, boxes with an area': lambda: with_settings(sip_model(), min_bbox_size=0),
     'EmbedMask v1': lambda: tiny_embedmask.tiny_detector('v1').eval(),
     'EmbedMask v2': lambda: tiny_embedmask.tiny_detector('v2').eval(),
     'EmbedMask v3': lambda: tiny_embedmask.tiny_detector('v3').eval(),
@@ -123,6 +124,8 @@ def test_what_has_no_graph_is_named(tmp_path: Path) -> None:
         export(tiny_embedmask.tiny_detector('adet'))
     with pytest.raises(ValueError, match='soft_nms.* has no ONNX form'):
         export(with_nms(sip_model(), type='soft_nms', iou_threshold=0.5))
+    with pytest.raises(ValueError, match='min_bbox_size depends on the size of the original'):
+        export(with_settings(sip_model(), min_bbox_size=4))
     floor = sip_model()
     floor.mask_head.test_cfg['scale'] = 'floor_min'
     with pytest.raises(ValueError, match="set scale='exact'"):
