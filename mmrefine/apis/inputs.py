@@ -60,8 +60,9 @@ def _expand(given: str) -> Iterator[tuple[Path, Path]]:
     path = Path(given)
     if path.is_dir():
         files = pictures_below(path)
-        files += sorted(p for p in path.rglob('*') if p.suffix.lower() in VIDEOS)
         others = {p for p in path.rglob('*') if p.is_file()}.difference(files)
+        files += sorted(p for p in others if p.suffix.lower() in VIDEOS)
+        others.difference_update(files)
         _warn(f'{path} holds files that are neither pictures nor videos by their suffix:', others)
         if not files:
             raise FileNotFoundError(

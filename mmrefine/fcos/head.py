@@ -48,11 +48,11 @@ def require_ltrb_loss(loss: nn.Module) -> None:
     ltrb, weight = torch.ones(1, 2, 4), torch.ones(1, 2)
     try:
         loss(ltrb, ltrb, weight=weight, avg_factor=weight.sum())
-    except (AssertionError, IndexError, RuntimeError, TypeError, ValueError):
+    except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(
             f'loss_bbox={type(loss).__name__} does not take distances Tensor[B, P, 4] with '
             "weight Tensor[B, P]: use dict(type='LtrbIoULoss', kind='giou')"
-        ) from None
+        ) from error
 
 
 class FCOSHeadBase(BaseDenseHead):

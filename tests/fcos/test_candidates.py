@@ -215,6 +215,8 @@ def test_small_boxes_are_left_out_by_their_sides_in_the_original_image():
         0, 1, 2,
     ]  # fmt: skip
     assert least_sides({'min_bbox_size': -1}, (1.0, 1.0)) is None
+    none = select_detections(boxes, 0 * probs, torch.ones(3), [3], {'nms': None}, least)
+    assert [len(part) for part in none] == [0, 0, 0]
 
 
 def test_no_candidates_is_a_size():
