@@ -52,6 +52,17 @@ def test_sets_of_photos_start_from_imagenet_weights(name: str) -> None:
     assert type(model.backbone).__name__ == 'MobileNetV2'
 
 
+@pytest.mark.parametrize('name', ['deepmask', 'sharpmask'])
+@pytest.mark.parametrize('data', ['facades', 'nuclei-full'])
+def test_proposals_on_photos_start_from_the_same_weights(name: str, data: str) -> None:
+    config = make_config(Job(SYSTEMS[name], SETS[data], 0), iterations=1200)
+    assert config.model.backbone.init_cfg.checkpoint == 'mmrefine://mobilenet-v2'
+    model = MODELS.build(config.model)
+    maps = model.backbone(torch.zeros(1, 3, 64, 96))
+    assert [tuple(x.shape[1:]) for x in maps] == [(16, 32, 48), (24, 16, 24), (32, 8, 12), (96, 4, 6)]
+    assert config.train_dataloader.dataset.dataset.ann_file.endswith('_train.json')
+
+
 PUBLISHED = {file.stem: file for file in CONFIGS.glob('*/*_mobilenetv2_fpn_1k_*.py')}
 
 
@@ -124,5 +135,5 @@ def test_unknown_names_are_refused_with_the_known_ones() -> None:
 
 
 def test_a_proposal_system_without_config_for_a_set_is_refused_at_once() -> None:
-    with pytest.raises(ValueError, match='deepmask_tiny_nuclei-full.py is missing'):
-        plan(['mask-rcnn', 'deepmask'], ['nuclei-full'], [0])
+    with pytest.raises(ValueError, match='deepmask_mobilenetv2_1k_leaves.py is missing'):
+        plan(['mask-rcnn', 'deepmask'], ['leaves'], [0])

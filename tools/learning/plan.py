@@ -19,7 +19,7 @@ class System:
 
     name: str  # short name
     # file whose ``model`` is trained, below ``configs``, made for 8 classes or COCO's 80; of
-    # proposal systems the whole file, with ``{set}`` for the name of the set
+    # proposal systems the whole file, with ``{set}`` for ``Set.ending``
     config: str
     start: str | None = None  # name of the proposal system whose weights it starts from
     # whether all pictures must have one size and no padding: MMDetection's YOLACT crops its masks
@@ -36,7 +36,7 @@ class System:
 class Set:
     """One set of pictures."""
 
-    name: str  # as in the names of the proposal systems' configs
+    name: str  # short name
     config: str  # data fragment below ``configs``
     num_classes: int  # number of classes
     max_per_img: int  # detections kept per picture
@@ -48,6 +48,13 @@ class Set:
     pretrained: bool = False
     # by how much larger pictures reach the models than the config says: the sizes of crops stay
     enlarge: int = 1
+
+    @property
+    def ending(self) -> str:
+        """How the names of whole configs for it end, e.g. ``tiny_shapes``."""
+        if self.pretrained:
+            return f'mobilenetv2_1k_{self.name.removesuffix("-full")}'
+        return f'tiny_{self.name}'
 
 
 SYSTEMS = {
@@ -64,8 +71,8 @@ SYSTEMS = {
         System('sipmask-1x1', 'sipmask/sipmask-1x1_tiny_shapes.py'),
         System('embedmask', 'embedmask/embedmask_tiny_shapes.py'),
         System('embedmask-adet', 'embedmask/embedmask-adet_tiny_shapes.py'),
-        System('deepmask', 'sharpmask/deepmask_tiny_{set}.py'),
-        System('sharpmask', 'sharpmask/sharpmask_tiny_{set}.py', start='deepmask'),
+        System('deepmask', 'sharpmask/deepmask_{set}.py'),
+        System('sharpmask', 'sharpmask/sharpmask_{set}.py', start='deepmask'),
     )
 }
 SETS = {
@@ -102,7 +109,7 @@ class Job:
     @property
     def file(self) -> Path:
         """The system's config file."""
-        return CONFIGS / self.system.config.format(set=self.data.name)
+        return CONFIGS / self.system.config.format(set=self.data.ending)
 
     @property
     def start(self) -> 'Job | None':
