@@ -3,7 +3,8 @@
 
 The true masks are brought to the grids on which the designs learn, at the size of the pictures that
 the model sees, back again, and scored as results: the most that a model can reach which learns its
-targets perfectly. Small objects want a finer grid, larger pictures, or masks inside boxes.
+targets perfectly. Small objects want a finer grid, larger pictures, or masks inside boxes. Objects
+whose boxes meet want what keeps them apart, as SipMask's sub-regions.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from mmcv.image import rescale_size
+from mmdet.structures.bbox import bbox_overlaps
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
 from pycocotools import mask as coco_mask
 from torch import Tensor
@@ -25,7 +27,7 @@ from mmrefine.evaluation.protocols import make_rules, read_truth
 from mmrefine.masks import GridGroup, MaskGrids, RLEMasks, map_masks, roi_masks
 from mmrefine.refinemask.targets import multi_size_targets
 from mmrefine.results.detections import Detections
-from mmrefine.results.ground_truth import Id
+from mmrefine.results.ground_truth import GroundTruth, Id
 from mmrefine.results.json_files import load_json
 
 NUMBERS = {
@@ -37,6 +39,7 @@ NUMBERS = {
 }
 SIDES = (112, 28)  # of grids in boxes
 LARGEST_STRIDE = 8
+MET = 0.1  # least share of a box
 
 
 def shares(masks: Tensor, stride: int) -> Tensor:
@@ -94,35 +97,64 @@ def to_masks(segmentations: Sequence, size: tuple[int, int]) -> BitmapMasks | Po
     return BitmapMasks(coco_mask.decode(whole).transpose(2, 0, 1), *size)
 
 
-def measure(path: Path, scale: int, classes: Sequence[str]) -> dict:
-    """Numbers of every grid: name -> ``NUMBERS`` -> value between 0 and 1.
+def read_objects(path: Path, classes: Sequence[str]) -> GroundTruth:
+    """Objects without crowds, those of ``classes`` if there are any, with boxes, run lengths, and
+    the file's own masks as ``drawn``.
 
     Raises:
         ValueError: The file cannot be used, or has no object to show.
     """
-    if scale < 1:
-        raise ValueError(f'--scale must be positive, got {scale}')
     gt = read_truth(load_json(path), 'coco', str(path)).of_classes(classes)
     gt.annotations = [a for a in gt.annotations if not a['iscrowd'] and not a['ignore']]
     if not gt.annotations:
         raise ValueError(f'{path} has no objects but crowds: there is nothing to show')
-    drawn = {a['id']: a.get('segmentation') for a in gt.annotations}
-    gt.require(boxes=True, masks=True)
-    by_image: dict[Id, list[dict]] = {}
     for a in gt.annotations:
-        by_image.setdefault(a['image_id'], []).append(a)
+        a['drawn'] = a.get('segmentation')
+    gt.require(boxes=True, masks=True)
+    return gt
+
+
+def by_image(gt: GroundTruth) -> dict[Id, tuple[list[dict], Tensor]]:
+    """Objects of every image, and their boxes Tensor[G, 4] as corners."""
+    images: dict[Id, list[dict]] = {}
+    for a in gt.annotations:
+        images.setdefault(a['image_id'], []).append(a)
+    boxes = {image: torch.tensor([a['bbox'] for a in each]) for image, each in images.items()}
+    for each in boxes.values():
+        each[:, 2:] += each[:, :2]
+    return {image: (images[image], boxes[image]) for image in images}
+
+
+def met_share(gt: GroundTruth) -> float:
+    """Share of the objects that have a tenth of their box inside the box of another one."""
+    met = 0
+    for _, boxes in by_image(gt).values():
+        covered = bbox_overlaps(boxes, boxes, mode='iof').fill_diagonal_(0)  # (G, G)
+        met += int((covered.amax(1) >= MET).sum())
+    return met / len(gt.annotations)
+
+
+def measure(gt: GroundTruth, scale: int) -> dict:
+    """Numbers of every grid: name -> ``NUMBERS`` -> value between 0 and 1; ``scale`` is the longer
+    side of the pictures that the model sees.
+
+    Raises:
+        ValueError: ``scale`` is not positive.
+    """
+    if scale < 1:
+        raise ValueError(f'--scale must be positive, got {scale}')
+    images = by_image(gt)
     counts: dict[str, list[bytes]] = {}
-    for image, objects in by_image.items():
-        polygons = all(isinstance(drawn[a['id']], list) for a in objects)
-        kinds = [drawn[a['id']] if polygons else a['segmentation'] for a in objects]
-        boxes = torch.tensor([a['bbox'] for a in objects])
-        boxes[:, 2:] += boxes[:, :2]
+    for image, (objects, boxes) in images.items():
+        polygons = all(isinstance(a['drawn'], list) for a in objects)
+        kinds = [a['drawn' if polygons else 'segmentation'] for a in objects]
         for name, rles in shown_masks(to_masks(kinds, gt.sizes[image]), boxes, scale).items():
             counts.setdefault(name, []).extend(rle['counts'] for rle in rles.tolist())
-    found = [a for objects in by_image.values() for a in objects]
+    found = [a for objects, _ in images.values() for a in objects]
     ids = [[a[key] for a in found] for key in ('image_id', 'category_id')]
     boxes = np.array([a['bbox'] for a in found])
-    rules = make_rules('coco', max(100, *map(len, by_image.values())))  # every object counts
+    most = max(len(objects) for objects, _ in images.values())
+    rules = make_rules('coco', max(100, most))  # every object counts
     table = {}
     for name, strings in counts.items():
         dt = Detections(*ids, np.ones(len(found)), boxes, strings)
@@ -151,7 +183,12 @@ def main(argv: list[str] | None = None) -> int:
     add('--classes', nargs='+', default=(), metavar='NAME', help='default: all')
     args = parser.parse_args(argv)
     try:
-        print(markdown(measure(args.gt, args.scale, args.classes)))
+        gt = read_objects(args.gt, args.classes)
+        print(markdown(measure(gt, args.scale)))
+        print(
+            f'\n{len(gt.annotations)} objects; {met_share(gt):.1%} of them have {MET:.0%} of their '
+            'box or more inside the box of another one.'
+        )
     except (ValueError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
