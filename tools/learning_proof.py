@@ -4,9 +4,9 @@
     python tools/learning_proof.py OUT --sets shapes nuclei --seeds 0 1 2 --minutes 4
 
 OUT holds every run; a run that is there is not repeated, an interrupted one goes on. When all are
-done, OUT/results.json, OUT/learning.md and OUT/learning.png are written. Detections of a run stay
-in OUT/SET/SYSTEM/seedN/results.segm.json, for tools/leaderboard.py. docs/learning.md lists the sets
-and the variables that say where they lie, as MMREFINE_SHAPES.
+done, OUT/results.json, OUT/learning.md, OUT/learning.png and OUT/losses.png are written. Detections
+of a run stay in OUT/SET/SYSTEM/seedN/results.segm.json, for tools/leaderboard.py. docs/learning.md
+lists the sets and the variables that say where they lie, as MMREFINE_SHAPES.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from learning.curves import losses, plot_losses
 from learning.plan import SETS, SYSTEMS, plan
 from learning.runs import Proof, store
 from learning.summary import markdown, plot
@@ -56,9 +57,10 @@ def main() -> None:
         store(args.out / 'results.json', [asdict(result) for result in results])
         (args.out / 'learning.md').write_text(markdown(results))
         plot(results, args.out / 'learning.png')
+        plot_losses(losses(args.out, results), args.out / 'losses.png')
     except (OSError, RuntimeError, ValueError) as error:
         sys.exit(f'learning_proof: {error}')
-    print(f'{args.out / "learning.md"} and learning.png written')
+    print(f'{args.out / "learning.md"}, learning.png and losses.png written')
 
 
 if __name__ == '__main__':

@@ -1,8 +1,6 @@
 # DeepMask from ImageNet weights on buildings: windows of 10 pixels, and facades that fill the photo.
 _base_ = ['../_base_/deepmask_mobilenetv2.py', '../_base_/facades_instance.py']
-model = dict(
-    test_cfg=dict(log2_scales=(-2.5, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5))
-)
+model = dict(test_cfg=dict(log2_scales=(-2.5, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5)))
 train_dataloader = dict(
     _delete_=True,
     **_base_.patch_loader,

@@ -59,7 +59,12 @@ def test_proposals_on_photos_start_from_the_same_weights(name: str, data: str) -
     assert config.model.backbone.init_cfg.checkpoint == 'mmrefine://mobilenet-v2'
     model = MODELS.build(config.model)
     maps = model.backbone(torch.zeros(1, 3, 64, 96))
-    assert [tuple(x.shape[1:]) for x in maps] == [(16, 32, 48), (24, 16, 24), (32, 8, 12), (96, 4, 6)]
+    assert [tuple(x.shape[1:]) for x in maps] == [
+        (16, 32, 48),
+        (24, 16, 24),
+        (32, 8, 12),
+        (96, 4, 6),
+    ]
     assert config.train_dataloader.dataset.dataset.ann_file.endswith('_train.json')
 
 
