@@ -1,7 +1,6 @@
 """Pictures in, drawn pictures and results out; every way a user can go wrong."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -10,16 +9,14 @@ import pytest
 import torch
 from locations import ROOT
 from mmdet.apis import inference_detector
-from mmdet.registry import MODELS
 from mmengine.config import Config
+from noise_pictures import photo
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from mmrefine.apis import inputs
-from mmrefine.apis.inputs import find_inputs, read_picture
+from mmrefine.apis.inputs import find_inputs
 from mmrefine.apis.load_model import load_model
 from mmrefine.apis.predict import predict
-from mmrefine.apis.predict_video import predict_video
 from mmrefine.evaluation import evaluate
 from mmrefine.results.detections import load_results
 from mmrefine.results.ground_truth import GroundTruth
@@ -27,33 +24,6 @@ from mmrefine.results.ground_truth import GroundTruth
 CONFIG = ROOT / 'configs' / 'refinemask' / 'refinemask_tiny_fruit-nuts.py'
 CLASSES = ('date', 'fig', 'hazelnut')
 SCORE = 0.25  # of random weights, a handful of objects
-
-
-@pytest.fixture(scope='module')
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights, kept by their seed."""
-    path = tmp_path_factory.mktemp('weights') / 'weights.pth'
-    torch.manual_seed(3)
-    model = MODELS.build(Config.fromfile(CONFIG).model)
-    model.init_weights()
-    torch.save(
-        {'state_dict': model.state_dict(), 'meta': {'dataset_meta': {'classes': CLASSES}}}, path
-    )
-    return path
-
-
-@pytest.fixture(scope='module')
-def model(checkpoint: Path) -> torch.nn.Module:
-    return load_model(CONFIG, checkpoint)
-
-
-def photo(path: Path, size: tuple[int, int] = (96, 128), seed: int = 0) -> Path:
-    """Smooth noise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    small = np.random.default_rng(seed).integers(0, 255, (6, 8, 3), np.uint8)
-    content = cv2.resize(small, size[::-1], interpolation=cv2.INTER_CUBIC)
-    cv2.imencode(path.suffix, content)[1].tofile(path)
-    return path
 
 
 def test_results_are_those_of_mmdetection(model: torch.nn.Module, tmp_path: Path) -> None:
@@ -249,202 +219,3 @@ def test_options_that_make_no_sense_are_refused(
     with pytest.raises(ValueError, match=message):
         predict(model, photo(tmp_path / 'a.png'), tmp_path / 'out', **options)
     assert not (tmp_path / 'out').exists()
-
-
-def test_a_picture_beyond_the_limits_of_opencv_is_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*args: object) -> None:
-        raise cv2.error('pixels <= CV_IO_MAX_IMAGE_PIXELS')
-
-    path = photo(tmp_path / 'a.png')
-    monkeypatch.setattr(cv2, 'imdecode', refuse)
-    with pytest.raises(ValueError, match='a.png cannot be read .*OPENCV_IO_MAX_IMAGE'):
-        read_picture(path)
-
-
-@pytest.mark.parametrize('kind', ['grey', 'alpha', '16 bit', 'cmyk', 'exif'])
-def test_pictures_of_every_kind_are_read_upright_in_colour(tmp_path: Path, kind: str) -> None:
-    pixels = np.zeros((40, 60, 3), np.uint8)
-    pixels[:, :30], pixels[:, 30:] = (200, 30, 40), (20, 60, 180)
-    path = tmp_path / ('a.jpg' if kind in ('cmyk', 'exif') else 'a.png')
-    picture = Image.fromarray(pixels)
-    if kind == 'grey':
-        picture.convert('L').save(path)
-    elif kind == 'alpha':
-        picture.putalpha(0)
-        picture.save(path)
-    elif kind == '16 bit':
-        cv2.imwrite(str(path), pixels[..., ::-1].astype(np.uint16) * 257)
-    elif kind == 'cmyk':
-        picture.convert('CMYK').save(path, quality=95)
-    else:
-        exif = picture.getexif()
-        exif[0x112] = 6  # turn clockwise to show
-        picture.save(path, exif=exif, quality=95)
-    found = read_picture(path)
-    expected = np.rot90(pixels, -1) if kind == 'exif' else pixels
-    if kind == 'grey':
-        expected = np.asarray(picture.convert('L'))[..., None].repeat(3, 2)
-    assert found.shape == expected.shape
-    assert np.abs(found[..., ::-1].astype(int) - expected).mean() < 3
-
-
-def test_inputs_are_found_in_folders_patterns_and_lists(tmp_path: Path) -> None:
-    files = [photo(tmp_path / name) for name in ('a.png', 'b/a.png', 'b/c d.jpg', 'b/ü.bmp')]
-    (tmp_path / 'clip.mp4').write_bytes(b'')
-    (tmp_path / 'list.txt').write_text('a.png\nb/a.png\n')
-    pictures, videos = find_inputs([tmp_path])
-    assert [p.path for p in pictures] == files and videos == [tmp_path / 'clip.mp4']
-    assert [p.name.as_posix() for p in pictures] == ['a', 'b/a', 'b/c d', 'b/ü']
-    pictures, _ = find_inputs([tmp_path / 'list.txt'])
-    assert [p.name.as_posix() for p in pictures] == ['a', 'a_2']
-    pictures, _ = find_inputs([f'{tmp_path}/b/*.[jb][pm][gp]', tmp_path / 'b' / 'c d.jpg'])
-    assert [p.path for p in pictures] == files[2:]
-
-
-def test_what_inputs_leave_out_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
-    monkeypatch.setattr(inputs, 'log_warning', told.append)
-    photo(tmp_path / 'in' / 'a.png')
-    assert find_inputs([tmp_path / 'in', f'{tmp_path}/*/*.png']) and told == []
-    for name in ('b.jfif', 'c.txt', 'd', 'e.json'):
-        (tmp_path / 'in' / name).write_bytes(b'')
-    find_inputs([tmp_path / 'in'])
-    assert 'neither pictures nor videos' in told[0] and 'b.jfif' in told[0]
-    assert told.pop().endswith('and 1 more')
-    photo(tmp_path / 'in' / 'sub' / 'b.png')
-    find_inputs([f'{tmp_path}/in/[as]*'])
-    assert 'matches folders' in told[0] and told.pop().endswith('sub')
-    find_inputs([f'{tmp_path}/**/*.png'])
-    pages = [Image.new('RGB', (9, 9), colour) for colour in ('red', 'blue')]
-    pages[0].save(tmp_path / 'p.tif', save_all=True, append_images=pages[1:])
-    assert told == [] and find_inputs([tmp_path / 'p.tif'])
-    assert 'only the first page is read of' in told[0] and told[0].endswith('p.tif')
-
-
-@pytest.mark.parametrize(
-    ('given', 'message'),
-    [('nowhere.jpg', 'there is no nowhere.jpg'), ('*.nothing', 'no file matches')],
-)
-def test_inputs_that_lead_nowhere(given: str, message: str) -> None:
-    with pytest.raises(FileNotFoundError, match=message):
-        find_inputs([given])
-
-
-def test_folders_and_lists_without_pictures(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match='holds no pictures'):
-        find_inputs([tmp_path])
-    (tmp_path / 'list.txt').write_text('a.png\n')
-    with pytest.raises(FileNotFoundError, match='of which 1 do not exist'):
-        find_inputs([tmp_path / 'list.txt'])
-
-
-def test_videos_are_drawn_frame_by_frame(model: torch.nn.Module, tmp_path: Path) -> None:
-    frames = [cv2.imread(str(photo(tmp_path / f'{i}.png', seed=i))) for i in range(4)]
-    clip = cv2.VideoWriter(str(tmp_path / 'in.avi'), cv2.VideoWriter.fourcc(*'MJPG'), 10, (128, 96))
-    for frame in frames:
-        clip.write(frame)
-    clip.release()
-    with pytest.raises(ValueError, match='in.avi is also --video'):
-        predict_video(model, tmp_path / 'in.avi', tmp_path / 'in.avi', SCORE)
-    run = predict_video(model, tmp_path / 'in.avi', tmp_path / 'out.mp4', SCORE)
-    assert run.frames == 4 and not run.tracked and sum(run.objects.values()) > 0
-    result = cv2.VideoCapture(str(tmp_path / 'out.mp4'))
-    assert int(result.get(cv2.CAP_PROP_FRAME_COUNT)) == 4
-
-
-def test_the_command_from_another_folder_with_relative_paths(
-    checkpoint: Path, tmp_path: Path, command: Callable
-) -> None:
-    photo(tmp_path / 'süße Fotos' / 'a.png')
-    (tmp_path / 'süße Fotos' / 'b.png').write_bytes(b'x')
-    (tmp_path / 'w.pth').write_bytes(checkpoint.read_bytes())
-    files = ['--config', CONFIG, '--checkpoint', 'w.pth', '--out', 'out', '--score', SCORE]
-    done = command('predict', 'süße Fotos', *files, folder=tmp_path)
-    assert done.status == 1 and 'left out: süße Fotos/b.png' in done.err
-    first, classes, where = done.out.splitlines()  # and nothing that MMEngine prints
-    assert first.endswith('objects on 1 pictures') and 'out: pictures/' in where and classes
-    assert (tmp_path / 'out' / 'pictures' / 'a.jpg').is_file()
-
-
-@pytest.mark.parametrize(
-    ('changes', 'message'),
-    [
-        ({'--checkpoint': 'nowhere.pth'}, 'nowhere.pth'),
-        ({'--config': 'nowhere.py'}, 'nowhere.py'),
-        ({'--device': 'tpu'}, "'tpu' is no device"),
-        ({'--config': 'configs/sipmask/sipmask_tiny_shapes.py'}, 'of another model'),
-        ({'--classes': 'cat'}, "no class 'cat'"),
-    ],
-)
-def test_mistakes_end_in_one_sentence(
-    checkpoint: Path, tmp_path: Path, command: Callable, changes: dict, message: str
-) -> None:
-    path = photo(tmp_path / 'a.png')
-    options = {'--config': CONFIG, '--checkpoint': checkpoint, '--out': tmp_path / 'out'}
-    done = command('predict', path, *(x for pair in (options | changes).items() for x in pair))
-    assert done.status == 1
-    assert done.err.splitlines()[-1].startswith('predict: ') and message in done.err
-
-
-def test_a_threshold_that_removes_everything_says_so(
-    checkpoint: Path, tmp_path: Path, command: Callable
-) -> None:
-    path = photo(tmp_path / 'a.png')
-    options = ('--config', CONFIG, '--checkpoint', checkpoint, '--out', tmp_path / 'out')
-    done = command('predict', path, *options, '--score', 0.99)
-    assert done.status == 0 and 'try a lower --score' in done.out
-
-
-def clip(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'MJPG'), 10, (128, 96))
-    for seed in range(2):
-        writer.write(cv2.imread(str(photo(path.parent / 'frames' / 'f.png', seed=seed))))
-    writer.release()
-    return path
-
-
-def test_videos_of_one_name_are_refused(
-    checkpoint: Path, tmp_path: Path, command: Callable
-) -> None:
-    videos = [clip(tmp_path / folder / 'v.avi') for folder in 'ab']
-    options = ('--config', CONFIG, '--checkpoint', checkpoint, '--out', tmp_path / 'out')
-    done = command('predict', *videos, *options)
-    assert done.status == 1 and '2 videos are called v' in done.err
-
-
-@pytest.mark.parametrize(
-    ('given', 'message'),
-    [
-        (['--views', '1', '2'], '--views is for pictures'),
-        (['--crops', '--no-pictures'], '--crops and --no-pictures are for pictures'),
-        (['--out', 'IN'], 'where results are written'),
-    ],
-)
-def test_a_video_gets_what_was_asked_for(
-    checkpoint: Path, tmp_path: Path, command: Callable, given: list[str], message: str
-) -> None:
-    video = clip(tmp_path / 'videos' / 'v.avi')
-    options = ['--config', CONFIG, '--checkpoint', checkpoint, '--out', tmp_path / 'out']
-    given = [str(tmp_path) if word == 'IN' else word for word in given]
-    done = command('predict', video, *options, *given)
-    assert done.status == 1 and message in done.err
-
-
-def test_sipmask_vis_tracks_videos_and_refuses_pictures(tmp_path: Path, command: Callable) -> None:
-    config = ROOT / 'configs' / 'sipmask' / 'sipmask-vis_tiny_shapes.py'
-    model = MODELS.build(Config.fromfile(config).model)
-    model.init_weights()
-    weights = tmp_path / 'vis.pth'
-    torch.save({'state_dict': model.state_dict()}, weights)
-    options = ('--config', config, '--checkpoint', weights, '--out', tmp_path / 'out')
-    video = clip(tmp_path / 'v.avi')
-    done = command('predict', video, *options, '--score', 0)
-    assert done.status == 0 and 'v.mp4: 2 frames, objects:' in done.out
-    assert (tmp_path / 'out' / 'videos' / 'v.json').is_file()
-    done = command('predict', video, photo(tmp_path / 'a.png'), *options)
-    assert done.status == 1 and 'a.png is a picture' in done.err
-    done = command('predict', video, *options, '--classes', 'cat')
-    assert done.status == 1 and "no class 'cat'" in done.err

@@ -52,7 +52,7 @@ COVERED = {
         'tests/apis/test_prepare_data.py::test_the_command_says_what_to_run_next'
     ),
     r'python tools/predict\.py .*': (
-        'tests/apis/test_predict.py::test_the_command_from_another_folder_with_relative_paths'
+        'tests/apis/test_predict_command.py::test_the_command_from_another_folder_with_relative_paths'
     ),
     r'python tools/get_backbone\.py .*': (
         'tests/backbones/test_packaged.py::test_the_real_weights_know_photos'
