@@ -5,7 +5,11 @@ model = dict(
     roi_head=dict(
         type='SharpMaskRoIHead',
         mask_roi_extractor=dict(
-            _delete_=True, type='PyramidRoIExtractor', out_channels=64, featmap_strides=[4, 8, 16]
+            _delete_=True,
+            type='PyramidRoIExtractor',
+            out_channels=64,
+            featmap_strides=[4, 8, 16],
+            level_choice='relative',  # objects of 20 pixels have one cell of stride 16
         ),
         mask_head=dict(
             _delete_=True,

@@ -1,25 +1,6 @@
-# The AdelaiDet version on the same data, for comparison at equal time.
-_base_ = './embedmask_tiny_shapes.py'
-model = dict(
-    bbox_head=dict(
-        proposal=dict(learn_position_scale=False, reduce_channels=32),
-        sample_in_mask=False,
-        center='mask',
-    ),
-    mask_head=dict(
-        num_classes=8,
-        feat_channels=64,
-        branch='merged',
-        enlarge='aligned',
-        loss=dict(
-            select='all',
-            max_proposals=500,
-            targets='sampled',
-            average='batch',
-            min_probability=1e-6,
-            loss_weight=1.0,
-        ),
-        loss_semantic=dict(type='FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25),
-    ),
-    test_cfg=dict(filter_by_product=True, sqrt_score=True),
-)
+_base_ = [
+    '../_base_/embedmask-adet_compact.py',
+    '../_base_/shapes_instance.py',
+    '../_base_/schedule_tiny_1600.py',
+]
+model = dict(bbox_head=dict(num_classes=8), mask_head=dict(num_classes=8))
