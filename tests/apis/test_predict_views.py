@@ -77,7 +77,13 @@ def test_views_of_a_tile_are_merged(model: torch.nn.Module, pictures: Path) -> N
     views = parse_views(['1', '1.5', 'flip'])
     merged = found(predict(model, pictures, score=SCORE, views=views, batch_size=2))
     alone = found(predict(model, pictures / 'large.png', score=SCORE, views=views))
-    assert same(merged['large'], alone['large'])
+    # another batch size rounds otherwise on some processors
+    a, b = merged['large'], alone['large']
+    assert len(a) > 0 and np.array_equal(a.labels, b.labels)
+    np.testing.assert_allclose(a.boxes, b.boxes, rtol=0, atol=1e-3)
+    np.testing.assert_allclose(a.scores, b.scores, rtol=0, atol=1e-5)
+    for first, second in zip(to_dense(a.rles, a.size), to_dense(b.rles, b.size), strict=True):
+        assert (first != second).sum() <= 0.001 * first.sum()
     for merge in ('soft_nms', 'weighted_boxes'):
         other = found(predict(model, pictures, score=0.05, views=views, merge=merge, tile=96))
         assert len(other['large']) and not same(other['large'], merged['large'])
