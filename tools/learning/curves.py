@@ -16,16 +16,16 @@ Curve = tuple[np.ndarray, np.ndarray]  # steps, values
 def losses(folder: Path, results: Sequence[Result]) -> dict[str, dict[str, Curve]]:
     """Mean over the seeds of every system's loss, by set and system.
 
-    Systems sum other losses, so each run's is a share of what it has written first. Runs of other
-    steps than a system's first one (``--minutes``) are left out.
+    Systems sum other losses, so each run's is a share of what it has written first. Where runs
+    differ in length (``--minutes``), the mean ends with the shortest.
     """
     curves: dict[str, dict[str, Curve]] = {}
     for data, systems in group(results).items():
         for system, runs in systems.items():
             logs = [folder / data / system / f'seed{run.seed}' for run in runs]
             points = [np.array(read_run(find_scalars(log)).losses['loss']) for log in logs]
-            steps = points[0][:, 0]
-            shares = [p[:, 1] / p[0, 1] for p in points if np.array_equal(p[:, 0], steps)]
+            steps = min(points, key=len)[:, 0]
+            shares = [np.interp(steps, p[:, 0], p[:, 1] / p[0, 1]) for p in points]
             curves.setdefault(data, {})[system] = steps, np.mean(shares, axis=0)
     return curves
 
