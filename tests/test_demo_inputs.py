@@ -81,7 +81,7 @@ def demo_inputs(model: nn.Module, training: bool) -> dict:
     return model.data_preprocessor(data, training)
 
 
-@pytest.mark.parametrize('path', map(param, LEAVES))
+@pytest.mark.parametrize('path', [param(path) for path in LEAVES])
 def test_takes_demo_inputs(path: Path) -> None:
     config = Config.fromfile(path)
     model = MODELS.build(config.model) if 'tiny' in path.name else small_model(config.model)

@@ -244,6 +244,7 @@ def test_the_command_trains_compares_and_draws(tmp_path: Path) -> None:
     assert all(r['iterations'] == 2 for r in results)
     report = (tmp_path / 'out/learning.md').read_text()
     assert 'SipMask 2x2 above 1x1 | shapes | mask AP' in report
-    assert (tmp_path / 'out/learning.png').stat().st_size > 5000
+    for picture in ('learning.png', 'losses.png'):
+        assert (tmp_path / 'out' / picture).stat().st_size > 5000
     start = Config.fromfile(tmp_path / 'out/shapes/sharpmask/seed0/run.py').load_from
     assert start == str(tmp_path / 'out/shapes/deepmask/seed0/iter_2.pth')
