@@ -57,7 +57,7 @@ def test_mim_finds_a_config_of_this_package_by_name(tmp_path: Path) -> None:
         folder=tmp_path,
         MMREFINE_SHAPES=str(shapes),
     )
-    assert 'segm_mAP' in printed
+    assert 'mask AP' in printed
     assert (work_dir / 'refinemask_tiny_shapes.py').exists()
 
 
