@@ -201,13 +201,14 @@ def resized_size(
 
 
 def double_aligned(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """``aligned_bilinear(maps, 2)`` with indices a graph can compute.
+    """``aligned_bilinear(maps, 2)`` in operations that export.
 
     Its rule: cell i of the result lies at (i - 1) / 2 of the map, before which nothing changes.
     Tensor[N, h, w] of ``size`` (h, w) -> Tensor[N, 2h, 2w].
     """
-    for axis, cells in ((1, size[0]), (2, size[1])):
-        places = torch.arange(2 * cells, device=maps.device)
-        below, above = (places - 1).clamp(min=0) // 2, places // 2
-        maps = (maps.index_select(axis, below) + maps.index_select(axis, above)) / 2
-    return maps
+    height, width = size
+    # Odd cells of the result are those of the map, even ones the means of two neighbours.
+    even = (torch.cat((maps[:, :1], maps[:, :-1]), 1) + maps) / 2
+    maps = torch.stack((even, maps), 2).reshape(-1, 2 * height, width)
+    even = (torch.cat((maps[..., :1], maps[..., :-1]), 2) + maps) / 2
+    return torch.stack((even, maps), 3).reshape(-1, 2 * height, 2 * width)

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from tiny_embedmask import tiny_config
 
-CONFIGS = sorted((ROOT / 'configs' / 'embedmask').glob('*.py'))
+CONFIGS = sorted((ROOT / 'configs' / 'embedmask').glob('embedmask*.py'))
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda p: p.stem)
