@@ -12,9 +12,9 @@ from mmrefine.fcos import candidates
 from mmrefine.sipmask import detector as sipmask
 
 KNOWN = {'sipmask': sipmask.KNOWN_KEYS, 'embedmask': embedmask.KNOWN_KEYS}
-CONFIGS = sorted((ROOT / 'configs' / 'sipmask').glob('*.py')) + sorted(
+CONFIGS = sorted((ROOT / 'configs' / 'sipmask').glob('sipmask*.py')) + sorted(
     path
-    for path in (ROOT / 'configs' / 'embedmask').glob('*.py')
+    for path in (ROOT / 'configs' / 'embedmask').glob('embedmask*.py')
     if 'atss' not in path.stem  # its stock head has keys of its own
 )
 
