@@ -41,10 +41,10 @@ def small_model(model: ConfigDict) -> nn.Module:
     elif model.type in WINDOWS:
         model.backbone.update(depth=18, base_channels=8, init_cfg=None)
         model.mask_head.update(code, in_channels=32, reduce_channels=8, score_channels=16)
+        if 'refine_head' in model:
+            model.refine_head.update(code, feature_channels=(32, 16, 8, 8))
     else:
         shrink(model)
-    if 'refine_head' in model and model.backbone.type != 'MobileNetV2':
-        model.refine_head.update(code, feature_channels=(32, 16, 8, 8))
     detector = MODELS.build(model)
     detector.init_weights()
     return detector

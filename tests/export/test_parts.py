@@ -130,12 +130,17 @@ def test_fixed_numbers_of_samples_pool_the_same() -> None:
     torch.testing.assert_close(pool(extractor, maps, rois), extractor(maps, rois))
 
 
-def test_doubling_is_that_of_adet() -> None:
+@pytest.mark.parametrize('shape', [(3, 5, 7), (0, 4, 6), (1, 1, 1), (2, 1, 9)])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_doubling_is_that_of_adet(shape: tuple[int, int, int], dtype: torch.dtype) -> None:
     from mmdet.models.utils import aligned_bilinear
 
-    maps = torch.randn(3, 5, 7)
-    own = aligned_bilinear(maps[:, None], 2)[:, 0]
-    torch.testing.assert_close(double_aligned(maps, (5, 7)), own, atol=1e-6, rtol=0)
+    maps = torch.rand(shape).to(dtype)
+    own = aligned_bilinear(maps[:, None].float(), 2)[:, 0]
+    atol = 1e-6 if dtype == torch.float32 else 2**-8  # two roundings of numbers below 1
+    doubled = double_aligned(maps, shape[1:])
+    assert doubled.dtype == dtype
+    torch.testing.assert_close(doubled.float(), own, atol=atol, rtol=0)
 
 
 def test_what_has_no_graph_is_named() -> None:
