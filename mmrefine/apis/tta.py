@@ -185,7 +185,7 @@ def weighted_boxes(
             if weights.sum() > 0
             else torch.full_like(weights, 1 / len(weights))
         )
-        averages[best] = weights @ boxes[members[best]]
+        averages[best] = (weights[:, None] * boxes[members[best]]).sum(0)
     averages = averages[: len(members)]
     first = torch.tensor([group[0] for group in members], device=boxes.device)
     found = scores.new_tensor([min(len(group), views) / views for group in members])

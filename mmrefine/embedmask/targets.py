@@ -15,6 +15,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmrefine.fcos import paired_iou
+from mmrefine.layers import require_masks
 
 
 class Proposals(NamedTuple):
@@ -89,13 +90,9 @@ def objects_on_canvas(
     Returns:
         Per image ``bboxes`` Tensor[G, 4], ``labels`` LongTensor[G], ``masks`` BoolTensor[G, H, W].
     """
+    require_masks(gt_instances, metas)
     objects = []
-    for gt, meta in zip(gt_instances, metas):
-        if 'masks' not in gt:
-            raise ValueError(
-                'EmbedMask learns from masks: set with_mask=True in LoadAnnotations '
-                f'(image {meta.get("img_path", meta.get("img_id"))})'
-            )
+    for gt in gt_instances:
         boxes = get_box_tensor(gt.bboxes)
         masks = gt.masks
         if not torch.is_tensor(masks):
@@ -144,12 +141,12 @@ def semantic_targets(masks: Tensor, labels: Tensor, background: int, stride: int
 
 def mask_centroids(masks: Tensor) -> Tensor:
     """Mean pixel index (x, y) of every mask: Tensor[G, H, W] -> Tensor[G, 2]; (0, 0) if empty."""
-    weights = masks.float()
-    columns, rows = weights.sum(dim=1), weights.sum(dim=2)  # (G, W), (G, H)
+    columns, rows = (masks.sum(dim=axis, dtype=torch.float32) for axis in (1, 2))  # (G, W), (G, H)
     area = columns.sum(dim=1).clamp(min=1)
     xs = torch.arange(columns.shape[1], device=masks.device, dtype=torch.float32)
     ys = torch.arange(rows.shape[1], device=masks.device, dtype=torch.float32)
-    return torch.stack(((columns @ xs) / area, (rows @ ys) / area), dim=1)
+    # Sums, not matrix products, which autocast computes in half precision: they overflow.
+    return torch.stack(((columns * xs).sum(dim=1) / area, (rows * ys).sum(dim=1) / area), dim=1)
 
 
 def best_of_group(scores: Tensor, groups: Tensor, num_groups: int) -> Tensor:

@@ -34,9 +34,9 @@ RANGES = ((-1, 64), (64, 128), (128, 256), (256, 512), (512, 1e8))
 class PointOutputs(NamedTuple):
     """Detection outputs of all points, in grid order."""
 
-    class_logits: Tensor  # (B, P, K)
-    ltrb_stride: Tensor  # (B, P, 4), float32 distances in units of the point's stride
-    center_logits: Tensor  # (B, P)
+    class_logits: Tensor  # float32 (B, P, K)
+    ltrb_stride: Tensor  # float32 (B, P, 4), distances in units of the point's stride
+    center_logits: Tensor  # float32 (B, P)
 
     def ltrb(self, grid: PointGrid) -> Tensor:
         """Tensor[B, P, 4], distances in pixels."""
@@ -160,11 +160,11 @@ class FCOSHeadBase(BaseDenseHead):
     def flatten_outputs(
         class_maps: Sequence[Tensor], ltrb_maps: Sequence[Tensor], center_maps: Sequence[Tensor]
     ) -> PointOutputs:
-        """Join the levels; every list holds Tensor[B, *, H, W], finest level first."""
+        """Join the levels, in float32: each list holds Tensor[B, *, H, W], finest level first."""
         return PointOutputs(
-            flatten_levels(class_maps),
+            flatten_levels(class_maps).float(),
             flatten_levels(ltrb_maps),
-            flatten_levels(center_maps).squeeze(-1),
+            flatten_levels(center_maps).squeeze(-1).float(),
         )
 
     def assign(self, grid: PointGrid, gt_instances: InstanceList) -> PointTargets:

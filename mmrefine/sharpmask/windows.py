@@ -22,6 +22,7 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 from torch.nn import functional as F
 
+from mmrefine.layers import without_autocast
 from mmrefine.masks import boxed_masks_to_rle, roi_masks_to_rle
 
 from .trunk import STRIDE
@@ -249,11 +250,12 @@ def window_crops(logits: Tensor, place: Placement) -> tuple[Tensor, Tensor]:
             size = (_PORT_PROBABILITY_SIZE,) * 2
             values = F.interpolate(values[:, None], size, mode='bilinear', align_corners=True)[:, 0]
         values = values.sigmoid()
-    (top, rows), (left, columns) = (
-        axis(place.cells[:, i], scale, length, place.side, values.shape[-1])
-        for i, (scale, length) in enumerate(zip(place.scale, place.image_size))
-    )
-    masks = rows @ values @ columns.mT > limit  # (N, Lh, S) (N, S, S) (N, S, Lw) -> (N, Lh, Lw)
+    with without_autocast(logits.device):
+        (top, rows), (left, columns) = (
+            axis(place.cells[:, i], scale, length, place.side, values.shape[-1])
+            for i, (scale, length) in enumerate(zip(place.scale, place.image_size))
+        )
+        masks = rows @ values @ columns.mT > limit  # (N, Lh, S) (N, S, S) (N, S, Lw), (N, Lh, Lw)
     if limit < 0:
         # Pixels beyond the window have a logit of zero, which would be foreground.
         masks &= (rows.sum(2) > 0)[:, :, None] & (columns.sum(2) > 0)[:, None, :]

@@ -22,6 +22,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from mmrefine.layers import without_autocast
+
 SEAM_MARGIN = 0.1
 # Pixels multiplied at a time: 16 MB of gathered values, measured fastest on a CPU.
 CHUNK = 1 << 16
@@ -95,7 +97,8 @@ def pixel_logits(basis: Tensor, coeffs: Tensor, pixels: BoxPixels) -> Tensor:
     flat_coeffs = coeffs.float().flatten(0, 1)  # (N * k * k, C)
     point = pixels.row * basis.shape[2] + pixels.column
     vector = pixels.box * coeffs.shape[1] + pixels.cell
-    return _DotProducts.apply(flat_basis, flat_coeffs, point, vector)
+    with without_autocast(basis.device):
+        return _DotProducts.apply(flat_basis, flat_coeffs, point, vector)
 
 
 def pixel_values(maps: Tensor, owners: Tensor, pixels: BoxPixels) -> Tensor:

@@ -208,8 +208,8 @@ class SipMaskBBoxHead(FCOSHeadBase):
                 least = least_sides(cfg, (1.0, 1.0) if in_original else scale)
             scores, at, labels = select_detections(
                 compared,
-                points.class_logits[image].float().sigmoid(),
-                points.center_logits[image].float().sigmoid(),
+                points.class_logits[image].sigmoid(),
+                points.center_logits[image].sigmoid(),
                 grid.counts,
                 {**defaults, **cfg},
                 least,

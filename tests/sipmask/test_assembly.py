@@ -50,6 +50,16 @@ def test_pixels_are_listed_box_by_box_and_row_by_row(boxes, k, height, width):
         assert own == list(product(range(y, y + h), range(x, x + w)))
 
 
+def test_autocast_leaves_the_products_in_single_precision():
+    basis = torch.randn(32, 6, 7)
+    coeffs = torch.randn(1, 4, 32, requires_grad=True)
+    pixels = split_boxes(torch.tensor([[0.0, 0.0, 7.0, 6.0]]), (6, 7), 2)
+    expected = pixel_logits(basis, coeffs, pixels)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        found = pixel_logits(basis, coeffs, pixels)
+    assert torch.equal(found, expected)
+
+
 def test_the_middle_pixel_goes_left_and_seams_ignore_the_map_border():
     assert cell_index(torch.tensor([0.0]), torch.tensor([8.0]), 9, 2).tolist() == [
         [0, 0, 0, 0, 0, 1, 1, 1, -1]
