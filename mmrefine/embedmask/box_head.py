@@ -173,7 +173,8 @@ class ProposalLayers(nn.Module):
             if self.margin_dims == 'each':
                 log_margin = torch.cat((self.margin_scales[level](spatial), free), dim=1)
         if self.fixed_margin is not None:
-            log_margin = torch.full_like(log_margin, log_margin_prior(self.fixed_margin))
+            # Distributed training demands a gradient of every parameter, if only 0.
+            log_margin = 0 * log_margin + log_margin_prior(self.fixed_margin)
         return log_margin.clamp(max=MAX_LOG_MARGIN).exp()
 
 
@@ -283,8 +284,8 @@ class EmbedMaskBBoxHead(ProposalLayers, FCOSHeadBase):
         grid = self.grid(outputs.class_logits)
         points = self.flatten_outputs(*outputs[:3])
         predictions = PointPredictions(
-            points.class_logits.float().sigmoid(),  # (B, P, K)
-            points.center_logits.float().sigmoid(),  # (B, P)
+            points.class_logits.sigmoid(),  # (B, P, K)
+            points.center_logits.sigmoid(),  # (B, P)
             decode_ltrb(grid.points, points.ltrb(grid)),  # (B, P, 4)
             flatten_levels(outputs.embeds),
             flatten_levels(outputs.margins),

@@ -46,6 +46,13 @@ class EmbedMask(SingleStageInstanceSegmentor):
         self.register_load_state_dict_pre_hook(rename_authors_weights)
         if not hasattr(self.bbox_head, 'head'):  # one that is wrapped has keys of its own
             warn_of_unknown_keys(kwargs.get('test_cfg') or {}, KNOWN_KEYS)
+        for key in ('embed_dim', 'coord_embed'):
+            ours, theirs = getattr(self.bbox_head, key), getattr(self.mask_head, key)
+            if ours != theirs:
+                raise ValueError(
+                    f'bbox_head.proposal.{key}={ours} but mask_head.{key}={theirs}: embeddings of '
+                    'proposals and pixels are compared, set both alike'
+                )
         classes = getattr(self.bbox_head, 'head', self.bbox_head).num_classes
         if self.mask_head.loss_semantic is not None and self.mask_head.num_classes != classes:
             raise ValueError(

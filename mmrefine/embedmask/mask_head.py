@@ -83,7 +83,7 @@ class EmbedMaskHead(BaseModule):
             type='Normal', layer='Conv2d', std=0.01, override=[prior] if loss_semantic else None
         )
         super().__init__(init_cfg or default)
-        self.num_classes, self.coord_embed = num_classes, coord_embed
+        self.num_classes, self.embed_dim, self.coord_embed = num_classes, embed_dim, coord_embed
         self.in_channels = in_channels
         self.branch, self.stride, self.enlarge = branch, stride, enlarge
         self.train_cfg, self.test_cfg = train_cfg, test_cfg or {}

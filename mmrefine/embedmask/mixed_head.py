@@ -97,6 +97,11 @@ class EmbeddedHead(ProposalLayers, BaseModule):
         self.strides = tuple(
             s[0] if isinstance(s, (tuple, list)) else s for s in self.head.prior_generator.strides
         )
+        if len(regress_ranges) != len(self.strides):
+            raise ValueError(
+                f'{len(self.strides)} levels but {len(regress_ranges)} regress_ranges: give one '
+                'range per level'
+            )
         self.in_channels = self.head.in_channels
         self.sample_in_mask, self.center_radius = sample_in_mask, center_radius
         self.regress_ranges, self.test_cfg = tuple(regress_ranges), test_cfg
@@ -184,9 +189,12 @@ class EmbeddedHead(ProposalLayers, BaseModule):
         """Predictions of all levels -> boxes Tensor[B, P, 4] in pixels."""
         sizes = [level.shape[-2:] for level in box_maps]
         priors = self.head.prior_generator.grid_priors(sizes, device=box_maps[0].device)
+        # MMDetection's FCOS gives pixels to predict with, and units of the stride to learn from.
+        in_strides = self.training and getattr(self.head, 'norm_on_bbox', False)
         boxes = []
         for level, prior, stride in zip(box_maps, priors, self.strides):
             flat = level.float().flatten(2).transpose(1, 2)  # (B, P of the level, 4 or 4 bins)
+            flat = flat * stride if in_strides else flat
             prior = get_box_tensor(prior)
             if hasattr(self.head, 'integral'):
                 # GFL predicts a distribution over each distance, in units of the stride, and

@@ -62,8 +62,8 @@ def detections_with_embeds(
         Tensor[N, M].
     """
     nms = cfg.get('nms', DEFAULT_NMS)
-    if nms is not None:
-        nms = {**DEFAULT_NMS, 'offset': pixel_offset, **nms}
+    if nms is not None and nms.get('type') != 'fast':  # which does not count pixels
+        nms = {'offset': pixel_offset, **nms}
     results = []
     for probs, factors, boxes, embeds, margins, meta in zip(*predictions, metas):
         clipped = clip_boxes(boxes, output_size(meta, rescale=False), pixel_offset)

@@ -39,6 +39,48 @@ def test_one_step_reaches_every_parameter_with_finite_gradients(variant):
 
 
 @pytest.mark.parametrize('variant', VARIANTS)
+def test_fixed_margins_reach_every_parameter(variant):
+    model = tiny_config(variant).model
+    model.bbox_head.setdefault('proposal', {})['fixed_margin'] = 2.0
+    train(MODELS.build(model), [sample(BOXES)])
+
+
+@pytest.mark.parametrize('variant', VARIANTS)
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_mixed_precision_learns_from_as_many_points(variant, dtype):
+    detector, data = tiny_detector(variant), sample([[300.0, 200.0, 420.0, 330.0]], (384, 448))
+    torch.manual_seed(0)  # of the points that are chosen
+    expected = detector.loss(images([data]), [data])
+    torch.manual_seed(0)
+    with torch.autocast('cpu', dtype=dtype):
+        losses = detector.loss(images([data]), [data])
+    assert expected['loss_bbox'] > 0
+    for name, value in expected.items():
+        torch.testing.assert_close(losses[name], value, rtol=0.05, atol=0.01)
+
+
+@pytest.mark.parametrize('settings', [dict(coord_embed=False), dict(embed_dim=12)])
+def test_embeddings_that_cannot_be_compared_are_refused(settings):
+    model = tiny_config('v3').model
+    model.mask_head.update(settings)
+    with pytest.raises(ValueError, match=f'mask_head.{next(iter(settings))}='):
+        MODELS.build(model)
+
+
+@pytest.mark.parametrize('nms', [dict(type='fast'), dict(type='soft_nms'), dict(type='nms')])
+def test_every_suppression_takes_its_own_keys(nms):
+    detector, data = tiny_detector('v3'), sample(BOXES)
+    detector.bbox_head.test_cfg = dict(score_thr=0.0, max_per_img=5, nms={**nms, 'iou_thr': 0.5})
+    detector.eval()
+    with torch.no_grad():
+        assert len(
+            detector.bbox_head.predict_by_feat(
+                detector.bbox_head(detector.extract_feat(images([data]))), [data.metainfo]
+            )[0]
+        )
+
+
+@pytest.mark.parametrize('variant', VARIANTS)
 def test_learning_one_image_brings_the_mask_loss_down(variant):
     detector, samples = tiny_detector(variant), [sample(BOXES)]
     optimizer = torch.optim.AdamW(detector.parameters(), lr=3e-3)

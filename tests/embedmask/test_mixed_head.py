@@ -68,6 +68,22 @@ def test_another_head_learns_boxes_and_masks(kind):
     assert model.bbox_head.head.reg_convs[0].conv.weight.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize('norm_on_bbox', [False, True])
+def test_fcos_chooses_proposals_by_the_boxes_that_it_predicts(norm_on_bbox):
+    model, data = detector('fcos', norm_on_bbox=norm_on_bbox), sample(BOXES)
+    head = model.bbox_head
+    with torch.no_grad():
+        x = model.extract_feat(images([data]))
+        boxes = {mode: head.train(mode)._decode(head(x).head[1]) for mode in (True, False)}
+    torch.testing.assert_close(boxes[True], boxes[False])
+
+
+def test_every_level_needs_its_range():
+    ranges = [(-1, 64), (64, 128), (128, 256), (256, 1e8)]
+    with pytest.raises(ValueError, match='5 levels but 4 regress_ranges'):
+        EmbeddedHead({**HEADS['fcos'], 'num_classes': 3, 'in_channels': 64}, regress_ranges=ranges)
+
+
 @pytest.mark.parametrize('kind', HEADS)
 def test_another_head_predicts_boxes_equal_to_its_own_and_masks(kind):
     model, data = detector(kind).eval(), sample(BOXES)
