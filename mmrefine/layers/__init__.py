@@ -1,7 +1,7 @@
 """What more than one paper uses and that fits none of them alone."""
 
 from .boundary import boundary_map, resize_band
-from .checks import require_finite, require_labels
+from .checks import require_finite, require_labels, require_masks
 from .class_logits import ClassLogits
 from .conv_stack import ConvStack
 from .finite_roi_head import FiniteRoIHead
@@ -20,6 +20,7 @@ __all__ = [
     'point_roi_align',
     'require_finite',
     'require_labels',
+    'require_masks',
     'resize_band',
     'roi_align',
     'without_autocast',

@@ -23,6 +23,16 @@ def require_labels(gt_instances: InstanceList, num_classes: int) -> None:
         )
 
 
+def require_masks(gt_instances: InstanceList, metas: list[dict]) -> None:
+    """Check that every image has ``masks``; ``metas`` name one in the ValueError that does not."""
+    for gt, meta in zip(gt_instances, metas):
+        if 'masks' not in gt:
+            raise ValueError(
+                'there is nothing to learn masks from: set with_mask=True in LoadAnnotations '
+                f'(image {meta.get("img_path", meta.get("img_id"))})'
+            )
+
+
 def require_finite(source: str, *values: Tensor) -> None:
     """Check the outputs of a network before they become detections; one transfer to the host.
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mmrefine.checkpoint import rename_authors_weights
 from mmrefine.fcos import require_pyramid
 from mmrefine.fcos.candidates import TEST_KEYS, warn_of_unknown_keys
+from mmrefine.layers import require_masks
 
 from .box_head import SipMaskOutputs
 
@@ -79,6 +80,7 @@ class SipMask(SingleStageInstanceSegmentor):
         Split from ``loss`` for models that train more on the same features and samples.
         """
         gt_instances, _, metas = unpack_gt_instances(batch_data_samples)
+        require_masks(gt_instances, metas)
         outputs = self.bbox_head(x)
         losses, positives = self.bbox_head.loss_by_feat(outputs, gt_instances)
         samples = self.mask_head.select(positives, gt_instances)

@@ -29,20 +29,22 @@ def image_scale(meta: dict, cfg: ConfigType) -> tuple[float, float]:
         cfg: ``scale``, one of the rules: ``'floor_min'`` takes the smaller axis for both, the
             others take the axes as they are. ``scale_limits``, the (longest, shortest) side that a
             keep-ratio resize aimed at. Parity: SipMask (mmdet) uses the factor before the image
-            size is rounded; None takes ``scale_factor``.
+            size is rounded; None, and images that were resized otherwise, take ``scale_factor``.
     """
     rule, limits = cfg.get('scale', 'exact'), cfg.get('scale_limits')
     if rule not in RULES:
         raise ValueError(f'unknown scale rule {rule!r}: use one of {RULES}')
     if limits is None and rule != 'floor_min':
         return scale_factors(meta)  # of the rounded image, one per axis
-    height, width = output_size(meta, rescale=True)
+    size, input_size = output_size(meta, rescale=True), output_size(meta, rescale=False)
     if limits is not None:
-        factor = min(max(limits) / max(height, width), min(limits) / min(height, width))
-    else:
-        input_height, input_width = output_size(meta, rescale=False)
-        factor = min(input_height / height, input_width / width)
-    return factor, factor
+        factor = min(max(limits) / max(size), min(limits) / min(size))
+        if all(abs(factor * side - given) <= 1 for side, given in zip(size, input_size)):
+            return factor, factor
+    if rule == 'floor_min':
+        factor = min(given / side for side, given in zip(size, input_size))
+        return factor, factor
+    return scale_factors(meta)
 
 
 def resized_side(side: int, scale: float, single: bool = False) -> int:

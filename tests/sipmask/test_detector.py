@@ -217,6 +217,13 @@ def test_unknown_mask_formats_are_refused_by_name():
         predict(tiny_detector(test={'mask_format': 'png'}), [sample(BOXES)])
 
 
+def test_annotations_without_masks_are_refused_with_the_remedy():
+    data = sample(BOXES)
+    del data.gt_instances.masks
+    with pytest.raises(ValueError, match='set with_mask=True'):
+        tiny_detector().loss(images([data]), [data])
+
+
 def test_autocast_trains_with_finite_losses():
     detector = tiny_detector()
     with torch.autocast('cpu', dtype=torch.bfloat16):

@@ -16,8 +16,15 @@ META = {'ori_shape': (427, 640), 'img_shape': (800, 1199), 'scale_factor': (1.87
 def test_limits_give_the_factor_before_the_size_is_rounded():
     rule = {'scale': 'floor', 'scale_limits': (1333, 800)}
     assert image_scale(META, rule) == (800 / 427, 800 / 427)
-    tall = META | {'ori_shape': (1000, 200)}
+    tall = META | {'ori_shape': (1000, 200), 'img_shape': (1333, 267)}
     assert image_scale(tall, rule) == (1.333, 1.333)
+
+
+def test_limits_do_not_hold_for_images_resized_otherwise():
+    view = META | {'img_shape': (600, 899), 'scale_factor': (1.405, 1.406)}
+    rule = {'scale': 'floor', 'scale_limits': (1333, 800)}
+    assert image_scale(view, rule) == (1.405, 1.406)
+    assert image_scale(view, rule | {'scale': 'floor_min'}) == (899 / 640,) * 2
 
 
 def test_the_benchmark_takes_the_smaller_axis():
