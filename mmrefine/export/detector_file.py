@@ -1,6 +1,5 @@
 """Write a whole detector as one ONNX file, and compare it with the model through ``runtime``."""
 
-import io
 import json
 import math
 from collections.abc import Iterable
@@ -20,7 +19,7 @@ from mmrefine.masks.stock_heads import set_mask_format
 from mmrefine.results.files import atomic_file
 
 from .detections import DetectorGraph
-from .onnx_file import UnusableGraph, needed, write_graph
+from .onnx_file import UnusableGraph, needed, trace_graph
 from .parts import RoIPart, SipMaskPart
 from .runtime import KEY, Detector
 
@@ -47,7 +46,7 @@ def export_detector(
 
     Raises:
         TypeError: The model is none that can be exported whole.
-        ValueError: A setting that has no ONNX form.
+        ValueError: A setting or a layer that has no ONNX form.
     """
     onnx = needed('onnx')
     graph = DetectorGraph(model).eval()
@@ -57,9 +56,7 @@ def export_detector(
     axes.update({name: {0: 'count'} for name in graph.output_names})
     if graph.part.open_masks:
         axes['masks'].update({1: 'mask_h', 2: 'mask_w'})
-    buffer = io.BytesIO()
-    write_graph(graph, example, buffer, graph.input_names, graph.output_names, axes)
-    file = onnx.load_model_from_string(buffer.getvalue())
+    file = trace_graph(graph, example, graph.input_names, graph.output_names, axes)
     onnx.helper.set_model_props(file, {KEY: settings})
     with atomic_file(path, 'wb') as out:
         out.write(file.SerializeToString())
@@ -140,11 +137,11 @@ def compare_detector(
         UnusableGraph: onnxruntime cannot run the file, or another number of objects is found.
     """
     set_mask_format(model, 'rle')
-    detector, found = Detector(path), []
+    found = []
     for image in images:
         expected = inference_detector(model, image).pred_instances.numpy()
         try:
-            ours = detector(image)
+            ours = Detector(path)(image)
         except Exception as error:  # onnxruntime's errors share no base of their own
             raise UnusableGraph(f'onnxruntime cannot run {path}: {error}') from error
         if len(ours['scores']) != len(expected):

@@ -1,11 +1,12 @@
 """Write a part of a model as an ONNX file and compare it with the model."""
 
 import inspect
+import io
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -70,20 +71,24 @@ def export_onnx(
     axes.update({name: {0: 'count'} for name in (*part.object_names, *part.output_names)})
     if part.open_masks:
         axes['masks'].update({1: 'mask_h', 2: 'mask_w'})
+    graph = trace_graph(part, example, names, part.output_names, axes)
     with atomic_file(path, 'wb') as file:
-        write_graph(part, example, file, names, part.output_names, axes)
+        file.write(graph.SerializeToString())
     return part
 
 
-def write_graph(
+def trace_graph(
     module: nn.Module,
     example: tuple[torch.Tensor, ...],
-    file: IO[bytes],
     input_names: Sequence[str],
     output_names: Sequence[str],
     axes: dict[str, dict[int, str]],
-) -> None:
-    """Trace a module and write it; ``axes`` are the open ones of each input and output."""
+) -> Any:
+    """Trace a module -> ``onnx.ModelProto``; ``axes`` are the open ones of each input and output.
+
+    A ValueError names operators of MMCV, which no runtime knows.
+    """
+    buffer = io.BytesIO()
     # where there is a choice: the exporter that keeps open sizes open and needs no more packages
     known = inspect.signature(torch.onnx.export).parameters
     options = {'dynamo': False} if 'dynamo' in known else {}
@@ -92,13 +97,20 @@ def write_graph(
         torch.onnx.export(
             module,
             example,
-            file,
+            buffer,
             input_names=list(input_names),
             output_names=list(output_names),
             dynamic_axes=axes,
             opset_version=OPSET,
             **options,
         )
+    graph = needed('onnx').load_model_from_string(buffer.getvalue())
+    if foreign := sorted({n.op_type for n in graph.graph.node if n.domain not in ('', 'ai.onnx')}):
+        raise ValueError(
+            f'the model has layers without ONNX form ({", ".join(foreign)}); a backbone with '
+            'deformable convolutions has none: export the mask head without it'
+        )
+    return graph
 
 
 def check_onnx(

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import tiny_embedmask
+import tiny_sipmask
 from hypothesis import given
 from hypothesis import strategies as st
 from locations import ROOT
@@ -130,6 +131,18 @@ def test_what_has_no_graph_is_named(tmp_path: Path) -> None:
     floor.mask_head.test_cfg['scale'] = 'floor_min'
     with pytest.raises(ValueError, match="set scale='exact'"):
         export(floor)
+    assert not list(tmp_path.iterdir())
+
+
+def test_layers_without_onnx_form_are_named_before_a_file_is_written(tmp_path: Path) -> None:
+    config = tiny_sipmask.tiny_config()
+    config['backbone'] |= dict(
+        depth=50, dcn=dict(type='DCN', deform_groups=1), stage_with_dcn=(False, False, False, True)
+    )
+    config['neck'] |= dict(in_channels=[32, 64, 128, 256])
+    model = with_pipeline(MODELS_REGISTRY.build(config).eval())
+    with pytest.raises(ValueError, match=r'without ONNX form \(MMCVDeformConv2d\)'):
+        export_detector(model, tmp_path / 'sipmask.onnx', SIZE)
     assert not list(tmp_path.iterdir())
 
 
