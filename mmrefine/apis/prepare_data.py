@@ -12,8 +12,6 @@ from os.path import commonpath
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 from pycocotools import mask as coco_mask
 
 from mmrefine.datasets.annotation_check import Problem, check_annotations
@@ -21,7 +19,12 @@ from mmrefine.datasets.sources import Source, SourceImage, read_source, require_
 from mmrefine.datasets.sources.records import PICTURES, counted
 from mmrefine.masks.run_lengths import to_counts
 from mmrefine.results.files import atomic_file
-from mmrefine.visualization.overlays import contact_sheet, draw_instances, instance_colour
+from mmrefine.visualization.overlays import (
+    contact_sheet,
+    draw_instances,
+    instance_colour,
+    shrunk,
+)
 from mmrefine.visualization.picture_files import write_bgr
 
 from .inputs import read_picture
@@ -137,19 +140,25 @@ def split_images(
 ) -> tuple[dict[str, list[SourceImage]], str]:
     """Divide pictures into ``train`` and ``val``, and ``test`` where the source has all three.
 
-    The source's own split is kept if every picture has one; its ``test`` serves as ``val`` where
-    there is no ``val``. The second result is a sentence on how they were made.
+    XX
     """
-    given: dict[str | None, list[SourceImage]] = {}
+    given: dict[str, list[SourceImage]] = {}
     for image in images:
-        given.setdefault(image.split, []).append(image)
-    if None not in given and 'train' in given and len(given) > 1:
+        given.setdefault(image.split or 'train', []).append(image)
+    if given.keys() == {'val', 'test'}:
+        raise ValueError(
+            'the source has pictures to validate and to test, but none to train on: add some, or '
+            'name one of its two parts'
+        )
+    if len(given) > 1:
+        notes = ["the source's own split is kept"]
         if 'val' not in given:
-            return {'train': given['train'], 'val': given['test']}, (
-                "the source's split is kept; its test pictures validate"
-            )
+            given['val'] = given.pop('test')
+            notes.append('its test pictures validate')
+        if bare := [image.path.name for image in images if image.split is None]:
+            notes.append(counted(len(bare), 'pictures without a split train', bare))
         order = [name for name in ('train', 'val', 'test') if name in given]
-        return {name: given[name] for name in order}, "the source's own split is kept"
+        return {name: given[name] for name in order}, '; '.join(notes)
     groups: dict[str, list[SourceImage]] = {}
     for image in sorted(images, key=lambda image: str(image.path)):
         stem = image.path.stem
@@ -208,21 +217,12 @@ def _draw_sheet(
     shown = random.Random(seed).sample(shown, min(SHEET, len(shown)))
     panels = []
     for image in shown:
-        picture = read_picture(image.path)
-        ratio = min(PANEL / max(picture.shape[:2]), 1.0)
-        size = (max(round(image.width * ratio), 1), max(round(image.height * ratio), 1))
-        small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-        masks = [
-            cv2.resize(_pixels(thing, image), size, interpolation=cv2.INTER_AREA) >= 128
-            for thing in image.objects
+        size = (image.height, image.width)
+        rles = [
+            {'size': size, 'counts': to_counts(thing.segmentation, size)} for thing in image.objects
         ]
         labels = [thing.label for thing in image.objects]
         colours = [instance_colour(classes.index(label))[::-1] for label in labels]
-        panels.append(draw_instances(small, np.stack(masks), labels, colours))
+        drawn = draw_instances(read_picture(image.path), rles, labels, colours)
+        panels.append(shrunk(drawn, PANEL))
     write_bgr(path, contact_sheet(panels, columns=4))
-
-
-def _pixels(thing: Any, image: SourceImage) -> np.ndarray:
-    size = [image.height, image.width]
-    counts = to_counts(thing.segmentation, (image.height, image.width))
-    return coco_mask.decode({'size': size, 'counts': counts}) * 255

@@ -84,6 +84,22 @@ def test_the_split_of_the_source_is_kept() -> None:
     assert list(splits) == ['train', 'val', 'test'] and 'own split' in note
     without, note = split_images(images[:2], 0.5, 0, None)
     assert without['val'] == [images[1]] and 'test pictures validate' in note
+    with pytest.raises(ValueError, match='none to train on'):
+        split_images(images[1:], 0.5, 0, None)
+
+
+@pytest.mark.parametrize('known', [('train', 'val'), ('val',), ('test',), ('train', 'val', 'test')])
+def test_pictures_without_a_split_leave_the_others_theirs(known: tuple[str, ...]) -> None:
+    images = [SourceImage(Path(f'{s}{i}.png'), 1, 1, split=s) for s in known for i in range(3)]
+    images.append(SourceImage(Path('more.png'), 1, 1))
+    splits, note = split_images(images, 0.5, 0, None)
+    names = {name: sorted(i.path.name for i in part) for name, part in splits.items()}
+    expected = {s: [f'{s}{i}.png' for i in range(3)] for s in known}
+    expected['train'] = ['more.png', *expected.get('train', [])]
+    expected.setdefault('val', expected.get('test', []))
+    if 'val' not in known:
+        del expected['test']
+    assert names == expected and '1 pictures without a split train: more.png' in note
 
 
 def test_copied_pictures_make_the_set_independent(tmp_path: Path) -> None:

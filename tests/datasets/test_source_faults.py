@@ -321,3 +321,21 @@ def test_pictures_of_one_name_are_told_apart_by_the_folders_of_their_splits(tmp_
     write(tmp_path / 'annotations' / 'nuts_train.json', content)
     _, source = read_source(tmp_path)
     assert source.images[0].path == tmp_path / 'more' / 'train' / '0001.jpg'
+
+
+def test_png_masks_keep_the_split_of_their_folders(tmp_path: Path) -> None:
+    png_folder(tmp_path, 'train/a.jpg val/b.jpg c.jpg', 'train/a.png val/b.png c.png')
+    images = read_source(tmp_path)[1].images
+    splits = {image.path.name: image.split for image in images}
+    assert splits == {'a.jpg': 'train', 'b.jpg': 'val', 'c.jpg': None}
+
+
+def test_voc_lists_of_pictures_with_blanks_in_their_names(tmp_path: Path) -> None:
+    for name in ('my nut', 'my date', 'more'):
+        voc_folder(tmp_path, name, drawn(SQUARE))
+    lists = tmp_path / 'ImageSets' / 'Segmentation'
+    write(lists / 'train.txt', 'my nut\r\n')
+    write(lists / 'val.txt', '\nmy date \n')
+    images = read_source(tmp_path)[1].images
+    splits = {image.path.stem: image.split for image in images}
+    assert splits == {'my nut': 'train', 'my date': 'val', 'more': None}

@@ -60,7 +60,7 @@ def read(source: Path, folders: list[Path]) -> Source:
         pictures, files = pictures_below(folder), _by_place(masks)
         for picture in pictures:
             width, height = picture_size(picture)
-            split = named_split(folder, source)
+            split = named_split(picture.parent, source)
             image = SourceImage(picture, width, height, split=split)
             places = [masks / picture.relative_to(folder).with_suffix(''), masks / picture.stem]
             places += [masks] if len(pictures) == 1 else []

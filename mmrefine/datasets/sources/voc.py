@@ -131,5 +131,6 @@ def _splits(root: Path) -> dict[str, str]:
     for split in ('train', 'val', 'test'):
         path = root / 'ImageSets' / 'Segmentation' / f'{split}.txt'
         if path.is_file():
-            found |= dict.fromkeys(path.read_text(encoding='utf-8').split(), split)
+            lines = path.read_text(encoding='utf-8').splitlines()
+            found |= dict.fromkeys((line.strip() for line in lines), split)
     return found
