@@ -67,6 +67,7 @@ def write_config(path: Path, base: str, data: PreparedData, batch_size: int = 2)
             f'{base} has no number of classes in its model: give a detector of classes'
         )
     diff = Config({'model': _with_classes(config.model, count, len(data.classes))})
+    diff.merge_from_dict({'model': _with_room(config.model, data.largest)})
     diff.merge_from_dict(_data(config, data, batch_size, notes))
     diff.merge_from_dict(_schedule(config, data, batch_size, notes))
     best = {'save_best': 'coco/boundary_mAP', 'rule': 'greater', 'max_keep_ckpts': 2}
@@ -95,6 +96,11 @@ def _require_masks(config: Config, base: str) -> None:
             f'{base} does not train on the instances of single pictures of one set (its data set '
             f'is {_name(config.train_dataloader.dataset)}): take a base without mixed pictures, '
             'joined sets, videos or panoptic maps'
+        )
+    if any(step.get('with_seg') for step in loaders):
+        raise ValueError(
+            f'{base} also learns from semantic maps (with_seg), which the pictures do not have: '
+            'take a base without, such as mmdet::htc/htc-without-semantic_r50_fpn_1x_coco.py'
         )
     masks = any(step.get('with_mask') or _name(step) == LOADERS[1] for step in loaders)
     if not masks and 'segm' not in str(config.get('val_evaluator')):
@@ -134,6 +140,18 @@ def _with_classes(model: Any, old: int, new: int) -> dict:
     return changed
 
 
+def _with_room(part: Any, objects: int) -> dict:
+    """The part of a model config that keeps fewer detections of a picture than these, changed.
+
+    Limits without a threshold of scores are those of proposals, or count queries.
+    """
+    inner = {k: _with_room(v, objects) for k, v in part.items() if isinstance(v, dict)}
+    changed: dict[str, Any] = {key: change for key, change in inner.items() if change}
+    if 'score_thr' in part and part.get('max_per_img', objects) < objects:
+        changed['max_per_img'] = objects
+    return changed
+
+
 def _merged(value: Any, change: dict) -> Any:
     """A list entry as it will stand in the config: dicts replace what they hold, not their base."""
     if not change:
@@ -150,8 +168,8 @@ def _data(config: Config, data: PreparedData, batch_size: int, notes: list[str])
         for split in data.counts
     }
     scale = picture_scale(data.sizes)
-    train = _with_scale(_pipeline(config.train_dataloader.dataset), scale)
-    test = _with_scale(_pipeline(config.test_dataloader.dataset), scale)
+    train = _scaled(_pipeline(config.train_dataloader.dataset), scale)
+    test = _scaled(_pipeline(config.test_dataloader.dataset), scale)
     factors = {step['scale_factor'] for step in train if 'scale_factor' in step}
     notes.append(
         f'pictures are scaled by {factors.pop():g}, as in the base'
@@ -177,7 +195,10 @@ def _data(config: Config, data: PreparedData, batch_size: int, notes: list[str])
     evaluator = {'_delete_': True, 'type': 'MaskAPMetric', 'ann_file': files['val']}
     if data.largest > 100:
         evaluator['max_dets'] = (1, 10, data.largest)
-        notes.append(f'up to {data.largest} objects a picture: max_dets of the metric follows')
+        notes.append(
+            f'up to {data.largest} objects a picture: max_per_img of the model and max_dets of the '
+            'metric follow'
+        )
     return {'train_dataloader': learning, 'val_dataloader': checking, 'val_evaluator': evaluator}
 
 
@@ -193,7 +214,7 @@ def _pipeline(dataset: Any) -> list[dict]:
     """Steps of a data set or of the one that it repeats; none where it joins several."""
     while dataset and ('pipeline' not in dataset or _name(dataset).endswith('RepeatDataset')):
         dataset = dataset.get('dataset')
-    return [{**step, 'type': _type(step)} for step in dataset['pipeline']] if dataset else []
+    return list(dataset['pipeline']) if dataset else []
 
 
 def _type(part: Any) -> str:
@@ -206,11 +227,13 @@ def _name(part: Any) -> str:
     return _type(part).rpartition('.')[2]
 
 
-def _with_scale(pipeline: list[dict], scale: tuple[int, int]) -> list[dict]:
-    return [_scaled(step, scale) for step in copy.deepcopy(pipeline)]
-
-
-def _scaled(step: dict, scale: tuple[int, int]) -> dict:
+def _scaled(step: Any, scale: tuple[int, int]) -> Any:
+    """A step of a pipeline, or a list of steps, with the scale; types become text."""
+    if isinstance(step, (list, tuple)):
+        return [_scaled(one, scale) for one in step]
+    step = {**copy.deepcopy(step), 'type': _type(step)}
+    if 'transforms' in step:
+        step['transforms'] = _scaled(step['transforms'], scale)
     if _name(step) not in RESIZES or 'scale_factor' in step:
         return step  # a factor keeps the pictures' own size
     key = 'scales' if 'scales' in step else 'scale'

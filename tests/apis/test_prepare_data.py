@@ -228,6 +228,35 @@ def test_class_counts_follow_wherever_they_stand(tmp_path: Path, base: str) -> N
     assert config.test_dataloader == config.val_dataloader
 
 
+def limits(part: object) -> list[int]:
+    """Every ``max_per_img`` of a config, sorted."""
+    if not isinstance(part, dict):
+        return []
+    found = [limit for value in part.values() for limit in limits(value)]
+    return sorted([*found, *([part['max_per_img']] if 'max_per_img' in part else [])])
+
+
+@pytest.mark.parametrize(
+    ('base', 'before', 'after'),
+    [
+        ('refinemask', [100, 1000, 1000], [300, 1000, 1000]),
+        ('sipmask', [100], [300]),
+        ('embedmask', [100], [300]),
+        ('mmdet::rtmdet/rtmdet-ins_tiny_8xb32-300e_coco.py', [100], [300]),
+        # a detection for every query: there are no more than these
+        ('mmdet::queryinst/queryinst_r50_fpn_1x_coco.py', [100], [100]),
+    ],
+)
+def test_crowded_pictures_keep_all_their_detections(
+    base: str, before: list, after: list, tmp_path: Path
+) -> None:
+    config = configs_of(tmp_path, base)
+    assert limits(config.model) == before and 'max_dets' not in config.val_evaluator
+    config = configs_of(tmp_path / 'crowded', base, labels=('nut',) * 300)
+    assert limits(config.model) == after
+    assert config.val_evaluator.max_dets == (1, 10, 300)
+
+
 def test_class_agnostic_parts_stay_so(tmp_path: Path) -> None:
     base = ROOT / 'configs' / 'sharpmask' / 'sharpmask-roi-agnostic_r50_fpn_1x_coco.py'
     before, after = Config.fromfile(base), configs_of(tmp_path, str(base))
@@ -274,6 +303,8 @@ def test_the_scale_follows_the_pictures(sizes: list, scale: tuple) -> None:
         ('mmdet::pascal_voc/faster-rcnn_r50_fpn_1x_voc0712.py', 'its data set is RepeatDataset'),
         ('mmdet::panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py', 'is CocoPanopticDataset'),
         ('mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py', 'learns boxes alone'),
+        ('mmdet::htc/htc_r50_fpn_1x_coco.py', 'also learns from semantic maps'),
+        ('mmdet::scnet/scnet_r50_fpn_1x_coco.py', 'also learns from semantic maps'),
         ('lazy.py', 'lazy.py cannot be the base of a config'),
     ],
 )
@@ -298,6 +329,19 @@ def test_steps_of_a_base_may_be_classes(tmp_path: Path) -> None:
     )
     loaded, resized = configs_of(tmp_path, str(base)).train_dataloader.dataset.pipeline
     assert resized.scale == (64, 64) and TRANSFORMS.build(resized) and TRANSFORMS.build(loaded)
+
+
+def test_resizes_inside_of_other_steps_are_scaled(tmp_path: Path) -> None:
+    base = tmp_path / 'base.py'
+    base.write_text(
+        "_base_ = 'mmdet::queryinst/queryinst_r50_fpn_300-proposals_crop-ms-480-800-3x_coco.py'\n"
+    )
+    pipeline = configs_of(tmp_path, str(base)).train_dataloader.dataset.pipeline
+    branches = next(step for step in pipeline if step.type == 'RandomChoice').transforms
+    whole, cropped = branches
+    scales = [s for step in (*whole, *cropped) for s in step.get('scales', ())]
+    assert len(scales) > 11 and max(max(s) for s in scales) == 64  # pictures of 64 x 48
+    assert TRANSFORMS.build(dict(type='RandomChoice', transforms=branches))
 
 
 def test_a_missing_base_is_named(tmp_path: Path) -> None:
