@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mmrefine.datasets.annotation_check import (
     check_annotations,
+    check_identities,
     check_images,
     read_annotations,
     summary,
@@ -24,6 +25,8 @@ def main() -> None:
     except (FileNotFoundError, ValueError) as error:
         sys.exit(f'error: {error}')
     problems = check_annotations(content, args.classes)
+    if 'videos' in content:
+        problems += check_identities(content)
     if args.images:
         problems += check_images(content, args.images)
     faulty = any(problem.fatal for problem in problems)

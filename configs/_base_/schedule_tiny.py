@@ -17,6 +17,7 @@ default_hooks = dict(
     logger=dict(interval=20),
     checkpoint=dict(interval=200, by_epoch=False, max_keep_ckpts=2),
     summary=dict(type='TrainingSummaryHook'),
+    learnable=dict(type='LearnableDataHook'),
 )
 log_processor = dict(window_size=20, by_epoch=False)
 env_cfg = dict(dist_cfg=dict(backend='gloo'))

@@ -74,6 +74,7 @@ def write_config(path: Path, base: str, data: PreparedData, batch_size: int = 2)
     hooks = {
         'checkpoint': best,
         'summary': {'type': 'TrainingSummaryHook'},
+        'learnable': {'type': 'LearnableDataHook'},
         'visualization': {'type': 'DetVisualizationHook', 'draw': True, 'interval': 20},
     }
     diff.merge_from_dict({'default_hooks': hooks, 'runner_type': 'mmdet.QuietRunner'})

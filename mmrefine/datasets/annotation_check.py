@@ -1,7 +1,7 @@
 """List what is wrong with a COCO-format annotation file before training fails on it."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,8 @@ import cv2
 import mmcv
 import numpy as np
 
-from mmrefine.results.annotations import KINDS, find_faults, require_lists
+from mmrefine.results.annotations import KINDS, find_faults, record_id, require_lists
+from mmrefine.results.fields import is_number
 from mmrefine.results.json_files import load_json
 
 SHOWN = 5  # ids listed with a problem
@@ -74,6 +75,35 @@ def check_annotations(content: Mapping[str, Any], classes: Sequence[str] = ()) -
         found[kind.text, kind.fatal][fault.where] = None
     problems += [Problem(text, tuple(ids), fatal) for (text, fatal), ids in found.items()]
     return sorted(problems, key=lambda problem: not problem.fatal)
+
+
+def check_identities(content: Mapping[str, Any]) -> list[Problem]:
+    """List what is wrong with the identities of objects in videos.
+
+    MMDetection takes the position of an annotation in its frame where there is no identity, or 0,
+    and so learns that different objects are the same one. Images of no video need none.
+    """
+    images = (image for image in content['images'] if isinstance(image, Mapping))
+    frames = {record_id(image) for image in images if 'video_id' in image}
+    seen: set[tuple[Any, Any]] = set()
+    wrong = []
+    for annotation in content.get('annotations') or ():
+        if not isinstance(annotation, Mapping) or annotation.get('iscrowd'):
+            continue
+        frame: Any = annotation.get('image_id')
+        identity: Any = annotation.get('instance_id')
+        if not isinstance(frame, Hashable) or frame not in frames:
+            continue
+        whole = is_number(identity) and identity >= 1 and identity % 1 == 0
+        if not whole or (frame, identity) in seen:
+            wrong.append(record_id(annotation))
+        else:
+            seen.add((frame, identity))
+    text = (
+        'objects of videos whose instance_id is no whole number from 1, or that of another object '
+        'of the frame: number the objects of a video'
+    )
+    return [Problem(text, tuple(wrong), fatal=True)] if wrong else []
 
 
 def check_images(content: Mapping[str, Any], folder: Path) -> list[Problem]:

@@ -9,8 +9,9 @@ from mmdet.registry import DATASETS, TRANSFORMS
 from mmengine.fileio import exists, get_local_path
 from mmengine.logging import print_log
 
-from .annotation_check import check_annotations, read_annotations
-from .learnable import mask_loaders, why_not
+from .annotation_check import Problem, check_annotations, check_identities, read_annotations
+from .learnable import mask_loaders
+from .load_masks import in_rle
 
 
 class CheckedAnnotations:
@@ -34,13 +35,17 @@ class CheckedAnnotations:
             raise FileNotFoundError(f'no annotation file {name}: {self.origin}')
         with get_local_path(name, backend_args=self.backend_args) as path:  # type: ignore[attr-defined]
             content = read_annotations(path, only_images=self.test_mode)  # type: ignore[attr-defined]
-            problems = check_annotations(content, classes)
+            problems = self.find_problems(content)
         if any(problem.fatal or self.strict for problem in problems):
             listed = '\n  '.join(map(str, problems))
             raise ValueError(f'{name} cannot be used:\n  {listed}')
         for problem in problems:
             print_log(f'{name}: {problem}', 'current', level=30)
         return super().load_data_list()  # type: ignore[misc]
+
+    def find_problems(self, content: Mapping) -> list[Problem]:
+        """What is wrong with a parsed annotation file."""
+        return check_annotations(content, self.metainfo['classes'])  # type: ignore[attr-defined]
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
         """Parse as the stock class does; leave out what has no mask where masks are loaded."""
@@ -53,7 +58,11 @@ class CheckedAnnotations:
 @DATASETS.register_module()
 class CheckedYouTubeVISDataset(CheckedAnnotations, YouTubeVISDataset):
     """``YouTubeVISDataset`` whose file is checked as that of ``CheckedCocoDataset``, with the same
-    ``strict`` and ``origin``."""
+    ``strict`` and ``origin``; and its identities, too."""
+
+    def find_problems(self, content: Mapping) -> list[Problem]:
+        """What is wrong with a parsed annotation file."""
+        return super().find_problems(content) + check_identities(content)
 
 
 @DATASETS.register_module()
@@ -73,27 +82,20 @@ class CheckedCocoDataset(CheckedAnnotations, CocoDataset):
 
     Raises:
         FileNotFoundError: There is no annotation file.
-        ValueError: The file is broken, and the message lists every kind of fault; or no object is
-            left to learn from.
+        ValueError: The file is broken, and the message lists every kind of fault.
     """
 
     def __init__(self, *args: Any, pipeline: list | tuple = (), **kwargs: Any) -> None:
         super().__init__(*args, pipeline=[_with_rle(step) for step in pipeline], **kwargs)
 
-    def filter_data(self) -> list[dict]:
-        """Filter as the stock class does, and make sure that there is something to learn."""
-        kept = super().filter_data()
-        if not self.test_mode and all(why_not(i, self) for i in _instances(kept)):
-            loaded = _instances(self.data_list)
-            crowds = sum(instance['ignore_flag'] for instance in loaded)
-            raise ValueError(
-                f'{self.ann_file}: there is no object to learn from. Its {len(self.data_list)} '
-                f'images have {len(loaded)} annotations of the classes {self.metainfo["classes"]} '
-                f'with box{" and mask" if mask_loaders(self) else ""}, {crowds} of them crowds; '
-                f'filter_cfg={self.filter_cfg} keeps {len(kept)} images. '
-                'tools/check_annotations.py lists what is left out and why'
-            )
-        return kept
+    def load_data_list(self) -> list[dict]:
+        """Check and load; a set with objects in RLE gets bitmaps for all its masks, since Mosaic
+        joins those of several images."""
+        found = super().load_data_list()
+        if any(in_rle(instance) for info in found for instance in info['instances']):
+            for loader in mask_loaders(self):
+                loader.only_bitmaps = True
+        return found
 
 
 def _with_rle(step: Any) -> Any:
@@ -104,7 +106,3 @@ def _with_rle(step: Any) -> Any:
         return step
     kept = {k: v for k, v in step.items() if k not in ('with_mask', 'poly2mask')}
     return {**kept, 'type': 'LoadMaskAnnotations'}
-
-
-def _instances(data_list: list[dict]) -> list[dict]:
-    return [instance for info in data_list for instance in info['instances']]

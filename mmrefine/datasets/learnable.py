@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mmdet.datasets.transforms import LoadPanopticAnnotations
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 
@@ -64,10 +65,12 @@ def why_not(instance: Mapping[str, Any], dataset: Any) -> str | None:
 
 
 def mask_loaders(dataset: Any) -> list[Any]:
-    """The steps of a data set's pipeline that load masks, also those inside a broadcaster."""
+    """The steps of a data set's pipeline that load the masks of its annotations, also those inside
+    a broadcaster; panoptic maps lie in files of their own."""
     steps = getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
     every = [one for step in steps for one in (step, *getattr(step, 'transforms', ()))]
-    return [one for one in every if getattr(one, 'with_mask', False)]
+    loaders = [one for one in every if getattr(one, 'with_mask', False)]
+    return [one for one in loaders if not isinstance(one, LoadPanopticAnnotations)]
 
 
 def _instances(dataset: Any) -> Iterator[Mapping[str, Any]]:

@@ -16,8 +16,8 @@ class LoadMaskAnnotations(LoadAnnotations):
 
     The stock class with ``poly2mask=False``, as the published configs have it, makes every object
     whose mask is an RLE an ignored region: nothing is learned of it. Images whose objects are all
-    polygons are loaded as there; a crowd's RLE stays an ignored region. Objects without a mask are
-    left out, with a warning; ``CheckedCocoDataset`` counts them.
+    polygons are loaded as there, unless ``only_bitmaps`` is set, as ``CheckedCocoDataset`` does; a
+    crowd's RLE stays an ignored region. Objects without a mask are left out, with a warning.
 
     Args:
         kwargs: Those of ``LoadAnnotations`` but ``with_mask`` and ``poly2mask``.
@@ -29,12 +29,13 @@ class LoadMaskAnnotations(LoadAnnotations):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(with_mask=True, poly2mask=False, **kwargs)
+        self.only_bitmaps = False
         self.as_bitmaps = LoadAnnotations(with_mask=True, poly2mask=True, **kwargs)
 
     def transform(self, results: dict) -> dict:
         """Load; see ``LoadAnnotations``."""
         instances = _with_masks(results)
-        packed = any(isinstance(i['mask'], dict) and not i['ignore_flag'] for i in instances)
+        packed = self.only_bitmaps or any(map(in_rle, instances))
         return self.as_bitmaps.transform(results) if packed else super().transform(results)
 
 
@@ -57,6 +58,11 @@ class LoadTrackMaskAnnotations(LoadTrackAnnotations):
         """Load; see ``LoadTrackAnnotations``."""
         _with_masks(results)
         return super().transform(results)
+
+
+def in_rle(instance: Mapping) -> bool:
+    """Whether an annotation, as data sets parse it, is an object whose mask is an RLE."""
+    return isinstance(instance.get('mask'), Mapping) and not instance['ignore_flag']
 
 
 def _with_masks(results: dict) -> list[dict]:

@@ -2,7 +2,9 @@
 
 import json
 import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -145,6 +147,43 @@ def test_one_of_several_data_sets_is_enough(tmp_path: Path) -> None:
     assert train(both, tmp_path) == 4
 
 
+def test_a_part_without_objects_is_background(tmp_path: Path) -> None:
+    kept = dict(type='CheckedCocoDataset', filter_cfg=dict(filter_empty_gt=False))
+    background = leaf(tmp_path, 'background', [], **kept)
+    both = [leaf(tmp_path, 'good', [GOOD], type='CheckedCocoDataset'), background]
+    assert train(dict(type='ConcatDataset', datasets=both), tmp_path) == 4
+    with pytest.raises(ValueError, match=r'no object to learn from. \S*background.json'):
+        train(background, tmp_path)
+
+
+def test_panoptic_objects_need_no_mask_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    utils = SimpleNamespace(rgb2id=lambda image: image[..., 0].astype(np.int64))
+    monkeypatch.setitem(sys.modules, 'panopticapi', SimpleNamespace(utils=utils))
+    segment = dict(id=7, category_id=1, iscrowd=0, bbox=[8, 8, 32, 22], area=704)
+    names = dict(classes=('pebble',), thing_classes=('pebble',), stuff_classes=())
+    panoptic = leaf(
+        tmp_path, 'maps', [], type='CocoPanopticDataset', metainfo=names,
+        data_prefix=dict(img='', seg=''),
+        pipeline=[LOAD[0], dict(type='LoadPanopticAnnotations'), LOAD[2]],
+    )  # fmt: skip
+    path = tmp_path / 'maps.json'
+    content = json.loads(path.read_text())
+    content['categories'][0]['isthing'] = 1
+    for crowd, reason in ((0, ''), (1, 'no object to learn')):
+        content['annotations'] = [
+            dict(image_id=i, file_name=f'{i}.png', segments_info=[segment | dict(iscrowd=crowd)])
+            for i in (1, 2)
+        ]
+        path.write_text(json.dumps(content))
+        if not reason:
+            assert train(panoptic, tmp_path) == 2
+            continue
+        with pytest.raises(ValueError, match=reason):
+            train(panoptic, tmp_path)
+
+
 @pytest.mark.parametrize('kind', ['LVISV1Dataset', 'CityscapesDataset', 'YouTubeVISDataset'])
 def test_other_stock_data_sets_are_searched(kind: str, tmp_path: Path) -> None:
     settings: dict = dict(type=kind)
@@ -165,8 +204,8 @@ def test_other_stock_data_sets_are_searched(kind: str, tmp_path: Path) -> None:
 
 
 def stock_leaves(dataset: dict) -> list[str]:
-    """Types of the innermost data sets that are not checked when they are built."""
-    if dataset['type'] in ('CheckedCocoDataset', 'ObjectPatchDataset'):
+    """Types of the innermost data sets; patches are checked when they are built."""
+    if dataset['type'] == 'ObjectPatchDataset':
         return []
     inner = [dataset['dataset']] if 'dataset' in dataset else dataset.get('datasets', [])
     return [name for one in inner for name in stock_leaves(one)] or [dataset['type']]

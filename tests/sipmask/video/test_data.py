@@ -104,6 +104,40 @@ def test_objects_without_a_mask_are_left_out_with_a_word(kind, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ('identities', 'wrong'),
+    [
+        ((1, 2, 2, 1), ''),
+        ((1, 2, 1, 2.0), ''),
+        ((0, 1, 0, 1), '2: 1, 3'),
+        ((None, 1, 1, 2), '1: 1'),
+        ((1, 2, 3, 3), '1: 4'),
+        ((1, 2, 'a', 1.5), '2: 3, 4'),
+    ],
+)
+def test_identities_that_would_be_taken_for_others_are_refused(
+    identities, wrong, tmp_path, command
+):
+    boxes = [8, 8, 40, 40], [50, 40, 30, 44]
+    objects = [{'id': key, 'box': boxes[n % 2]} for n, key in enumerate(identities)]
+    crowd = {'id': 0, 'box': boxes[0], 'crowd': 1}
+    write_clips(tmp_path, [[objects[:2], [*objects[2:], crowd]]])
+    file = tmp_path / 'annotations' / 'cocovid_train.json'
+    if not wrong:
+        frames = training_set(tmp_path).get_data_info(0)['images']
+        found = [i['instance_id'] for f in frames for i in f['instances'] if not i['ignore_flag']]
+        assert found == list(identities)
+        return
+    with pytest.raises(ValueError, match=rf'whose instance_id is no whole number.*\({wrong}\)'):
+        training_set(tmp_path)
+    assert f'({wrong})' in command('check_annotations', file).out
+    content = json.loads(file.read_text())
+    for image in content['images']:
+        del image['video_id']
+    file.write_text(json.dumps(content))
+    assert len(training_set(tmp_path)) == 2  # two images, of no video
+
+
+@pytest.mark.parametrize(
     'mask', [{'size': [SIDE, SIDE], 'counts': '1' * 5000}, [[1e12, 8, 9, 9, 8, 9]]]
 )
 def test_masks_that_cannot_be_drawn_are_named_before_pycocotools_sees_them(mask, tmp_path):
