@@ -81,7 +81,7 @@ def write_cityscapes_image(
     folder: Path, file_name: str, masks: list[dict], labels: list[int], scores: list[float]
 ) -> Path:
     """Write one image's instances: a PNG each, decoded one at a time, and the text file that lists
-    them.
+    them. Empty masks, which the server refuses, are left out.
 
     Returns:
         The text file ``<image>_pred.txt``; it is written last, so it never names a missing PNG.
@@ -90,7 +90,10 @@ def write_cityscapes_image(
     lines = []
     for i, (mask, label, score) in enumerate(zip(masks, labels, scores, strict=True)):
         name = f'{stem}_{i}_{label}.png'
-        ok, data = cv2.imencode('.png', to_dense([mask])[0].numpy().astype(np.uint8) * 255)
+        pixels = to_dense([mask])[0].numpy()
+        if not pixels.any():
+            continue
+        ok, data = cv2.imencode('.png', pixels.astype(np.uint8) * 255)
         if not ok:
             raise OSError(f'could not encode {name}')
         with atomic_file(folder / name, 'wb') as file:

@@ -40,13 +40,15 @@ def most_per_image(format: str, given: int | None) -> int | None:
     return MAX_PER_IMAGE.get(format) if given is None else given
 
 
-def best_per_image(entries: Iterable[Mapping], most: int | None) -> Iterator[Mapping]:
-    """Keep the ``most`` best entries of an image (the earlier of equal scores); drop scores of
-    0."""
+def best_per_image(
+    entries: Iterable[Mapping], most: int | None, owner: str = 'image_id'
+) -> Iterator[Mapping]:
+    """Keep the ``most`` best entries of an image, or a video with ``owner='video_id'`` (the earlier
+    of equal scores); drop scores of 0."""
     images: dict[Id, list[Mapping]] = defaultdict(list)
     for entry in entries:
         if entry['score'] != 0:
-            images[entry['image_id']].append(entry)
+            images[entry[owner]].append(entry)
     for rows in images.values():
         yield from sorted(rows, key=lambda row: -row['score'])[:most]
 

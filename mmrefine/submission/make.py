@@ -3,10 +3,13 @@
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from mmrefine.masks.run_lengths import pixel_counts, present
 from mmrefine.results.cityscapes import write_cityscapes_tree, zip_tree
 from mmrefine.results.detections import load_results
 from mmrefine.results.dumps import read_dump
@@ -15,6 +18,7 @@ from mmrefine.results.files import refuse_overwriting
 from mmrefine.results.ground_truth import GroundTruth
 from mmrefine.results.image_files import image_file
 from mmrefine.results.json_files import iterate_json_list, load_json, write_json_list
+from mmrefine.results.log import log_warning
 from mmrefine.results.predictions import sample_entries
 from mmrefine.results.result_lists import iterate_results
 from mmrefine.results.tracks import VideoTruth, read_track, write_tracks
@@ -124,7 +128,9 @@ def _make_tracks(options: MakeOptions, folder: Path) -> list[Path]:
         raise ValueError(
             'YouTube-VIS: give --results; tools/track_video.py and the metric write them'
         )
-    tracks = _read_tracks(options.results, VideoTruth.load(options.gt))
+    tracks: Iterable[Mapping] = _read_tracks(options.results, VideoTruth.load(options.gt))
+    if options.max_per_image is not None:
+        tracks = best_per_image(tracks, options.max_per_image, 'video_id')
     return [Path(write_tracks(tracks, folder / 'results')[-1])]
 
 
@@ -160,6 +166,8 @@ def _make_images(options: MakeOptions, folder: Path) -> list[Path]:
         return [path]
     dt = load_results(best_per_image(entries, most), gt)
     dt.require(masks=True)
+    if empty := np.count_nonzero(pixel_counts(present(dt.counts)) == 0):
+        log_warning(f'{empty} detections whose mask is empty were left out')
     tree = folder / 'tree'
     tree.mkdir()
     write_cityscapes_tree(dt, gt, {i['id']: image_file(i) for i in data['images']}, tree)

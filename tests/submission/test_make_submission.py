@@ -87,6 +87,19 @@ def test_fewer_an_image_can_be_asked_for(format: str, tmp_path: Path) -> None:
     assert len(kept) == len(best)
 
 
+def test_fewer_a_video_can_be_asked_for(tmp_path: Path) -> None:
+    truth, results = make_clips(0)
+    gt, source = write(tmp_path, truth, results)
+    options = MakeOptions('youtube-vis', gt, tmp_path / 'out.zip', source, max_per_image=1)
+    with zipfile.ZipFile(make_submission(options)[0]) as archive:
+        kept = json.loads(archive.read('results.json'))
+    best: dict = {}
+    for track in results:
+        best[track['video_id']] = max(best.get(track['video_id'], 0), track['score'])
+    assert len(results) > len(kept) == len(best)
+    assert {track['video_id']: track['score'] for track in kept} == best
+
+
 @pytest.mark.parametrize('most', [0, -2])
 def test_a_cap_below_one_is_refused(most: int, tmp_path: Path) -> None:
     gt, source = write(tmp_path, *make_scene(0))
@@ -133,6 +146,25 @@ def test_cityscapes_tree_replaces_only_its_own_kind(tmp_path: Path) -> None:
             make_submission(options)
         (tmp_path / 'tree' / name).unlink()
     assert make_submission(options)
+
+
+def test_empty_masks_are_left_out_of_a_cityscapes_tree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr('mmrefine.submission.make.log_warning', said.append)
+    make_city(tmp_path, images=2)
+    gt, source = tmp_path / 'annotations' / 'val.json', tmp_path / 'results.json'
+    options = MakeOptions('cityscapes', gt, tmp_path / 'tree', source)
+    results = json.loads(source.read_text())
+    expected = tree(Path(make_submission(options)[0]))
+    height, width = results[0]['segmentation']['size']
+    nothing = {'size': [height, width], 'counts': [height * width]}
+    source.write_text(
+        json.dumps([*results, {**results[0], 'score': 1e-6, 'segmentation': nothing}])
+    )
+    assert tree(Path(make_submission(options)[0])) == expected
+    assert said == ['1 detections whose mask is empty were left out']
 
 
 def tree(folder: Path) -> dict[str, bytes]:
