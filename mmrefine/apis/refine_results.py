@@ -196,6 +196,7 @@ def _run_settings(options: RefineOptions, config: Config, tiling: Tiling | None)
         'checkpoint': file_digest(options.checkpoint),
         'results': file_digest(options.results),
         'gt': file_digest(options.gt),
+        'images': str(options.images.resolve()),
         'chunk': options.chunk,
         'bad_boxes': options.bad_boxes,
         'tiling': str(tiling),

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -180,9 +181,11 @@ def test_progress_of_another_run_is_not_taken(
     with pytest.raises(ZeroDivisionError):
         main(arguments(work, tmp_path / 'out.json'))
     monkeypatch.undo()
-    other = written(tmp_path, work['entries'][:3])
-    assert main(arguments(work, tmp_path / 'out.json', other)) == 1
-    assert 'begun by another run' in capsys.readouterr().err
+    copy = shutil.copytree(work['folder'] / 'data' / 'images', tmp_path / 'images')
+    results = written(tmp_path, work['entries'][:3])
+    for change in (dict(results=results), dict(images=copy)):
+        assert main(arguments(work, tmp_path / 'out.json', **change)) == 1
+        assert 'begun by another run' in capsys.readouterr().err
 
 
 def bad(work: dict, **change: Any) -> list[dict]:
