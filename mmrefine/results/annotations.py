@@ -110,7 +110,8 @@ def require_lists(data: Any, name: str, keys: Sequence[str], optional: Sequence[
 def find_faults(data: Mapping, decode: bool = False) -> Iterator[Fault]:
     """Yield the faults of a file that has its lists; annotations may be missing.
 
-    ``decode`` also decodes RLE strings. Those who read the masks later need not.
+    ``decode`` also decodes RLE strings. Those who read the masks later need not; they call
+    ``rle_corner_faults`` then.
     """
     yield from _id_faults('images', data['images'], 'image id')
     yield from _id_faults('categories', data['categories'], 'category id')
@@ -291,9 +292,16 @@ def _rle_faults(waiting: Sequence[tuple[Any, str, Mapping]]) -> Iterator[Fault]:
             sentence = f'{label} has an RLE that cannot be decoded to {h} x {w} pixels'
             yield Fault('rle', where, sentence)
             continue
-        x, y, w, h = coco_mask.toBbox({'size': list(sizes[i]), 'counts': counts[i]}).tolist()
-        for kind, sentence in _corner_faults(annotation['bbox'], (x, y, x + w, y + h)):
+        rle = {'size': list(sizes[i]), 'counts': counts[i]}
+        for kind, sentence in rle_corner_faults(annotation['bbox'], rle):
             yield Fault(kind, where, f'{label} {sentence}')
+
+
+def rle_corner_faults(box: Any, rle: Mapping) -> Iterator[tuple[str, str]]:
+    """Yield kind and sentence of a fault if the box of a mask, an RLE that can be decoded, holds
+    corners."""
+    x, y, w, h = coco_mask.toBbox(rle).tolist()
+    yield from _corner_faults(box, (x, y, x + w, y + h))
 
 
 def _corner_faults(box: Any, mask: Sequence[float]) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from pycocotools import mask as coco_mask
 
-from .annotations import KINDS, find_faults, require_lists
+from .annotations import KINDS, find_faults, require_lists, rle_corner_faults
 from .fields import MaskReader
 from .json_files import load_json
 
@@ -159,6 +159,7 @@ class GroundTruth:
             if 'area' not in a or (boxes and 'bbox' not in a) or (masks and not self._masks_ready)
         ]
         reader = MaskReader()
+        packed = [a for a in incomplete if isinstance(a.get('segmentation'), Mapping)]
         for a in incomplete:
             if a.get('segmentation'):
                 image, size = a['image_id'], self.sizes[a['image_id']]
@@ -166,6 +167,9 @@ class GroundTruth:
                 counts = reader.read(label, a['segmentation'], size)
                 a['segmentation'] = {'size': list(size), 'counts': counts}
         reader.check()  # pycocotools reads past the end of a string that breaks off
+        for a in packed:
+            for _, sentence in rle_corner_faults(a.get('bbox'), a['segmentation']):
+                raise ValueError(f'{self.name}: annotation {a["file_id"]} {sentence}')
         self._masks_ready |= masks
         for a in incomplete:
             mask = a.get('segmentation')

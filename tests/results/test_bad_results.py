@@ -5,11 +5,13 @@ import json
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from evaluation.scenes import make_scene
 from mmdet.registry import METRICS
 from mmengine.structures import InstanceData
+from pycocotools import mask as coco_mask
 
 from mmrefine.evaluation import GroundTruth, evaluate, load_results, make_rules
 from mmrefine.evaluation.protocols import Rules
@@ -46,6 +48,31 @@ def test_the_entry_and_the_reason_are_named(truth: dict, change: dict, reason: s
     gt = GroundTruth.from_dict(truth)
     with pytest.raises(ValueError, match=rf'results\[1\].*{reason}'):
         load_results([BOX, {**BOX, **change}], gt)
+
+
+@pytest.mark.parametrize('form', ['polygon', 'text', 'list'])
+def test_boxes_of_corners_are_refused_whatever_the_form_of_the_mask(form: str) -> None:
+    inside = np.zeros((50, 60), np.uint8)
+    inside[20:40, 30:50] = 1
+    packed = coco_mask.encode(np.asfortranarray(inside))['counts'].decode()
+    runs = [30 * 50 + 20, *[20, 30] * 19, 20, 50 * 60 - 49 * 50 - 40]
+    forms = {
+        'polygon': [[30, 20, 50, 20, 50, 40, 30, 40]],
+        'text': {'size': [50, 60], 'counts': packed},
+        'list': {'size': [50, 60], 'counts': runs},
+    }
+    annotation = {'id': 4, 'image_id': 1, 'category_id': 1, 'iscrowd': 0, 'area': 400}
+    annotation['segmentation'] = forms[form]
+    truth = {
+        'images': [{'id': 1, 'height': 50, 'width': 60}],
+        'categories': [{'id': 1, 'name': 'box'}],
+        'annotations': [annotation],
+    }
+    annotation['bbox'] = [30, 20, 20, 20]
+    GroundTruth.from_dict(truth).require(boxes=True, masks=True)
+    annotation['bbox'] = [30, 20, 50, 40]
+    with pytest.raises(ValueError, match='which are the corners .* of its mask: write x, y, w, h'):
+        GroundTruth.from_dict(truth).require(boxes=True, masks=True)
 
 
 @pytest.mark.parametrize('key', ['image_id', 'category_id', 'score'])
