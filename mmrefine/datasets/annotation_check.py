@@ -12,6 +12,7 @@ import numpy as np
 
 from mmrefine.results.annotations import KINDS, find_faults, record_id, require_lists
 from mmrefine.results.fields import is_number
+from mmrefine.results.image_files import named_file
 from mmrefine.results.json_files import load_json
 
 SHOWN = 5  # ids listed with a problem
@@ -116,8 +117,8 @@ def check_images(content: Mapping[str, Any], folder: Path) -> list[Problem]:
     found: dict[str, list[Any]] = defaultdict(list)
     for image in content['images']:
         record = image if isinstance(image, Mapping) else {}
-        name, sides = record.get('file_name'), (record.get('height'), record.get('width'))
-        if not isinstance(name, str) or not name or not all(sides):
+        name, sides = named_file(record), (record.get('height'), record.get('width'))
+        if name is None or not all(sides):
             continue
         size = _upright_size(folder / name)
         if size is None:

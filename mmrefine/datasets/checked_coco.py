@@ -9,6 +9,9 @@ from mmdet.registry import DATASETS, TRANSFORMS
 from mmengine.fileio import exists, get_local_path
 from mmengine.logging import print_log
 
+from mmrefine.results.annotations import record_id
+from mmrefine.results.image_files import named_file
+
 from .annotation_check import Problem, check_annotations, check_identities, read_annotations
 from .learnable import mask_loaders
 from .load_masks import in_rle
@@ -45,7 +48,13 @@ class CheckedAnnotations:
 
     def find_problems(self, content: Mapping) -> list[Problem]:
         """What is wrong with a parsed annotation file."""
-        return check_annotations(content, self.metainfo['classes'])  # type: ignore[attr-defined]
+        found = check_annotations(content, self.metainfo['classes'])  # type: ignore[attr-defined]
+        images = [image for image in content['images'] if isinstance(image, Mapping)]
+        bare = [i for i in images if named_file(i) is not None and not i.get('file_name')]
+        if bare:
+            text = 'images with coco_url but no file_name: MMDetection reads these as LVISV1Dataset'
+            found.append(Problem(text, tuple(map(record_id, bare)), fatal=True))
+        return found
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
         """Parse as the stock class does; leave out what has no mask where masks are loaded."""

@@ -12,6 +12,7 @@ from pycocotools import mask as coco_mask
 from mmrefine.masks.run_lengths import MaskError, check_polygons, to_counts, undecodable
 
 from .fields import CHUNK, BoxError, is_number, read_box
+from .image_files import named_file
 
 
 class Kind(NamedTuple):
@@ -121,9 +122,9 @@ def find_faults(data: Mapping, decode: bool = False) -> Iterator[Fault]:
     for i, image in enumerate(data['images']):
         if (found := record_id(image)) is not None:
             images[found] = image
-            label, file = f'images[{i}] (id {found})', image.get('file_name')
+            label, file = f'images[{i}] (id {found})', named_file(image)
             yield from _image_faults(label, image)
-            if isinstance(file, str) and file and files.setdefault(file, found) != found:
+            if file is not None and files.setdefault(file, found) != found:
                 yield Fault(
                     'file twice', file, f'{label} has the file of image {files[file]}, {file}'
                 )
@@ -209,7 +210,7 @@ def _image_faults(label: str, image: Mapping) -> Iterator[Fault]:
     elif min(sides) < 1 or any(side % 1 for side in sides) or width * height >= MOST_PIXELS:
         wrong = f'has {width} x {height} pixels: expected whole numbers above 0, of which run '
         yield Fault('size', image['id'], f'{label} {wrong}lengths can count 2^32')
-    elif not isinstance(image.get('file_name'), str) or not image['file_name']:
+    elif named_file(image) is None:
         yield Fault('file', image['id'], f'{label} has no file_name')
 
 

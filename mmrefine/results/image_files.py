@@ -7,14 +7,21 @@ from typing import Any
 SHOWN = 3  # files named in an error
 
 
-def image_file(image: Mapping[str, Any]) -> str:
-    """Path of an entry of ``images`` below the image folder.
+def named_file(image: Mapping[str, Any]) -> str | None:
+    """Path of an entry of ``images`` below the image folder; None if it has none.
 
-    LVIS v1 gives only addresses, which end in split and name. A ValueError says that there is
-    neither.
+    LVIS v1 gives only addresses, which end in split and name.
     """
-    name = image.get('file_name') or '/'.join((image.get('coco_url') or '').split('/')[-2:])
-    if not name:
+    name, url = image.get('file_name'), image.get('coco_url')
+    if not name and isinstance(url, str):
+        name = '/'.join(url.split('/')[-2:])
+    return name if isinstance(name, str) and name else None
+
+
+def image_file(image: Mapping[str, Any]) -> str:
+    """As ``named_file``; a ValueError says that there is none."""
+    name = named_file(image)
+    if name is None:
         raise ValueError(f'image {image.get("id")!r} has neither file_name nor coco_url')
     return name
 

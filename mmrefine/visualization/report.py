@@ -14,7 +14,7 @@ from mmrefine.evaluation.protocols import make_rules, read_truth, require_choice
 from mmrefine.results.detections import load_results
 from mmrefine.results.files import atomic_file
 from mmrefine.results.ground_truth import Id
-from mmrefine.results.image_files import image_file
+from mmrefine.results.image_files import named_file
 from mmrefine.results.json_files import load_json
 from mmrefine.results.progress import progress_bar
 
@@ -229,8 +229,7 @@ def _choose(per_image: Mapping[Id, Scores], count: int) -> list[Id]:
 
 
 def _file_name(image: Mapping) -> str:
-    named = image.get('file_name') or image.get('coco_url')
-    return str(image_file(image) if named else image['id'])
+    return named_file(image) or str(image['id'])
 
 
 def _objects(annotations: Sequence[Mapping]) -> Instances:

@@ -303,6 +303,24 @@ def test_the_command_lists_problems(tmp_path, check) -> None:
     assert 'Traceback' not in missing.err
 
 
+def test_pictures_may_be_named_by_their_address(tmp_path, check) -> None:
+    """As LVIS v1 has it, which MMDetection reads with a class of its own."""
+    build(tmp_path, content())
+    data = content()
+    for image in data['images']:
+        image['coco_url'] = f'http://images.cocodataset.org/val2017/{image.pop("file_name")}'
+    (tmp_path / 'truth.json').write_text(json.dumps(data))
+    with pytest.raises(ValueError, match='no file_name: .*LVISV1Dataset.*(2: 1, 2)'):
+        DATASETS.build(dict(type='CheckedCocoDataset', ann_file=str(tmp_path / 'truth.json')))
+    (tmp_path / 'val2017').mkdir()
+    (tmp_path / '1.png').rename(tmp_path / 'val2017' / '1.png')
+    result = check(tmp_path / 'truth.json', '--images', tmp_path)
+    expected = 'error: pictures that cannot be read (1: val2017/2.png)'
+    assert result.status == 1 and expected in result.out.splitlines()
+    (tmp_path / '2.png').rename(tmp_path / 'val2017' / '2.png')
+    assert check(tmp_path / 'truth.json', '--images', tmp_path).status == 0
+
+
 def test_the_command_turns_pictures_as_training_does(tmp_path, check) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # orientation: turn by 90 degrees

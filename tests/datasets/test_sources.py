@@ -49,6 +49,16 @@ def test_label_studio_coco_with_backslashes(tmp_path: Path) -> None:
     require_two_objects(read_source(tmp_path / 'result.json')[1])
 
 
+def test_lvis_names_pictures_by_their_address(tmp_path: Path) -> None:
+    content = coco_content()
+    for image in content['images']:
+        name = image.pop('file_name')
+        picture(tmp_path / 'train2017' / name)
+        image['coco_url'] = f'http://images.cocodataset.org/train2017/{name}'
+    write(tmp_path / 'lvis.json', content)
+    require_two_objects(read_source(tmp_path)[1])
+
+
 def test_coco_without_its_pictures_names_one(tmp_path: Path) -> None:
     write(tmp_path / 'result.json', coco_content())
     with pytest.raises(ValueError, match="names the picture 'a.jpg', which is not below"):

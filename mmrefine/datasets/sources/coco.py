@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmrefine.results.annotations import KINDS, find_faults
+from mmrefine.results.image_files import image_file
 from mmrefine.results.json_files import load_json
 
 from .records import (
@@ -72,7 +73,7 @@ def read(source: Path, files: list[Path]) -> Source:
         for annotation in content['annotations']:
             annotations[annotation['image_id']].append(annotation)
         for entry in content['images']:
-            place = _place(entry['file_name'], path, index, source)
+            place = _place(image_file(entry), path, index, source)
             image = SourceImage(place, int(entry['width']), int(entry['height']), split=split)
             for annotation in annotations[entry['id']]:
                 if not annotation.get('segmentation'):
