@@ -36,7 +36,8 @@ def draw_dump(
     min_score: float = 0.5,
     scale: int | None = None,
 ) -> int:
-    """Draw the first ``num`` pictures of a test, and a sheet of the first few of them.
+    """Draw the first ``num`` pictures of a test with an object or a prediction, and a sheet of the
+    first few of them.
 
     Args:
         config: The config that was tested.
@@ -50,14 +51,26 @@ def draw_dump(
     """
     loader = read_config(config, 'test_dataloader').test_dataloader
     init_default_scope('mmdet')
-    dataset = DATASETS.build({**loader.dataset, 'pipeline': []})
+    dataset = DATASETS.build(_without_steps(loader.dataset))
     samples = {sample['img_id']: sample for sample in read_dump(results)}
-    infos = [dataset.get_data_info(index) for index in range(len(dataset))]
-    if out.resolve() in {Path(info['img_path']).resolve().parent for info in infos}:
+    listed = [dataset.get_data_info(index) for index in range(len(dataset))]
+    if out.resolve() in {Path(info['img_path']).resolve().parent for info in listed}:
         raise ValueError(f'{out} holds pictures of the data set: name another folder')
-    infos = [info for info in infos if info['img_id'] in samples and info['instances']][:num]
+    by_id = {info['img_id']: info for info in listed}
+    if twice := [i for i in listed if i['img_path'] != by_id[i['img_id']]['img_path']]:
+        raise ValueError(
+            f'{config} tests two pictures of the id {twice[0]["img_id"]!r}: test one set'
+        )
+    infos = [
+        info
+        for i, info in by_id.items()
+        if i in samples and (info['instances'] or _scored(samples[i], min_score))
+    ][:num]
     if not infos:
-        raise ValueError(f'{results} holds no picture of {dataset.ann_file}')
+        raise ValueError(
+            f'{results} holds no picture that {config} tests with an object, or with a score of '
+            f'{min_score:g} or more'
+        )
     out.mkdir(parents=True, exist_ok=True)
     classes = dataset.metainfo['classes']
     sheet, drawn = [], 0
@@ -82,6 +95,20 @@ def draw_dump(
             'they show the ground truth alone (--score takes a lower one)'
         )
     return len(infos)
+
+
+def _without_steps(dataset: dict) -> dict:
+    """The config of a data set, or of one that wraps others, without pipelines."""
+    if 'datasets' in dataset:
+        return {**dataset, 'datasets': [_without_steps(part) for part in dataset['datasets']]}
+    if 'dataset' in dataset:
+        return {**dataset, 'dataset': _without_steps(dataset['dataset'])}
+    return {**dataset, 'pipeline': []}
+
+
+def _scored(sample: dict, min_score: float) -> bool:
+    scores = sample.get('pred_instances', {}).get('scores', ())
+    return bool((np.asarray(scores) >= min_score).any())
 
 
 def _truth(info: dict, size: tuple[int, int]) -> Instances:

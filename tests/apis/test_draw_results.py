@@ -129,13 +129,16 @@ def test_large_photos_and_their_sheet_stay_bounded(config, tmp_path, capsys):
     assert max(cv2.imread(str(tmp_path / 'out' / 'sheet.jpg')).shape) <= 2 * (1600 + 8)
 
 
-def test_pictures_without_objects_are_passed_over(config, tmp_path, capsys):
+def test_pictures_without_anything_are_passed_over(config, tmp_path, capsys):
     file = tmp_path / 'truth.json'
     truth = json.loads(file.read_text())
     file.write_text(json.dumps({**truth, 'annotations': truth['annotations'][2:]}))
     results = dump(tmp_path / 'results.pkl')
-    assert main([*words(config, results, tmp_path / 'out'), '--num', '1']) == 0
+    assert main([*words(config, results, tmp_path / 'out'), '--score', '0.95']) == 0
     assert {path.name for path in (tmp_path / 'out').iterdir()} == {'0002.jpg', 'sheet.jpg'}
+    file.write_text(json.dumps({**truth, 'annotations': []}))
+    assert main([*words(config, results, tmp_path / 'out'), '--score', '0.95']) == 1
+    assert 'with an object, or with a score of 0.95 or more' in capsys.readouterr().err
 
 
 def test_a_threshold_that_nothing_reaches_is_said(config, tmp_path, monkeypatch):
@@ -150,6 +153,48 @@ def test_a_threshold_that_nothing_reaches_is_said(config, tmp_path, monkeypatch)
     results = dump(tmp_path / 'half.pkl', scores=torch.tensor([0.5]))
     assert main([*words(config, results, tmp_path / 'half'), '--score', '0.5']) == 0
     assert len(said) == 1
+
+
+def wrapped(config: Path, kind: str) -> Path:
+    """The config with its data set in another one, or twice."""
+    part = 'test_dataloader["dataset"]'
+    inner = f'datasets=[{part}, {part}]' if kind == 'ConcatDataset' else f'dataset={part}, times=2'
+    lines = config.read_text() + f'test_dataloader = dict(dataset=dict(type={kind!r}, {inner}))\n'
+    config.with_name('wrapped.py').write_text(lines)
+    return config.with_name('wrapped.py')
+
+
+@pytest.mark.parametrize('kind', ['ConcatDataset', 'RepeatDataset'])
+def test_sets_in_others_are_drawn(config, tmp_path, kind):
+    results = dump(tmp_path / 'results.pkl')
+    assert main(words(wrapped(config, kind), results, tmp_path / 'out')) == 0
+    names = sorted(path.name for path in (tmp_path / 'out').iterdir())
+    assert names == ['0001_1.jpg', '0001_2.jpg', '0002.jpg', 'sheet.jpg']
+
+
+def test_pictures_of_one_id_are_refused(config, tmp_path, capsys):
+    text = config.read_text()
+    other = text.replace('test_dataloader', 'other').replace("'data/'", "'data/b/'")
+    both = 'datasets=[test_dataloader["dataset"], other["dataset"]]'
+    config.write_text(
+        f'{text}{other}test_dataloader = dict(dataset=dict(type="ConcatDataset", {both}))\n'
+    )
+    assert main(words(config, dump(tmp_path / 'results.pkl'), tmp_path / 'out')) == 1
+    assert 'two pictures of the id 1' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('annotated', [(), (2,)])
+def test_pictures_without_objects_show_what_is_predicted(config, tmp_path, annotated):
+    truth = json.loads((tmp_path / 'truth.json').read_text())
+    truth['annotations'] = [a for a in truth['annotations'] if a['image_id'] in annotated]
+    (tmp_path / 'truth.json').write_text(json.dumps(truth))
+    assert main(words(config, dump(tmp_path / 'results.pkl'), tmp_path / 'out')) == 0
+    names = sorted(path.name for path in (tmp_path / 'out').iterdir())
+    assert names == ['0001_1.jpg', '0001_2.jpg', '0002.jpg', 'sheet.jpg']
+    picture = cv2.imread(str(tmp_path / 'out' / '0002.jpg'))
+    left, right = picture[18:, :80], picture[18:, 84:]
+    apart = [np.abs(panel[4, 4].astype(int) - 90).max() > 8 for panel in (left, right)]
+    assert apart == [False, True]
 
 
 def test_names_stay_short_where_they_are_unique():
