@@ -76,6 +76,28 @@ def test_damaged_json_is_named(tmp_path: Path, make: Callable) -> None:
             read_source(source)
 
 
+@pytest.mark.parametrize(
+    ('name', 'content', 'told'),
+    [
+        ('.vscode/settings.json', '{} // a comment', False),
+        ('.trash/b.json', '{"shapes": [', False),
+        ('tsconfig.json', '{} // a comment', True),
+        ('mkdocs.yml', 'a: !!python/name:x.y\n', False),
+    ],
+)
+@pytest.mark.parametrize('make', [coco_folder, lambda folder: labelme_folder(folder)])
+def test_files_of_other_programs_are_passed_over(
+    tmp_path: Path, make: Callable, name: str, content: str, told: bool
+) -> None:
+    expected = read_source(make(tmp_path))
+    write(tmp_path / name, content)
+    kind, source = read_source(tmp_path)
+    assert (kind, masks(source).keys()) == (expected[0], masks(expected[1]).keys())
+    assert [name in note for note in source.notes[len(expected[1].notes) :]] == [True] * told
+    with pytest.raises(ValueError, match='is no json|is no yaml|ends in the middle'):
+        read_source(tmp_path / name)
+
+
 def test_json_of_other_spellings_is_read(tmp_path: Path) -> None:
     path = coco_folder(tmp_path) / 'x.json'
     path.rename(tmp_path / 'X.JSON').write_bytes(
@@ -118,6 +140,7 @@ MASK = {'shape_type': 'mask', 'mask': encoded_mask(4, 6)}
         ({'label': None}, 'shape 0 has the label None'),
         ({'points': [[1, 1]]}, 'shape 0 is a rectangle of 1 points'),
         ({'points': None}, 'is not as its format has it'),
+        ({'points': [['1', 1], ['x', 5], [9, 1]], 'shape_type': 'polygon'}, "to float: 'x'"),
         ({'points': [[55, 30]], **MASK}, r'shape 0 is a mask of \(55, 30\) to \(61, 34\), which'),
         ({'points': [[-1, 30]], **MASK}, 'which reaches over the edge'),
         ({**MASK, 'mask': 'YQ=='}, 'shape 0 cannot be read as a picture'),
@@ -126,6 +149,14 @@ MASK = {'shape_type': 'mask', 'mask': encoded_mask(4, 6)}
 def test_labelme_faults_are_named(tmp_path: Path, change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=f'a.json.*{message}'):
         read_source(labelme_folder(tmp_path, **change))
+
+
+def test_labelme_files_without_a_size(tmp_path: Path) -> None:
+    path = labelme_folder(tmp_path, points=pairs(SQUARE)) / 'a.json'
+    content = path.read_text().replace(f'"imageWidth": {SIZE[1]}', '"imageWidth": null')
+    write(path, content.replace(f'"imageHeight": {SIZE[0]}, ', ''))
+    source = read_source(tmp_path)[1]
+    np.testing.assert_array_equal(dict(masks(source)['a.jpg'])['nut'], drawn(SQUARE))
 
 
 def test_via_outlines_need_as_many_x_as_y(tmp_path: Path) -> None:
@@ -177,6 +208,21 @@ def test_yolo_labels_of_no_picture_are_named(tmp_path: Path) -> None:
         read_source(tmp_path)
 
 
+def test_yolo_pictures_of_two_splits_are_refused(tmp_path: Path) -> None:
+    write(yolo_folder(tmp_path) / 'data.yaml', 'train: images\nval: images\nnames: [nut]\n')
+    with pytest.raises(ValueError, match='a.jpg in train and in val: remove one of the two'):
+        read_source(tmp_path)
+
+
+def test_texts_that_are_not_utf8_are_named(tmp_path: Path) -> None:
+    label = yolo_folder(tmp_path / 'yolo') / 'labels' / 'a.txt'
+    label.write_bytes(b'\xff')
+    (voc_folder(tmp_path / 'voc', 'a', drawn(SQUARE)) / 'labelmap.txt').write_bytes(b'n\xfc')
+    for kind, name in (('yolo', 'labels/a.txt'), ('voc', 'labelmap.txt')):
+        with pytest.raises(ValueError, match=f'{name} is no text in UTF-8'):
+            read_source(tmp_path / kind)
+
+
 def voc_folder(root: Path, name: str, numbers: np.ndarray) -> Path:
     picture(root / 'JPEGImages' / f'{name}.jpg')
     for folder, values in (
@@ -207,6 +253,18 @@ def test_pascal_voc_classes_have_one_colour(tmp_path: Path) -> None:
     write(root / 'labelmap.txt', 'background:0,0,0::\nnut:1,0,0::\nnut:2,0,0::\n')
     with pytest.raises(ValueError, match="labelmap.txt has two classes of the name 'nut'"):
         read_source(root)
+
+
+def test_pascal_voc_label_maps_of_any_editor(tmp_path: Path) -> None:
+    path = voc_folder(tmp_path, 'a', drawn(SQUARE)) / 'labelmap.txt'
+    text = '\r\n# names\r\nbackground:0,0,0::\r\n\r\nnüsse:1,0,0::\r\n'
+    path.write_text(text, encoding='utf-8-sig')
+    ((label, inside),) = masks(read_source(tmp_path)[1])['a.jpg']
+    assert label == 'nüsse' and (inside == drawn(SQUARE)).all()
+    for line, message in (('nut', 'not enough values'), ('nut:a,b,c', "invalid literal .*'a'")):
+        path.write_text(line)
+        with pytest.raises(ValueError, match=f'labelmap.txt: {message}'):
+            read_source(tmp_path)
 
 
 def png_folder(folder: Path, pictures: str, masks: str) -> Path:

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,26 @@ MADE_ANEW = ('id', 'no box', 'box', 'corners', 'no area', 'area', 'crowds')
 
 def find(source: Path) -> list[Path]:
     """COCO files of a source: the file itself, or those in a folder."""
-    return [path for path in files_below(source, ('.json',)) if _is_coco(path)]
+    return fitting_json(source, _is_coco, (b'"images"', b'"annotations"'))
 
 
-def _is_coco(path: Path) -> bool:
-    content = load(path)
+def fitting_json(source: Path, fits: Callable[[Any], bool], words: Sequence[bytes]) -> list[Path]:
+    """Json files of a source whose content fits; what cannot be parsed is passed over, unless it is
+    the source or holds one of the words."""
+    found = []
+    for path in files_below(source, ('.json',)):
+        try:
+            content = load(path)
+        except ValueError:
+            if path == source or any(word in path.read_bytes() for word in words):
+                raise
+            continue
+        if fits(content):
+            found.append(path)
+    return found
+
+
+def _is_coco(content: Any) -> bool:
     return isinstance(content, dict) and all(
         isinstance(content.get(key), list) for key in ('images', 'annotations', 'categories')
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .coco import load
+from .coco import fitting_json, load
 from .png_masks import rle_of
 from .records import (
     Source,
@@ -15,11 +15,11 @@ from .records import (
     SourceObject,
     class_name,
     counted,
-    files_below,
     labels_in_order,
     named_split,
     naming,
     opened,
+    picture_size,
 )
 from .shapes import circle, rectangle
 
@@ -28,9 +28,12 @@ LINES = ('line', 'linestrip', 'point', 'points')  # they enclose nothing
 
 def find(source: Path) -> list[Path]:
     """The labelme files of a folder."""
-    files = files_below(source, ('.json',)) if source.is_dir() else []
-    contents = zip(files, map(load, files))
-    return [p for p, c in contents if isinstance(c, dict) and {'shapes', 'imagePath'} <= c.keys()]
+    words = (b'"shapes"', b'"imagePath"')
+    return fitting_json(source, _is_labelme, words) if source.is_dir() else []
+
+
+def _is_labelme(content: Any) -> bool:
+    return isinstance(content, dict) and {'shapes', 'imagePath'} <= content.keys()
 
 
 def read(source: Path, files: list[Path]) -> Source:
@@ -55,7 +58,9 @@ def _image(path: Path, lines: list[str]) -> SourceImage:
             f'{path} belongs to {content["imagePath"]!r}, which is not there: put the picture '
             'beside the json'
         )
-    width, height = content['imageWidth'], content['imageHeight']
+    width, height = content.get('imageWidth'), content.get('imageHeight')
+    if width is None or height is None:
+        width, height = picture_size(picture)
     groups: dict[Any, SourceObject] = {}
     for i, shape in enumerate(content['shapes']):
         place = f'{path}, shape {i}'

@@ -21,6 +21,7 @@ from .records import (
     Source,
     SourceImage,
     SourceObject,
+    all_below,
     claim,
     counted,
     files_below,
@@ -39,7 +40,7 @@ def find(source: Path) -> list[Path]:
     """Folders of pictures that have a folder of masks beside them."""
     if not source.is_dir():
         return []
-    folders = sorted(p for p in source.rglob('*') if p.is_dir() and p.name.lower() in IMAGES)
+    folders = (p for p in all_below(source) if p.is_dir() and p.name.lower() in IMAGES)
     return [folder for folder in folders if _mask_folders(folder)]
 
 

@@ -38,7 +38,7 @@ def read_source(source: Path, kind: str | None = None) -> tuple[str, Source]:
             'labelme folder, a VIA json, a YOLO folder with data.yaml, a Pascal VOC folder, or '
             'images/ with masks/ of PNGs'
         )
-    with naming(f'{source} ({found})'):
+    with naming(str(source), found):
         content = FORMATS[found].read(source, files)
     require_distinct(content.images, str(source))
     for image in content.images:

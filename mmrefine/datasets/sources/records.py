@@ -4,7 +4,6 @@ Units: coordinates are pixels of the picture, x to the right and y down; the cor
 pixel is (0, 0).
 """
 
-import binascii
 import contextlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -79,12 +78,26 @@ def picture_size(path: Path) -> tuple[int, int]:
     return (height, width) if exif.get(_EXIF_ORIENTATION) in _TURNED else (width, height)
 
 
+def all_below(source: Path) -> list[Path]:
+    """What lies in a folder and its sub-folders, sorted; nothing hidden, such as ``.vscode``, or
+    ``._NAME``, which macOS puts beside NAME."""
+    found = ((p, p.relative_to(source).parts) for p in source.rglob('*'))
+    return sorted(p for p, parts in found if not any(part.startswith('.') for part in parts))
+
+
 def files_below(source: Path, suffixes: Sequence[str]) -> list[Path]:
-    """Files with one of these suffixes, in letters of any case: the source itself, or all in the
-    folder and its sub-folders, sorted. ``._NAME``, which macOS puts beside NAME, does not count."""
-    files = [source] if source.is_file() else source.rglob('*')
-    files = (p for p in files if p.suffix.lower() in suffixes and not p.name.startswith('._'))
-    return sorted(p for p in files if p.is_file())
+    """Files with one of these suffixes, in letters of any case: the source itself, or all that are
+    below it and not hidden, sorted."""
+    files = [source] if source.is_file() else all_below(source)
+    return [p for p in files if p.suffix.lower() in suffixes and p.is_file()]
+
+
+def text_of(path: Path) -> str:
+    """Text in UTF-8, with or without a byte order mark; a ValueError says that it is another."""
+    try:
+        return path.read_text(encoding='utf-8-sig')
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{path} is no text in UTF-8: {error}; save it as such') from None
 
 
 def pictures_below(folder: Path) -> list[Path]:
@@ -121,12 +134,16 @@ def claim(owners: dict[Path, Path], file: Path, picture: Path) -> None:
 
 
 @contextlib.contextmanager
-def naming(place: str) -> Iterator[None]:
+def naming(place: str, kind: str = 'its format') -> Iterator[None]:
     """Name the place in errors about content that is not as its format has it."""
     try:
         yield
-    except (AttributeError, IndexError, KeyError, TypeError, binascii.Error) as error:
-        raise ValueError(f'{place} is not as its format has it: {error!r}') from error
+    except ValueError as error:
+        if place in str(error):
+            raise
+        raise ValueError(f'{place}: {error}') from error
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise ValueError(f'{place} is not as {kind} has it: {error!r}') from error
 
 
 def named_split(path: Path, source: Path) -> str | None:

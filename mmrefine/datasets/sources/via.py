@@ -5,13 +5,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .coco import load
+from .coco import fitting_json, load
 from .records import (
     Source,
     SourceImage,
     SourceObject,
     counted,
-    files_below,
     labels_in_order,
     named_split,
     naming,
@@ -24,7 +23,7 @@ LINES = ('polyline', 'point')
 
 def find(source: Path) -> list[Path]:
     """The VIA files of a source."""
-    return [path for path in files_below(source, ('.json',)) if _entries(load(path))]
+    return fitting_json(source, lambda content: bool(_entries(content)), (b'"regions"',))
 
 
 def _entries(content: Any) -> list[Mapping]:

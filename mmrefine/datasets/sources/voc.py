@@ -12,10 +12,13 @@ from .records import (
     Source,
     SourceImage,
     SourceObject,
+    all_below,
     class_names,
     files_below,
     named_split,
+    naming,
     opened,
+    text_of,
 )
 
 BORDER = 255
@@ -28,7 +31,7 @@ def find(source: Path) -> list[Path]:
     """The folders ``SegmentationObject`` of a source."""
     if not source.is_dir():
         return []
-    folders = [source, *sorted(p for p in source.rglob('*') if p.is_dir())]
+    folders = [source, *all_below(source)]
     found = [f for f in folders if (f / 'SegmentationObject').is_dir()]
     return [f for f in found if (f / 'SegmentationClass').is_dir() and (f / 'JPEGImages').is_dir()]
 
@@ -85,8 +88,10 @@ def _label_map(root: Path) -> tuple[dict[tuple[int, ...], int], list[str]]:
     if not path.is_file():
         _require_voc_names(root)
         return {}, CLASSES
-    lines = [line.split(':') for line in path.read_text(encoding='utf-8').splitlines()]
-    rows = [(f[0], tuple(int(v) for v in f[1].split(','))) for f in lines if f[0][:1] != '#']
+    lines = [line for line in text_of(path).splitlines() if line.strip() and line[0] != '#']
+    with naming(str(path)):
+        fields = [line.split(':') for line in lines]
+        rows = [(name, tuple(int(v) for v in colour.split(','))) for name, colour, *_ in fields]
     names = class_names([name for name, _ in rows if name != 'background'], path)
     numbers = {name: i + 1 for i, name in enumerate(names)}
     return {colour: numbers.get(name, 0) for name, colour in rows}, names
@@ -95,7 +100,7 @@ def _label_map(root: Path) -> tuple[dict[tuple[int, ...], int], list[str]]:
 def _require_voc_names(root: Path) -> None:
     """Refuse boxes of other classes than VOC's: then its numbers stand for others, too."""
     for file in sorted((root / 'Annotations').glob('*.xml')):
-        text = file.read_text(encoding='utf-8')
+        text = file.read_text(encoding='utf-8', errors='replace')  # all of VOC's names are ASCII
         for name in re.findall(r'<object>\s*<name>\s*(.*?)\s*</name>', text, re.S):
             if name not in CLASSES:
                 raise ValueError(
@@ -131,6 +136,6 @@ def _splits(root: Path) -> dict[str, str]:
     for split in ('train', 'val', 'test'):
         path = root / 'ImageSets' / 'Segmentation' / f'{split}.txt'
         if path.is_file():
-            lines = path.read_text(encoding='utf-8').splitlines()
+            lines = text_of(path).splitlines()
             found |= dict.fromkeys((line.strip() for line in lines), split)
     return found

@@ -15,6 +15,7 @@ from .records import (
     counted,
     picture_size,
     pictures_below,
+    text_of,
 )
 
 SPLITS = ('train', 'val', 'test')
@@ -23,13 +24,18 @@ SPLITS = ('train', 'val', 'test')
 def find(source: Path) -> list[Path]:
     """The ``data.yaml`` of a source."""
     files = [source] if source.is_file() else sorted(source.glob('*.y*ml'))
-    return [path for path in files if path.suffix in ('.yaml', '.yml') and _is_data(_load(path))]
+    files = [path for path in files if path.suffix in ('.yaml', '.yml')]
+    return [path for path in files if _is_data(_load(path, strict=path == source))]
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path, strict: bool = True) -> Any:
+    """Parse a yaml; unless ``strict``, None for one that cannot be and has no word of a set."""
+    content = path.read_bytes()
     try:
-        return yaml.safe_load(path.read_bytes())
+        return yaml.safe_load(content)
     except yaml.YAMLError as error:
+        if not strict and b'train:' not in content:
+            return None
         raise ValueError(f'{path} is no yaml: {" ".join(str(error).split())}') from None
 
 
@@ -48,8 +54,14 @@ def read(source: Path, files: list[Path]) -> Source:
     names = _names(content, path)
     images, unlabelled = [], []
     owners: dict[Path, Path] = {}
+    splits: dict[Path, str] = {}
     for split in SPLITS:
         for picture in _pictures(content, content.get(split), path):
+            if (other := splits.setdefault(picture.resolve(), split)) != split:
+                raise ValueError(
+                    f'{path} has {picture} in {other} and in {split}: remove one of the two '
+                    'entries; where only train is left, prepare_data.py divides it'
+                )
             width, height = picture_size(picture)
             image = SourceImage(picture, width, height, split=split)
             label_file = _label_file(picture)
@@ -99,7 +111,7 @@ def _pictures(content: Mapping, entry: Any, path: Path) -> Iterator[Path]:
         if place.is_dir():
             yield from pictures_below(place)
         else:
-            lines = place.read_text(encoding='utf-8').split('\n')
+            lines = text_of(place).split('\n')
             yield from (place.parent / line.strip() for line in lines if line.strip())
 
 
@@ -114,7 +126,7 @@ def _label_file(picture: Path) -> Path:
 
 
 def _objects(path: Path, names: dict, size: tuple[int, int]) -> Iterator[SourceObject]:
-    for number, line in enumerate(path.read_text(encoding='utf-8').splitlines(), 1):
+    for number, line in enumerate(text_of(path).splitlines(), 1):
         fields = line.split()
         if not fields:
             continue
