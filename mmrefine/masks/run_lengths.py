@@ -156,7 +156,7 @@ def check_polygons(segmentation: Any, size: tuple[int, int]) -> None:
             )
         if not _finite(polygon):
             raise MaskError('type', f'polygon {i} has a coordinate that is not a finite number')
-    limit = max(FARTHEST, 2 * max(size))
+        _require_near(polygon, i, size)
     for i, polygon in enumerate(segmentation):
         if len(polygon) % 2:
             raise MaskError(
@@ -169,17 +169,22 @@ def check_polygons(segmentation: Any, size: tuple[int, int]) -> None:
                 f'polygon {i} has {len(polygon) // 2} points, at least 3 are needed: remove it or '
                 'give the object a real outline',
             )
-        farthest = max(polygon, key=abs)
-        if abs(farthest) > limit:
-            raise _far(f'polygon {i}', farthest, size)
-        if abs(farthest) * len(polygon) > LONGEST / 2:  # or it cannot be that long
-            length = np.abs(np.diff(np.reshape(polygon, (-1, 2)), axis=0)).sum()
-            if length > LONGEST:
-                raise MaskError(
-                    'far',
-                    f'polygon {i} has an outline of {length:g} pixels, too long for the image of '
-                    f'{size[0]} x {size[1]} pixels: remove it or give the mask as RLE',
-                )
+
+
+def _require_near(polygon: Sequence[float], i: int, size: tuple[int, int]) -> None:
+    """Raise MaskError for a polygon far outside of the image, or of an endless outline."""
+    farthest = max(polygon, key=abs, default=0)
+    if abs(farthest) > max(FARTHEST, 2 * max(size)):
+        raise _far(f'polygon {i}', farthest, size)
+    if abs(farthest) * len(polygon) > LONGEST / 2:  # or it cannot be that long
+        points = np.reshape(polygon[: len(polygon) // 2 * 2], (-1, 2))
+        length = np.abs(np.diff(points, axis=0)).sum()
+        if length > LONGEST:
+            raise MaskError(
+                'far',
+                f'polygon {i} has an outline of {length:g} pixels, too long for the image of '
+                f'{size[0]} x {size[1]} pixels: remove it or give the mask as RLE',
+            )
 
 
 def check_points(points: np.ndarray, size: tuple[int, int], label: str) -> None:

@@ -173,7 +173,7 @@ def record_id(record: Any) -> Any:
 
 
 def _is_id(value: Any) -> bool:
-    return isinstance(value, (int, float, str)) and value == value  # not so of NaN
+    return isinstance(value, str) or is_number(value)
 
 
 def _id_faults(key: str, records: Sequence, kind: str) -> Iterator[Fault]:
@@ -228,7 +228,7 @@ def _annotation_faults(
         yield 'category', f'has the category {category!r}, which is not listed'
     for key in ('iscrowd', 'ignore'):
         flag = annotation.get(key)
-        if flag is not None and not (isinstance(flag, (int, float)) and flag in (0, 1)):
+        if flag is not None and not (is_number(flag) and flag in (0, 1)):
             yield 'flag', f'has the {key} {flag!r}: write the number 0 or 1'
     if image is None:
         return

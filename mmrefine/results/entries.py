@@ -1,11 +1,12 @@
 """One entry of a result file: read and checked against a ground truth, and written."""
 
-import sys
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from .fields import BoxError, MaskReader, Report, read_box, refuse
+import numpy as np
+
+from .fields import BoxError, MaskReader, Report, is_number, read_box, refuse
 from .ground_truth import GroundTruth, Id
 from .log import log_warning
 
@@ -124,9 +125,8 @@ class EntryReader:
 
     def _score(self, label: str, entry: Mapping) -> float | None:
         score: Any = entry.get('score')
-        least, most = (0, 1) if self.submitted else (-sys.float_info.max, sys.float_info.max)
-        number = isinstance(score, (int, float)) and not isinstance(score, bool)
-        if number and least <= score <= most and (score > 0 or not self.submitted):
+        number = is_number(score) and not isinstance(score, (bool, np.bool_))
+        if number and (0 < score <= 1 or not self.submitted):
             return float(score)
         if 'score' in entry:
             wanted = 'which is not in (0, 1]' if self.submitted else 'expected a finite number'

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from mmrefine.masks.run_lengths import to_counts, undecodable
 
 CHUNK = 4096  # masks decoded at once
@@ -57,7 +59,8 @@ def read_box(box: Any) -> tuple[float, float, float, float]:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a finite number; integers too long for a float are none."""
+    """Whether a value is a finite number, NumPy's too; integers too long for a float are none."""
+    value = value.item() if isinstance(value, np.generic) else value
     return isinstance(value, (int, float)) and abs(value) <= sys.float_info.max
 
 

@@ -30,16 +30,23 @@ def existing_files(images: Iterable[Mapping[str, Any]], folder: str | Path) -> d
     """Image id -> file of entries of ``images``, found also without the folders in its name.
 
     Raises:
-        ValueError: Some do not exist; the first ones are named.
+        ValueError: Some do not exist; the first ones are named. Or a file found without its folders
+            stands for two names.
     """
     files: dict[Any, Path] = {}
+    names: dict[Path, str] = {}
     missing = []
     for image in images:
-        file = Path(folder) / image_file(image)
+        name = image_file(image)
+        file = Path(folder) / name
         bare = Path(folder) / file.name
-        files[image['id']] = bare if not file.is_file() and bare.is_file() else file
-        if not files[image['id']].is_file():
+        found = files[image['id']] = bare if not file.is_file() and bare.is_file() else file
+        if not found.is_file():
             missing.append(str(file))
+        if names.setdefault(found, name) != name:
+            raise ValueError(
+                f'{name} and {names[found]} would both be {found}: give the folder that holds both'
+            )
     if missing:
         more = ' ...' if len(missing) > SHOWN else ''
         raise ValueError(

@@ -27,8 +27,11 @@ def iterate_results(path: str | Path, gt: GroundTruth) -> Iterator[Any]:
     if Path(path).name != RESULTS or not listing.is_file():
         return entries
     listed = load_json(listing)
-    files = {image['id']: image['file_name'] for image in listed['images']}
-    names = {category['id']: category['name'] for category in listed['categories']}
+    try:
+        files = {image['id']: image['file_name'] for image in listed['images']}
+        names = {category['id']: category['name'] for category in listed['categories']}
+    except (KeyError, TypeError):  # of another program
+        return entries
     for table, known in ((files, gt.file_names), (names, gt.categories)):
         count = Counter(known.values())
         if twice := [name for name in table.values() if count[name] > 1]:

@@ -71,6 +71,10 @@ def test_a_string_of_another_image_size_does_not_fit() -> None:
         ([[0, 0, 5, 0, None, 5]], 'polygon 0 has a coordinate that is not a finite number'),
         ([[0, 0, 5, 0, '5', 5]], 'not a finite number'),
         ([[0, 0, 5, 0, -1e9, 5]], r'coordinate -1e\+09, far outside of the image of 9 x 9'),
+        (
+            [[1, 1, 5, 5], [], [1, 1e9, 1], [0, 0, 5, 0, 5, 5]],
+            r'polygon 2 has the coordinate 1e\+09',
+        ),
         ([[[0, 0], [5, 0], [5, 5], [4, 6], [3, 6], [0, 5]]], 'not a finite number'),
         ([[[0, 0], [5, 0], 5, 5, 0, 5]], 'not a finite number'),
     ],

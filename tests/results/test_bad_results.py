@@ -50,6 +50,21 @@ def test_the_entry_and_the_reason_are_named(truth: dict, change: dict, reason: s
         load_results([BOX, {**BOX, **change}], gt)
 
 
+@pytest.mark.parametrize('kind', [np.float32, np.float64, np.int64])
+def test_numbers_of_numpy_are_numbers(truth: dict, kind: type) -> None:
+    expected = load_results([BOX], GroundTruth.from_dict(truth))
+    for part in ('images', 'annotations', 'categories'):
+        for record in truth[part]:
+            keys = [k for k, v in record.items() if isinstance(v, int)]
+            record.update({k: np.int64(record[k]) for k in keys})
+    truth['annotations'][0]['area'] = kind(truth['annotations'][0]['area'])
+    found = load_results([{**BOX, 'score': kind(1)}], GroundTruth.from_dict(truth))
+    assert (found.image_ids, found.scores.tolist()) == (expected.image_ids, [1.0])
+    for score in (np.float32('nan'), np.float32('inf'), np.bool_(True)):
+        with pytest.raises(ValueError, match='expected a finite number'):
+            load_results([{**BOX, 'score': score}], GroundTruth.from_dict(truth))
+
+
 @pytest.mark.parametrize('form', ['polygon', 'text', 'list'])
 def test_boxes_of_corners_are_refused_whatever_the_form_of_the_mask(form: str) -> None:
     inside = np.zeros((50, 60), np.uint8)

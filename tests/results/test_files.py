@@ -9,7 +9,19 @@ from pathlib import Path
 import pytest
 
 from mmrefine.results.files import atomic_file, refuse_overwriting
+from mmrefine.results.image_files import existing_files
 from mmrefine.results.resume_log import ResumeLog
+
+
+def test_a_picture_stands_for_one_name(tmp_path):
+    images = [{'id': i, 'file_name': f'{i}/a.jpg'} for i in ('train', 'val')]
+    (tmp_path / 'a.jpg').touch()
+    assert existing_files(images[:1], tmp_path) == {'train': tmp_path / 'a.jpg'}
+    with pytest.raises(ValueError, match=r'val/a.jpg and train/a.jpg would both be .*/a.jpg'):
+        existing_files(images, tmp_path)
+    (tmp_path / 'val').mkdir()
+    (tmp_path / 'val' / 'a.jpg').touch()
+    assert existing_files(images, tmp_path)['val'] == tmp_path / 'val' / 'a.jpg'
 
 
 def test_other_files_and_absent_ones_pass(tmp_path):

@@ -16,6 +16,12 @@ RLE = dict(
 )
 
 
+OTHER = dict(
+    images=[dict(id=i, file_name=f'{i}.jpg', **SIZE) for i in (1, 2)],
+    categories=[dict(id=i, name=str(i)) for i in (1, 2)],
+)
+
+
 def truth(**images):
     """Annotations of pictures ``name=id``, of a dog and a cat."""
     return GroundTruth.from_dict(
@@ -55,6 +61,12 @@ def test_malformed_entries_are_still_reported(predicted, entry):
     predicted.write_text(f'[{entry}]')
     with pytest.raises(ValueError, match=r'results\[0\]'):
         load_results(predicted, truth(a=1, b=2))
+
+
+@pytest.mark.parametrize('content', [[], {}, {'images': 3}, {'images': [{'id': 1}]}, None])
+def test_lists_of_other_programs_say_nothing(predicted, content):
+    predicted.with_name('images.json').write_text(json.dumps(content))
+    assert load_results(predicted, GroundTruth.from_dict(OTHER)).image_ids == [2, 1]
 
 
 def test_other_result_files_keep_their_ids(predicted):
