@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
+
 from .files import atomic_file
 
 CHUNK = 1 << 22  # characters read at once
@@ -62,8 +64,8 @@ def _opened(path: str | Path) -> Iterator[TextIO]:
 
 
 def json_text(value: Any) -> str:
-    """Write a value as one line of json."""
-    return json.dumps(value, separators=(',', ':'))
+    """Write a value as one line of json; NumPy's numbers are numbers."""
+    return json.dumps(value, separators=(',', ':'), default=np.generic.item)
 
 
 def write_json_list(path: str | Path, entries: Iterable[Any]) -> None:

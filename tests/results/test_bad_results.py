@@ -16,6 +16,7 @@ from pycocotools import mask as coco_mask
 from mmrefine.evaluation import GroundTruth, evaluate, load_results, make_rules
 from mmrefine.evaluation.protocols import Rules
 from mmrefine.results import fields
+from mmrefine.results.detections import write_coco_truth
 from mmrefine.results.dumps import read_dump
 from mmrefine.results.json_files import iterate_json_list
 from mmrefine.results.predictions import sample_entries
@@ -51,7 +52,7 @@ def test_the_entry_and_the_reason_are_named(truth: dict, change: dict, reason: s
 
 
 @pytest.mark.parametrize('kind', [np.float32, np.float64, np.int64])
-def test_numbers_of_numpy_are_numbers(truth: dict, kind: type) -> None:
+def test_numbers_of_numpy_are_numbers(truth: dict, kind: type, tmp_path: Path) -> None:
     expected = load_results([BOX], GroundTruth.from_dict(truth))
     for part in ('images', 'annotations', 'categories'):
         for record in truth[part]:
@@ -60,6 +61,9 @@ def test_numbers_of_numpy_are_numbers(truth: dict, kind: type) -> None:
     truth['annotations'][0]['area'] = kind(truth['annotations'][0]['area'])
     found = load_results([{**BOX, 'score': kind(1)}], GroundTruth.from_dict(truth))
     assert (found.image_ids, found.scores.tolist()) == (expected.image_ids, [1.0])
+    write_coco_truth(GroundTruth.from_dict(truth), tmp_path / 'truth.json')
+    written = json.loads((tmp_path / 'truth.json').read_text())
+    assert {image['id'] for image in written['images']} == {i['id'] for i in truth['images']}
     for score in (np.float32('nan'), np.float32('inf'), np.bool_(True)):
         with pytest.raises(ValueError, match='expected a finite number'):
             load_results([{**BOX, 'score': score}], GroundTruth.from_dict(truth))
