@@ -30,13 +30,15 @@ SMALLEST = 100  # pixels; smaller instances count neither way (official value)
 def import_engine() -> ModuleType:
     """The official evaluation module; ModuleNotFoundError says how to install it."""
     try:
-        # mmrefine.compat supplies np.in1d, which NumPy 2.4 no longer has.
         from cityscapesscripts.evaluation import evalInstanceLevelSemanticLabeling as engine
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f'Cityscapes scores need the official code ({error}): pip install cityscapesscripts',
             name=error.name,
         ) from None
+    from .numpy_names import supply  # imports all of MMDetection's metrics
+
+    supply(engine)
     return engine
 
 

@@ -1,6 +1,8 @@
 """Cityscapes scores: the official code's numbers, and the boundary rule put into them."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import torch
 from evaluation.references import city_scores
 from evaluation.scenes import reference_band, shaken
 from evaluation.town import H, W, make_city
+from locations import ROOT
 from mmdet.registry import METRICS
 
 from mmrefine.evaluation.boundary import band_width
@@ -61,6 +64,18 @@ def score_list(folder: Path, gt: str = 'annotations/val.json', **options: object
     """Numbers of the result list of a city."""
     source = folder / 'results.json'
     return score_file(folder / gt, source, 'cityscapes', show_progress=False, **options)[0]
+
+
+def test_the_command_scores_without_a_registry(tmp_path: Path) -> None:
+    make_city(tmp_path)
+    options = ['--gt', str(tmp_path / 'annotations' / 'val.json'), '--format', 'cityscapes']
+    options += ['--results', str(tmp_path / 'results.json'), '--json', str(tmp_path / 'out.json')]
+    tool = ROOT / 'tools' / 'evaluate.py'
+    # a process of its own: here the tests have imported the official code with its names
+    ended = subprocess.run([sys.executable, tool, *options], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    expected = {name: value for name, value in score_list(tmp_path).items() if '/' not in name}
+    assert json.loads((tmp_path / 'out.json').read_text()) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize('dense', [True, False])
