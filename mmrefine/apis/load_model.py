@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from mmdet.apis import init_detector
 from mmengine.config import Config
+from mmengine.utils import get_installed_path
 from torch import nn
 
 from mmrefine.checkpoint import read_checkpoint
@@ -30,7 +31,7 @@ def load_model(
     mmengine only logs missing weights and leaves random ones.
 
     Args:
-        config: Config of the model.
+        config: Config of the model, see ``read_config``.
         checkpoint: Its weights; those of the original code are recognised as in training.
         device: ``'cpu'`` or ``'cuda:N'``.
         unused: Beginnings of the names of parts that may be missing.
@@ -63,15 +64,17 @@ def model_digest(model: nn.Module) -> str:
 
 
 def read_config(path: str | Path, entry: str = 'model') -> Config:
-    """Read a config that must have an entry; a ValueError says that it is no Python config, or
-    lacks it."""
+    """Read a config, a file or the name of an installed one (``mmdet::FOLDER/NAME.py``), that must
+    have an entry; a ValueError says that it is no Python config, or lacks it."""
     if Path(path).suffix in ('.yml', '.yaml'):
         raise ValueError(
             f'{path} is refused: MMEngine runs code that YAML files may hold; write the config as '
             'Python (.py)'
         )
     try:
-        config = Config.fromfile(path)
+        package, named, name = str(path).partition('::')
+        file = Path(get_installed_path(package), '.mim', 'configs', name) if named else path
+        config = Config.fromfile(file)
     except FileNotFoundError:
         raise
     except Exception as error:  # a config is a program, and may fail in any way

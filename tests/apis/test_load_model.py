@@ -5,10 +5,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hub import get_config
 from torch import nn
 
 from mmrefine.apis.class_names import class_count, class_names
-from mmrefine.apis.load_model import checked_device, require_weights
+from mmrefine.apis.load_model import checked_device, read_config, require_weights
 
 
 def small_model() -> nn.Module:
@@ -35,6 +36,21 @@ def test_devices_are_named() -> None:
     for name in ('gpu', f'cuda:{torch.cuda.device_count()}'):
         with pytest.raises(ValueError, match=name):
             checked_device(name)
+
+
+@pytest.mark.parametrize(
+    ('package', 'name'),
+    [
+        ('mmrefine', 'refinemask/refinemask_r50_fpn_1x_coco.py'),
+        ('mmdet', 'mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'),
+    ],
+)
+def test_configs_of_installed_packages_go_by_name(package: str, name: str) -> None:
+    assert read_config(f'{package}::{name}').to_dict() == get_config(f'{package}::{name}').to_dict()
+    with pytest.raises(FileNotFoundError, match=r'none\.py'):
+        read_config(f'{package}::none.py')
+    with pytest.raises(ValueError, match='nowhere::.* is no config: .*nowhere'):
+        read_config(f'nowhere::{name}')
 
 
 def headed(count: int, names: tuple[str, ...], config: tuple[str, ...] = ()) -> nn.Module:
