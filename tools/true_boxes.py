@@ -24,6 +24,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmrefine.apis.load_model import read_config, require_weights
+from mmrefine.apis.mask_branch import mask_roi_head
 from mmrefine.checkpoint import read_checkpoint
 
 SHOWN = ('bbox_mAP', 'segm_mAP', 'boundary_mAP')
@@ -34,12 +35,13 @@ def use_true_boxes(model: nn.Module, iou: float = 0.5) -> None:
     """Change a detector, for good, so that its masks are made in true boxes.
 
     Raises:
+        TypeError: The masks of its RoI head do not come from boxes.
         ValueError: It has neither a RoI head nor a box head and a mask head; later, when it
             predicts: a picture comes without true boxes.
     """
     if hasattr(model, 'roi_head'):
-        owner, name = model.roi_head, 'predict_bbox'
-    elif hasattr(model, 'bbox_head') and hasattr(model, 'mask_head'):
+        owner, name = mask_roi_head(model), 'predict_bbox'
+    elif getattr(model, 'bbox_head', None) is not None and hasattr(model, 'mask_head'):
         owner, name = model.bbox_head, 'predict_by_feat'
     else:
         raise ValueError(f'{type(model).__name__} has no boxes from which masks are made')
@@ -90,6 +92,7 @@ def score(
     config: Config, checkpoint: str, prepare: Callable[[nn.Module], None]
 ) -> dict[str, float]:
     """The numbers of the config's evaluator on its val pictures, of a model that was prepared."""
+    config.load_from, config.resume = None, False  # whose weights `val` would take
     runner = Runner.from_cfg(config)
     require_weights(runner.model, read_checkpoint(checkpoint), checkpoint)
     prepare(runner.model)
@@ -114,7 +117,7 @@ def main(argv: list[str] | None = None) -> None:
             ('its own', score(config, args.checkpoint, lambda model: None)),
             ('true', score(config, args.checkpoint, lambda m: use_true_boxes(m, args.iou))),
         ]
-    except (OSError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:
         sys.exit(f'true_boxes: {error}')
     names = [
         name

@@ -6,8 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 from families import FAMILIES
+from mmdet.models.roi_heads import SparseRoIHead
+from mmdet.registry import MODELS
 from mmengine.config import Config
+from mmengine.hub import get_config
+from mmengine.runner import ValLoop
 from mmengine.structures import InstanceData
+from tiny_stock_models import tiny_stock_model
 
 ROOT = Path(__file__).resolve().parents[2]
 _spec = importlib.util.spec_from_file_location('true_boxes', ROOT / 'tools' / 'true_boxes.py')
@@ -61,18 +66,55 @@ def test_pictures_without_annotations_are_named() -> None:
         model.predict(pixels, samples)
 
 
-def test_models_without_boxes_are_named() -> None:
-    with pytest.raises(ValueError, match='Identity has no boxes from which masks are made'):
-        tool.use_true_boxes(torch.nn.Identity())
+def test_models_whose_masks_come_from_no_box_are_named() -> None:
+    solo = MODELS.build(get_config('mmdet::solo/solo_r50_fpn_1x_coco.py').model)
+    for model in (torch.nn.Identity(), solo):
+        message = f'{type(model).__name__} has no boxes from which masks are made'
+        with pytest.raises(ValueError, match=message):
+            tool.use_true_boxes(model)
+    queries = tiny_stock_model('mask_rcnn/mask-rcnn_r50_fpn_1x_coco')
+    queries.roi_head.__class__ = SparseRoIHead
+    with pytest.raises(TypeError, match='masks of .* come from its own queries'):
+        tool.use_true_boxes(queries)
+
+
+def tiny_config(work_dir: Path) -> Config:
+    """The config of a model without pictures to score."""
+    config = Config.fromfile(ROOT / 'configs/refinemask/refinemask_tiny_shapes.py')
+    config.val_evaluator = dict(type='MaskAPMetric')
+    none = work_dir / 'none.json'
+    none.write_text('{"images": [], "annotations": [], "categories": []}')
+    data = dict(type='CocoDataset', ann_file=str(none), serialize_data=False, test_mode=True)
+    sampler = dict(type='DefaultSampler', shuffle=False)
+    config.val_dataloader = dict(batch_size=1, sampler=sampler, dataset=data)
+    config.merge_from_dict(dict(work_dir=str(work_dir), train_dataloader=None, train_cfg=None))
+    config.merge_from_dict(dict(optim_wrapper=None, param_scheduler=None))
+    return config
+
+
+@pytest.mark.parametrize('resume', [True, False])
+def test_the_weights_are_those_of_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resume: bool
+) -> None:
+    config = tiny_config(tmp_path)
+    own, other = ({'state_dict': MODELS.build(config.model).state_dict()} for _ in range(2))
+    for name, value in own['state_dict'].items():
+        other['state_dict'][name] = value + 1
+    torch.save(own, tmp_path / 'own.pth')
+    torch.save(other, tmp_path / 'other.pth')
+    # MMEngine resumes from what this file names
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'other.pth'))
+    config.merge_from_dict(
+        dict(resume=True) if resume else dict(load_from=str(tmp_path / 'other.pth'))
+    )
+    scored = []
+    monkeypatch.setattr(ValLoop, 'run', lambda loop: scored.append(loop.runner.model))
+    tool.score(config, str(tmp_path / 'own.pth'), lambda model: None)
+    torch.testing.assert_close(scored[0].state_dict(), own['state_dict'])
 
 
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
-    config = Config.fromfile(ROOT / 'configs/refinemask/refinemask_tiny_shapes.py')
-    config.val_evaluator = dict(type='MaskAPMetric')
-    config.val_dataloader = dict(dataset=dict(type='BaseDataset', serialize_data=False))
-    config.merge_from_dict(dict(work_dir=str(tmp_path), train_dataloader=None, train_cfg=None))
-    config.merge_from_dict(dict(optim_wrapper=None, param_scheduler=None))
-    config.dump(tmp_path / 'config.py')
+    tiny_config(tmp_path).dump(tmp_path / 'config.py')
     torch.save({'state_dict': {'other.weight': torch.ones(1)}}, tmp_path / 'w.pth')
     for words, message in (
         (['config.py', 'w.pth'], 'of another model than the config'),
