@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from mmdet.registry import HOOKS
 from mmengine.dist import collect_results, is_main_process
+from mmengine.fileio import get_local_path
 from mmengine.hooks import Hook
 
 from mmrefine.evaluation.proposal_ar import ProposalARMetric
@@ -52,7 +54,10 @@ class TrainingSummaryHook(Hook):
         metrics = runner.val_evaluator.metrics
         # proposals would all be taken for the first class
         if self._truth is None and not any(isinstance(m, ProposalARMetric) for m in metrics):
-            self._truth, self._categories = _truth_of(runner.val_dataloader.dataset)
+            try:
+                self._truth, self._categories = _truth_of(runner.val_dataloader.dataset)
+            except (OSError, ValueError) as error:  # told after the training
+                self._fault = str(error)
 
     def after_val_iter(
         self,
@@ -102,22 +107,21 @@ class TrainingSummaryHook(Hook):
             return
         dataset = runner.val_dataloader.dataset
         write_json_list(out / 'predictions.json', iter(self._last))
+        name = runner.cfg.get('experiment_name') or Path(runner.work_dir).name
         # The page tells its progress on stderr and its figures by the logger.
         level, runner.logger.level = runner.logger.level, logging.WARNING
         try:
-            write_report(
-                dataset.ann_file,
-                {
-                    runner.cfg.get('experiment_name') or Path(runner.work_dir).name: out
-                    / 'predictions.json'
-                },
-                out / 'report.html',
-                dataset.data_prefix.get('img'),
-                _format(dataset),
-                self.worst,
-                self.score_thr,
-                pictures=out,
-            )
+            with _local(dataset) as file:
+                write_report(
+                    file,
+                    {name: out / 'predictions.json'},
+                    out / 'report.html',
+                    dataset.data_prefix.get('img'),
+                    _format(dataset),
+                    self.worst,
+                    self.score_thr,
+                    pictures=out,
+                )
         finally:
             runner.logger.level = level
 
@@ -126,17 +130,25 @@ def _format(dataset: Any) -> str:
     return 'lvis' if 'LVIS' in type(dataset).__name__ else 'coco'
 
 
+def _local(dataset: Any) -> AbstractContextManager[str]:
+    """A local copy of the annotation file of a data set, which may lie in a cloud."""
+    return get_local_path(dataset.ann_file, backend_args=getattr(dataset, 'backend_args', None))
+
+
 def _truth_of(dataset: Any) -> tuple[GroundTruth | None, Sequence[Any]]:
-    """Annotations of a data set and the category of every label; None if it has no such file."""
+    """Annotations of a data set and the category of every label; None if it has no such file.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It has no masks, or is damaged.
+    """
     file = getattr(dataset, 'ann_file', '')
     if not isinstance(file, str) or not file.endswith('.json') or hasattr(dataset, 'datasets'):
         return None, ()
-    data = load_json(file)
+    with _local(dataset) as path:
+        data = load_json(path)
     if not isinstance(data, dict) or 'images' not in data:
         return None, ()
-    try:
-        truth = read_truth(data, _format(dataset), file)
-        truth.require(masks=True)
-        return truth, truth.categories_of(dataset.metainfo['classes'])
-    except ValueError:
-        return None, ()
+    truth = read_truth(data, _format(dataset), file)
+    truth.require(masks=True)
+    return truth, truth.categories_of(dataset.metainfo['classes'])

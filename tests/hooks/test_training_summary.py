@@ -1,6 +1,7 @@
 """What is summed up, and what is not."""
 
 import json
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from mmdet.structures import DetDataSample
+from mmengine.fileio import LocalBackend, register_backend
 from mmengine.structures import InstanceData
 from report_data import NAMES, write_report_data
 
@@ -114,3 +116,32 @@ def test_what_goes_wrong_does_not_end_the_training(data: tuple, tmp_path: Path) 
     validate(hook, runner, [{**found['sharp'][0], 'score': float('nan')}])
     hook.after_train(runner)
     assert 'diverged' in runner.said[0] and 'score nan' in runner.said[0]
+
+
+class FarBackend(LocalBackend):
+    """Files of a local folder under the addresses ``far://NAME``."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def get_local_path(self, filepath: str) -> AbstractContextManager:
+        return super().get_local_path(self.folder / str(filepath).removeprefix('far://'))
+
+
+def test_annotations_are_read_where_the_data_set_reads_them(data: tuple, tmp_path: Path) -> None:
+    register_backend('far', FarBackend, prefixes='far', force=True)
+    dataset, found = data
+    near = Path(dataset.ann_file)
+    dataset.backend_args = {'folder': str(near.parent)}
+    for number, (name, said) in enumerate(
+        [(near.name, 'summary of the training: '), ('none.json', 'no complete summary in ')]
+    ):
+        dataset.ann_file = f'far://{name}'
+        runner = runner_of(dataset, MaskAPMetric(str(near)), tmp_path / str(number))
+        hook = TrainingSummaryHook()
+        validate(hook, runner, found['sharp'])
+        hook.after_train(runner)
+        assert runner.said[0].startswith(said)
+    assert 'none.json' in runner.said[0]
+    written = [{path.name for path in (tmp_path / n / 'summary').iterdir()} for n in ('0', '1')]
+    assert 'report.html' in written[0] and written[1] == {'curves.png'}
