@@ -15,11 +15,11 @@ def photo(path: Path, size: tuple[int, int] = (96, 128), seed: int = 0) -> Path:
     return path
 
 
-def clip(path: Path) -> Path:
-    """Two frames."""
+def clip(path: Path, frames: int = 2) -> Path:
+    """A few frames."""
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'MJPG'), 10, (128, 96))
-    for seed in range(2):
+    for seed in range(frames):
         writer.write(cv2.imread(str(photo(path.parent / 'frames' / 'f.png', seed=seed))))
     writer.release()
     return path

@@ -21,7 +21,6 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
 from mmrefine.apis.load_model import load_model, read_config
-from mmrefine.apis.video import VideoSegmenter
 from mmrefine.backbones import packaged
 from mmrefine.checkpoint import read_checkpoint
 from mmrefine.results.dumps import read_dump
@@ -128,7 +127,7 @@ def test_models_of_the_tools(trapped: Path) -> None:
     """``submit --config``, ``refine_results`` and ``show_embedding`` call ``load_model``."""
     root = Path(__file__).parents[1]
     refused(lambda: load_model(root / CONFIG, trapped), trapped.parent)
-    refused(lambda: VideoSegmenter.from_files(root / VIDEO_CONFIG, trapped), trapped.parent)
+    refused(lambda: load_model(root / VIDEO_CONFIG, trapped), trapped.parent)
 
 
 def test_yaml_configs_run_no_code(tmp_path: Path) -> None:

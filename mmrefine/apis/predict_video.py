@@ -14,7 +14,6 @@ from mmrefine.results.progress import progress_bar
 from mmrefine.results.track_file import TrackFile
 from mmrefine.sipmask.video.detector import SipMaskVIS
 
-from .class_names import class_names
 from .predictor import Predictor, draw_prediction, labels_of
 from .video import VideoSegmenter, draw_tracks
 from .video_files import Clip, FrameWriter
@@ -25,18 +24,20 @@ class VideoRun:
     """What ``predict_video`` found and wrote."""
 
     target: Path  # the video
-    frames: int = 0  # number of frames
+    frames: int = 0  # number of frames, lost ones too
     # class -> objects seen; of a model without tracking, over all frames
     objects: Counter = field(default_factory=Counter)
-    tracked: bool = False  # whether objects keep their number through the video
-    note: str = ''  # a sentence on the codec, see ``FrameWriter``; else empty
+    tracks: Path | None = None  # their file, of a model that follows objects
+    # sentences on frames that are missing and on the codec, see ``Clip`` and ``FrameWriter``
+    notes: list[str] = field(default_factory=list)
 
     def summary(self) -> str:
-        """One line: frames, objects, file; and the note, if there is one."""
+        """A line with frames, objects and files, and one for every note."""
         listed = ', '.join(f'{count} {name}' for name, count in self.objects.most_common(12))
-        kind = 'objects' if self.tracked else 'objects in all frames'
+        kind = 'objects' if self.tracks else 'objects in all frames'
         line = f'{self.target}: {self.frames} frames, {kind}: {listed or "none"}'
-        return '\n'.join(filter(None, [line, self.note]))
+        line += f'; tracks: {self.tracks}' if self.tracks else ''
+        return '\n'.join([line, *self.notes])
 
 
 def predict_video(
@@ -46,6 +47,9 @@ def predict_video(
     score: float = 0.3,
     classes: Sequence[str] | None = None,
     show_progress: bool = True,
+    rate: float | None = None,
+    skip_unreadable: bool = False,
+    video_id: int = 1,
 ) -> VideoRun:
     """Draw the objects of a video, frame by frame, in constant memory.
 
@@ -59,48 +63,58 @@ def predict_video(
         score: Objects below it are not drawn.
         classes: Names of the classes to draw; None draws all.
         show_progress: Draw a progress bar.
+        rate: Frames per second of the result; by default those of the video.
+        skip_unreadable: Go on where a picture of a folder cannot be read.
+        video_id: Id of the video in the file of tracks.
 
     Raises:
         OSError: A file is missing or cannot be written.
         ValueError: The video cannot be read or would be overwritten, or a class is unknown.
     """
     refuse_overwriting(target, video=video)
-    clip = Clip(video)
-    frames = (image for image in clip if image is not None)  # unreadable ones raise
+    run = VideoRun(Path(target))
+    clip = Clip(video, skip_unreadable, run.notes.append)
     with (
-        closing(FrameWriter(target, clip.rate)) as writer,
+        closing(FrameWriter(target, rate or clip.rate)) as writer,
         progress_bar(Path(video).name, clip.length or None, show_progress) as step,
     ):
-        run = VideoRun(writer.path, note=writer.note)
+        if writer.note:
+            run.notes.append(writer.note)
         if isinstance(model, SipMaskVIS):
-            drawn = _tracked(model, frames, writer.results_path, score, classes, run)
+            run.tracks = writer.results_path
+            tracks = TrackFile(run.tracks, video_id)
+            drawn = _tracked(VideoSegmenter(model), clip, tracks, score, classes, run)
         else:
-            drawn = _detected(Predictor(model, score, classes), frames, run)
+            drawn = _detected(Predictor(model, score, classes), clip, run)
         for picture in drawn:
-            writer.write(run.frames, picture)
+            if picture is None:
+                run.notes.append(f'frame {run.frames} cannot be read: left out')
+            else:
+                writer.write(run.frames, picture)
             run.frames += 1
             step()
     return run
 
 
 def _tracked(
-    model: SipMaskVIS,
-    frames: Iterable[np.ndarray],
-    results: Path,
+    segmenter: VideoSegmenter,
+    frames: Iterable[np.ndarray | None],
+    file: TrackFile,
     score: float,
     classes: Sequence[str] | None,
     run: VideoRun,
-) -> Iterator[np.ndarray]:
-    """Draw the tracks of every frame; they are written to ``results`` at the end."""
-    run.tracked = True
-    names = class_names(model)
-    segmenter = VideoSegmenter(model, model.cfg.test_dataloader.dataset.pipeline, names)
+) -> Iterator[np.ndarray | None]:
+    """Draw the tracks of every frame, None for a lost one; they are written at the end."""
+    names = segmenter.classes
     wanted = None if classes is None else labels_of(classes, names)
     seen: dict[int, str] = {}
-    with TrackFile(results) as tracks:
+    with file:
         for image in frames:
             objects = segmenter(image)
-            tracks.add(objects)
+            file.add(objects)
+            if image is None or objects is None:
+                yield None
+                continue
             shown = objects[objects.scores >= score]
             if wanted is not None:
                 shown = shown[np.isin(shown.labels.numpy(), wanted)]
@@ -111,10 +125,13 @@ def _tracked(
 
 
 def _detected(
-    predictor: Predictor, frames: Iterable[np.ndarray], run: VideoRun
-) -> Iterator[np.ndarray]:
-    """Draw the objects of every frame."""
+    predictor: Predictor, frames: Iterable[np.ndarray | None], run: VideoRun
+) -> Iterator[np.ndarray | None]:
+    """Draw the objects of every frame, None for a lost one."""
     for image in frames:
+        if image is None:
+            yield None
+            continue
         (prediction,) = predictor([image])
         run.objects.update(predictor.classes[label] for label in prediction.labels.tolist())
         yield draw_prediction(image, prediction, predictor.classes)

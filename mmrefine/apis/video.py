@@ -4,23 +4,23 @@ Frames come from and go to ``video_files``; tracks are written by
 ``mmrefine.results.track_file.TrackFile``.
 """
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import torch
 from mmcv.transforms import Compose
 from mmdet.registry import TRANSFORMS
 from mmdet.structures import TrackDataSample
-from mmengine.config import Config
+from mmdet.utils import get_test_pipeline_cfg
 from mmengine.structures import InstanceData
+from torch import nn
 
 from mmrefine.sipmask.video.detector import SipMaskVIS
 from mmrefine.visualization.overlays import draw_instances, instance_colour
 
 from .class_names import class_names
-from .load_model import load_model
 from .picture_pipeline import is_picture
 
 # mmdet's transforms ask for the length of the video, which a stream does not know.
@@ -30,46 +30,37 @@ UNKNOWN_LENGTH = 10_000_000
 class VideoSegmenter:
     """Finds and names the objects of a video frame by frame, in constant memory.
 
-    >>> segmenter = VideoSegmenter.from_files('sipmask-vis_....py', 'weights.pth')
+    >>> segmenter = VideoSegmenter(load_model('sipmask-vis_....py', 'weights.pth'))
     >>> for image in frames:
     ...     objects = segmenter(image)
     >>> segmenter.start()  # the next video
 
+    Several segmenters may share a model, as many as its tracker remembers videos.
+
     Args:
-        pipeline: ``test_dataloader.dataset.pipeline`` of its config.
+        model: From ``load_model``; its config says how frames are prepared.
+
+    Attributes:
         classes: Names by label.
+
+    Raises:
+        ValueError: It is no SipMask-VIS, or nothing names its classes.
     """
 
-    def __init__(
-        self, model: SipMaskVIS, pipeline: list[dict], classes: Iterable[str] | None = None
-    ) -> None:
-        self.model = model.eval()
-        self.classes = None if classes is None else tuple(classes)
-        self.pipeline = Compose([TRANSFORMS.build(step) for step in frame_pipeline(pipeline)])
-        self.pack = TRANSFORMS.build({'type': 'PackTrackInputs'})
-        self._video = 0
-        self.start()
-
-    @classmethod
-    def from_files(
-        cls, config: str | Path | Config, checkpoint: str | Path, device: str = 'cpu'
-    ) -> 'VideoSegmenter':
-        """Build the model of a config (file or parsed) and load its weights, ours or the authors'.
-
-        Raises:
-            OSError: A file is missing.
-            ValueError: The config describes another model, the weights are of one or cannot be
-                read, or there is no such device.
-        """
-        model = load_model(config, checkpoint, device)
+    def __init__(self, model: nn.Module) -> None:
         if not isinstance(model, SipMaskVIS):
-            raise ValueError(f'the config describes a {type(model).__name__}, not a SipMaskVIS')
-        pipeline = model.cfg.test_dataloader.dataset.pipeline
-        return cls(model, pipeline, class_names(model))
+            raise ValueError(f'{type(model).__name__} follows no objects: take a SipMaskVIS')
+        # the tracker begins anew with every switch of the mode
+        self.model = model.eval() if model.training else model
+        self.classes = class_names(model)
+        steps = frame_pipeline(get_test_pipeline_cfg(model.cfg))
+        self.pipeline = Compose([TRANSFORMS.build(step) for step in steps])
+        self.pack = TRANSFORMS.build({'type': 'PackTrackInputs'})
+        self.start()
 
     def start(self) -> None:
         """Begin a new video."""
-        self._video += 1
+        self._video = uuid4()
         self._frame = 0
 
     @torch.no_grad()

@@ -26,7 +26,7 @@ def test_videos_are_drawn_frame_by_frame(model: torch.nn.Module, tmp_path: Path)
     with pytest.raises(ValueError, match='in.avi is also --video'):
         predict_video(model, tmp_path / 'in.avi', tmp_path / 'in.avi', SCORE)
     run = predict_video(model, tmp_path / 'in.avi', tmp_path / 'out.mp4', SCORE)
-    assert run.frames == 4 and not run.tracked and sum(run.objects.values()) > 0
+    assert run.frames == 4 and run.tracks is None and sum(run.objects.values()) > 0
     result = cv2.VideoCapture(str(tmp_path / 'out.mp4'))
     assert int(result.get(cv2.CAP_PROP_FRAME_COUNT)) == 4
 
@@ -81,6 +81,16 @@ def test_videos_of_one_name_are_refused(
     options = ('--config', CONFIG, '--checkpoint', checkpoint, '--out', tmp_path / 'out')
     done = command('predict', *videos, *options)
     assert done.status == 1 and '2 videos are called v' in done.err
+
+
+def test_a_video_that_was_cut_off_is_told(
+    checkpoint: Path, tmp_path: Path, command: Callable
+) -> None:
+    content = clip(tmp_path / 'v.avi', frames=12).read_bytes()
+    (tmp_path / 'half.avi').write_bytes(content[: len(content) // 2])
+    options = ('--config', CONFIG, '--checkpoint', checkpoint, '--out', tmp_path / 'out')
+    done = command('predict', tmp_path / 'half.avi', *options)
+    assert done.status == 0 and 'half.avi ends after' in done.out and 'of the 12' in done.out
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tiny_sipmask
 import torch
 from mmcv.transforms import LoadImageFromFile, TransformBroadcaster
 from mmdet.apis import inference_mot, init_track_model
@@ -19,6 +20,7 @@ from mmrefine.apis.video_files import Clip, FrameWriter
 from mmrefine.masks import to_dense
 from mmrefine.results.track_file import TrackFile
 from mmrefine.results.tracks import VideoTruth, load_tracks
+from mmrefine.sipmask.video.detector import SipMaskVIS
 from tools.track_video import main
 
 STEPS = [
@@ -57,17 +59,28 @@ def folder(tmp_path):
     return tmp_path / 'in'
 
 
+DATA = {
+    'type': 'YouTubeVISDataset', 'dataset_version': '2019', 'ann_file': '',
+    'pipeline': STEPS, 'metainfo': {'classes': list('abc')},
+}  # fmt: skip
+
+
+def config_of(dataset: dict = DATA) -> Config:
+    test = {'dataset': dataset}
+    return Config({'default_scope': 'mmdet', 'model': tiny_video_config(), 'test_dataloader': test})
+
+
+def ready_model(dataset: dict = DATA) -> SipMaskVIS:
+    """The tiny model, as ``load_model`` gives it."""
+    model = tiny_video_model()
+    model.cfg, model.dataset_meta = config_of(dataset), {'classes': tuple('abc')}
+    return model
+
+
 @pytest.fixture
 def files(tmp_path):
     """A config file and its weights."""
-    model = tiny_video_config()
-    Config({
-        'default_scope': 'mmdet', 'model': model,
-        'test_dataloader': {'dataset': {
-            'type': 'YouTubeVISDataset', 'dataset_version': '2019', 'ann_file': '',
-            'pipeline': STEPS, 'metainfo': {'classes': list('abc')},
-        }},
-    }).dump(tmp_path / 'config.py')  # fmt: skip
+    config_of().dump(tmp_path / 'config.py')
     torch.save({'state_dict': tiny_video_model().state_dict()}, tmp_path / 'weights.pth')
     return str(tmp_path / 'config.py'), str(tmp_path / 'weights.pth')
 
@@ -100,8 +113,10 @@ def objects(*ids: int, size: tuple[int, int] = (96, 128)) -> InstanceData:
 
 
 def test_frames_in_memory_equal_a_clip():
-    model, images = tiny_video_model(), [picture(n) for n in range(3)]
-    segmenter = VideoSegmenter(model, STEPS)
+    # a wrapped data set, too, has the pipeline of its videos
+    model = ready_model({'type': 'ConcatDataset', 'datasets': [DATA]})
+    images = [picture(n) for n in range(3)]
+    segmenter = VideoSegmenter(model)
     ours = [segmenter(image) for image in images]
     data = {
         'inputs': [torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)],
@@ -118,7 +133,7 @@ def test_frames_in_memory_equal_a_clip():
 
 
 def test_a_new_video_starts_from_zero_and_a_lost_frame_changes_nothing():
-    segmenter = VideoSegmenter(tiny_video_model(), STEPS)
+    segmenter = VideoSegmenter(ready_model())
     first = [segmenter(picture(1)).instances_id.tolist() for _ in range(2)]
     segmenter.start()
     assert segmenter(picture(1)).instances_id.tolist() == first[0]
@@ -126,8 +141,25 @@ def test_a_new_video_starts_from_zero_and_a_lost_frame_changes_nothing():
     assert segmenter(picture(1)).instances_id.tolist() == first[1]
 
 
+def test_segmenters_of_one_model_keep_their_videos_apart():
+    images = {seed: [picture(seed), picture(seed + 1), picture(seed)] for seed in (1, 5)}
+    alone = {}
+    for seed in images:
+        segmenter = VideoSegmenter(ready_model())
+        alone[seed] = [segmenter(image).instances_id.tolist() for image in images[seed]]
+    model = ready_model()
+    first = VideoSegmenter(model)
+    found = {1: [first(images[1][0])], 5: []}
+    second = VideoSegmenter(model)  # in the middle of the other's video
+    for image in images[1][1:]:
+        found[5].append(second(images[5][len(found[5])]))
+        found[1].append(first(image))
+    found[5].append(second(images[5][2]))
+    assert {s: [one.instances_id.tolist() for one in found[s]] for s in images} == alone
+
+
 def test_sizes_may_change_within_a_video():
-    segmenter = VideoSegmenter(tiny_video_model(), STEPS)
+    segmenter = VideoSegmenter(ready_model())
     for size in ((96, 128), (64, 160), (33, 47)):
         found = segmenter(picture(1, size))
         assert all(tuple(mask['size']) == size for mask in found.masks)
@@ -140,16 +172,22 @@ def test_sizes_may_change_within_a_video():
 )  # fmt: skip
 def test_what_is_no_picture_is_refused(image):
     with pytest.raises(ValueError, match='a frame is uint8'):
-        VideoSegmenter(tiny_video_model(), STEPS)(image)
+        VideoSegmenter(ready_model())(image)
 
 
-def test_a_model_of_images_is_refused(files):
-    config = Config.fromfile(files[0])
-    config.model = {'type': 'RetinaNet', 'backbone': config.model.backbone, 'neck': None}
-    with pytest.raises((ValueError, TypeError)):
-        VideoSegmenter.from_files(config, None)
+def test_a_model_of_images_is_refused(folder, tmp_path, capsys):
     with pytest.raises(ValueError, match='TransformBroadcaster'):
-        VideoSegmenter(tiny_video_model(), [{'type': 'LoadImageFromFile'}])
+        VideoSegmenter(ready_model({**DATA, 'pipeline': [{'type': 'LoadImageFromFile'}]}))
+    model = tiny_sipmask.tiny_detector()
+    with pytest.raises(ValueError, match='SipMask follows no objects'):
+        VideoSegmenter(model)
+    config = config_of()
+    config.model = tiny_sipmask.tiny_config()
+    config.dump(tmp_path / 'image.py')
+    torch.save({'state_dict': model.state_dict()}, tmp_path / 'image.pth')
+    files = [str(tmp_path / name) for name in ('image.py', 'image.pth')]
+    assert main([str(folder), str(tmp_path / 'out.avi'), *files]) == 1
+    assert 'SipMask follows no objects: use tools/predict.py' in capsys.readouterr().err
 
 
 def test_a_folder_is_read_in_the_order_of_its_numbers(folder):
@@ -278,10 +316,12 @@ def test_the_tool_writes_frames_and_tracks(folder, files, tmp_path, out, capsys)
     assert '4.png' in capsys.readouterr().err
     target = tmp_path / f'again_{out}'
     arguments[1] = str(target)
-    assert main([*arguments, '--skip-unreadable']) == 0
+    assert main([*arguments, '--skip-unreadable', '--video-id', '7']) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == ['frame 2 cannot be read: left out']
     tracks = target.with_suffix('.json') if out.endswith('avi') else target / 'results.json'
     entries = json.loads(tracks.read_text())
     assert entries and all(len(entry['segmentations']) == 4 for entry in entries)
+    assert {entry['video_id'] for entry in entries} == {7}
     assert all(entry['segmentations'][2] is None for entry in entries)
     if out == 'frames':
         assert sorted(p.name for p in target.glob('*.jpg')) == [
@@ -312,7 +352,7 @@ def test_the_tool_keeps_its_inputs(files, tmp_path, capsys):
 
 def test_the_tool_tells_of_lost_frames(files, tmp_path, capsys):
     assert main([str(half_video(tmp_path)), str(tmp_path / 'out.avi'), *files]) == 0
-    assert 'warning:' in (said := capsys.readouterr().err) and 'of the 12 frames' in said
+    assert 'half.avi ends after' in capsys.readouterr().out
     (tmp_path / 'in').mkdir()
     (tmp_path / 'in' / '1.png').write_bytes(b'no picture')
     arguments = [str(tmp_path / 'in'), str(tmp_path / 'none.avi'), *files, '--skip-unreadable']
