@@ -63,10 +63,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument('--no-pictures', action='store_true', help='draw nothing')
     args = parser.parse_args()
     args.given = [name for name, value in vars(args).items() if value != parser.get_default(name)]
-    if args.batch < 1:
-        parser.error(f'--batch must be at least 1, got {args.batch}')
-    if not 0 <= args.score <= 1:
-        parser.error(f'--score must lie between 0 and 1, got {args.score}')
     return args
 
 

@@ -14,7 +14,7 @@ from mmrefine.results.progress import progress_bar
 from mmrefine.results.track_file import TrackFile
 from mmrefine.sipmask.video.detector import SipMaskVIS
 
-from .predictor import Predictor, draw_prediction, labels_of
+from .predictor import Predictor, draw_prediction, labels_of, require_score
 from .video import VideoSegmenter, draw_tracks
 from .video_files import Clip, FrameWriter
 
@@ -69,9 +69,11 @@ def predict_video(
 
     Raises:
         OSError: A file is missing or cannot be written.
-        ValueError: The video cannot be read or would be overwritten, or a class is unknown.
+        ValueError: The video cannot be read or would be overwritten, a class is unknown, or
+            ``score`` is none.
     """
     refuse_overwriting(target, video=video)
+    require_score(score)
     run = VideoRun(Path(target))
     clip = Clip(video, skip_unreadable, run.notes.append)
     with (

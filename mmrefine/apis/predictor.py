@@ -65,7 +65,8 @@ class Predictor:
         reads_arrays, read: See ``PicturePipeline``.
 
     Raises:
-        ValueError: A name is no class of the model, or the model makes no masks of pictures.
+        ValueError: A name is no class of the model, the model makes no masks of pictures, or
+            ``score`` or ``batch_size`` makes no sense.
     """
 
     def __init__(
@@ -79,6 +80,9 @@ class Predictor:
     ) -> None:
         if isinstance(model, SipMaskVIS):
             raise ValueError('SipMask-VIS follows objects through a video: give it one')
+        if batch_size < 1:
+            raise ValueError(f'batch_size must be at least 1, got {batch_size}')
+        require_score(score)
         self.model = model.eval()
         self.score = score
         self.batch_size = batch_size
@@ -117,10 +121,10 @@ class Predictor:
 
     def _prediction(self, sample: DetDataSample, name: str) -> Prediction:
         """The objects of a sample that are kept; errors begin with ``name``."""
-        instances = sample.pred_instances
+        instances = sample.get('pred_instances', {})  # panoptic models give other maps alone
         if 'masks' not in instances:
             raise ValueError(
-                f'{type(self.model).__name__} gives boxes without masks: take the config of a '
+                f'{type(self.model).__name__} gives no masks of objects: take the config of a '
                 'model with a mask head'
             )
         instances = instances[instances.scores >= self.score]
@@ -145,6 +149,12 @@ def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
+
+
+def require_score(score: float) -> None:
+    """Raise ValueError for a threshold that no score can reach, or that is none."""
+    if not 0 <= score <= 1:
+        raise ValueError(f'score must lie between 0 and 1, got {score}')
 
 
 def labels_of(names: Sequence[str], classes: Sequence[str]) -> list[int]:

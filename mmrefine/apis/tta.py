@@ -82,6 +82,8 @@ class ViewsTTAModel(DetTTAModel):
 
     def _merge_single_sample(self, data_samples: tuple[DetDataSample, ...]) -> DetDataSample:
         """Merge the views of a picture; each box keeps the mask of its best-scored member."""
+        if 'pred_instances' not in data_samples[0]:
+            raise ValueError(f'{type(self.module).__name__} gives no objects: there are no views')
         merged = data_samples[0].new()
         results, source = self._merge_boxes(data_samples)
         if 'masks' in data_samples[0].pred_instances:

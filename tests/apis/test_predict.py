@@ -211,6 +211,9 @@ def test_another_model_does_not_go_on(
         (dict(tolerance=1.0), 'options of polygons'),
         (dict(world_files=True), 'options of polygons'),
         (dict(merge='mean'), 'merge must be one of'),
+        (dict(batch_size=0), 'batch_size must be at least 1, got 0'),
+        (dict(score=50), 'score must lie between 0 and 1, got 50'),
+        (dict(score=float('nan')), 'score must lie .* got nan'),
     ],
 )
 def test_options_that_make_no_sense_are_refused(

@@ -53,6 +53,8 @@ def test_the_command_from_another_folder_with_relative_paths(
         ({'--device': 'tpu'}, "'tpu' is no device"),
         ({'--config': 'configs/sipmask/sipmask_tiny_shapes.py'}, 'of another model'),
         ({'--classes': 'cat'}, "no class 'cat'"),
+        ({'--score': 30}, 'score must lie between 0 and 1, got 30'),
+        ({'--batch': 0}, 'batch_size must be at least 1, got 0'),
     ],
 )
 def test_mistakes_end_in_one_sentence(
@@ -124,5 +126,9 @@ def test_sipmask_vis_tracks_videos_and_refuses_pictures(tmp_path: Path, command:
     assert (tmp_path / 'out' / 'videos' / 'v.json').is_file()
     done = command('predict', video, photo(tmp_path / 'a.png'), *options)
     assert done.status == 1 and 'a.png is a picture' in done.err
-    done = command('predict', video, *options, '--classes', 'cat')
-    assert done.status == 1 and "no class 'cat'" in done.err
+    for mistake, message in (
+        (('--classes', 'cat'), "no class 'cat'"),
+        (('--score', 30), 'score must lie between 0 and 1, got 30'),
+    ):
+        done = command('predict', video, *options, *mistake)
+        assert done.status == 1 and message in done.err

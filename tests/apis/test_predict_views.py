@@ -9,7 +9,9 @@ import pytest
 import torch
 from locations import ROOT
 from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
 from mmengine.config import Config
+from mmengine.structures import PixelData
 from shapely.geometry import shape
 from tiny_stock_models import tiny_stock_config
 
@@ -162,8 +164,16 @@ def test_what_makes_no_sense_is_refused(
 def test_models_without_masks_are_refused(pictures: Path, tmp_path: Path, options: dict) -> None:
     config = tiny_stock_config('faster_rcnn/faster-rcnn_r50_fpn_1x_coco')
     config.test_dataloader.dataset.pipeline[1].scale = (96, 96)
-    with pytest.raises(ValueError, match='FasterRCNN gives boxes without masks'):
-        predict(built(config, tmp_path), pictures, score=0.0, **options)
+    model = built(config, tmp_path)
+    with pytest.raises(ValueError, match='FasterRCNN gives no masks of objects'):
+        predict(model, pictures, score=0.0, **options)
+    # MaskFormer's answer, as its configs are published
+    model.predict = lambda inputs, samples, **_: [
+        DetDataSample(metainfo=sample.metainfo, pred_panoptic_seg=PixelData(sem_seg=inputs[:1, 0]))
+        for sample in samples
+    ]
+    with pytest.raises(ValueError, match='FasterRCNN gives no (masks of )?objects'):
+        predict(model, pictures, score=0.0, **options)
 
 
 # Maps.
