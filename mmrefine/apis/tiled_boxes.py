@@ -9,7 +9,6 @@ from mmrefine.masks.crops import move_masks
 from mmrefine.masks.rle import RLE
 
 from .given_boxes import BoxSegmenter, checked_boxes, empty_mask
-from .inputs import read_picture
 from .tiling import Tiling
 
 
@@ -33,7 +32,7 @@ class TiledBoxSegmenter:
         """Masks of one image, and its size; as ``BoxSegmenter.segment``."""
         coords = checked_boxes(boxes).numpy().astype(np.float64)  # (N, 4)
         classes = np.asarray(labels)
-        pixels = read_picture(image)
+        pixels = self.segmenter.prepare.read(image)
         size = pixels.shape[0], pixels.shape[1]
         windows = self.tiling.windows(size)
         if len(windows) == 1:

@@ -1,11 +1,13 @@
 """Given boxes of a large picture get their masks on the tile that shows most around them."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pycocotools import mask as coco_mask
 
 from mmrefine.apis.tiled_boxes import TiledBoxSegmenter
@@ -19,8 +21,9 @@ TILING = Tiling((64, 80), 40)
 class Painter:
     """Gives the pixels of the box whose colour is the label, and notes what it was shown."""
 
-    def __init__(self) -> None:
+    def __init__(self, flags: int = cv2.IMREAD_COLOR) -> None:
         self.shown: list[tuple[tuple[int, int], int]] = []
+        self.prepare = SimpleNamespace(read=lambda path: cv2.imread(str(path), flags))
 
     def segment(
         self, image: Path | np.ndarray, boxes: np.ndarray, labels: np.ndarray
@@ -89,3 +92,16 @@ def test_small_pictures_are_not_cut(tmp_path: Path, boxes: torch.Tensor) -> None
     )
     assert size == (60, 70) and len(masks) == len(boxes)
     assert painter.shown == [((60, 70), len(boxes))]
+
+
+def test_pictures_are_read_as_the_config_says(tmp_path: Path) -> None:
+    picture = np.zeros((*SIZE, 3), np.uint8)
+    picture[20:40, 130:170] = 255
+    exif = Image.Exif()
+    exif[0x112] = 6  # to be turned by a quarter
+    Image.fromarray(picture).save(tmp_path / 'a.jpg', exif=exif, quality=100)
+    painter = Painter(cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    tiled = TiledBoxSegmenter(painter, TILING)
+    masks, size = tiled.segment(tmp_path / 'a.jpg', [[130, 20, 170, 40]], [255])
+    assert size == SIZE
+    assert coco_mask.iou(masks, encode((picture[..., 0] == 255)[None]), [0])[0, 0] > 0.9
