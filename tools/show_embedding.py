@@ -10,6 +10,7 @@ import torch
 from mmdet.apis import inference_detector
 
 import mmrefine  # noqa: F401  (registers the components)
+from mmrefine.apis.class_names import class_names
 from mmrefine.apis.load_model import load_model
 from mmrefine.masks import to_dense
 from mmrefine.results.files import refuse_overwriting
@@ -49,7 +50,7 @@ def row(model: torch.nn.Module, path: Path, args: argparse.Namespace) -> list[np
     pixels = pixels[:, : round(height * scale / shown), : round(width * scale / shown)]
     if args.free and model.mask_head.coord_embed:
         pixels = pixels[2:]
-    names = model.dataset_meta['classes']
+    names = class_names(model)
     labels = [f'{names[i]} {s:.2f}' for i, s in zip(found.labels.tolist(), found.scores.tolist())]
     masks = to_dense(found.masks, (height, width)).cpu().numpy()
     colours = [instance_colour(i) for i in range(len(masks))]

@@ -14,6 +14,7 @@ from mmdet.utils import get_test_pipeline_cfg
 from mmengine.structures import InstanceData
 from torch import nn
 
+from mmrefine.apis.class_names import class_names
 from mmrefine.masks import to_dense
 from mmrefine.masks.stock_heads import set_mask_format
 from mmrefine.results.files import atomic_file
@@ -89,7 +90,7 @@ def describe(graph: DetectorGraph) -> dict[str, Any]:
         raise ValueError(f'{type(preprocessor).__name__} has no form here: DetDataPreprocessor has')
     normal = getattr(preprocessor, '_enable_normalize', False)
     return {
-        'classes': list(model.dataset_meta['classes']),
+        'classes': list(class_names(model)),
         'scale': [scale, scale] if isinstance(scale, int) else list(scale),
         'keep_ratio': bool(steps[0].get('keep_ratio', False)),
         'mean': preprocessor.mean.flatten().tolist() if normal else [0.0] * 3,

@@ -11,6 +11,7 @@ from locations import ROOT
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
+from tools import show_embedding
 from tools.show_embedding import main
 
 CONFIG = ROOT / 'configs' / 'embedmask' / 'embedmask_tiny_shapes.py'
@@ -35,6 +36,23 @@ def test_one_row_of_three_panels_a_picture(tmp_path, run):
     assert done.status == 0, done.err
     picture = cv2.imread(str(tmp_path / 'out.png'))
     assert picture.shape == (2 * 70 + 8, 3 * (2 * 90 + 8), 3)
+
+
+def test_labels_are_classes_of_the_model_where_weights_name_none(tmp_path, monkeypatch):
+    config = Config.fromfile(CONFIG)
+    torch.save(dict(state_dict=MODELS.build(config.model).state_dict()), tmp_path / 'model.pth')
+    cv2.imwrite(str(tmp_path / 'a.png'), np.full((70, 90, 3), 90, np.uint8))
+    labels = []
+
+    def noted(photo: np.ndarray, masks: object, texts: list[str], *args: object) -> np.ndarray:
+        labels.extend(texts)
+        return photo
+
+    monkeypatch.setattr(show_embedding, 'draw_instances', noted)
+    words = CONFIG, tmp_path / 'model.pth', tmp_path / 'a.png', '--out', tmp_path / 'out.png'
+    assert main([*map(str, words), '--score', '0']) == 0
+    classes = config.test_dataloader.dataset.metainfo.classes
+    assert labels and {label.rsplit(' ', 1)[0] for label in labels} <= set(classes)
 
 
 def test_a_missing_picture_is_named(tmp_path, run):

@@ -91,6 +91,14 @@ def test_file_finds_what_the_model_finds(name: str, tmp_path: Path) -> None:
         assert found.pixels <= 2  # values at the threshold to six digits
 
 
+def test_classes_come_from_the_config_where_weights_name_others() -> None:
+    model = with_pipeline(sip_model())
+    model.dataset_meta = dict(classes=[f'COCO {i}' for i in range(80)])  # as mmdet assumes
+    dataset = dict(type='CocoDataset', ann_file='', metainfo=dict(classes=('a', 'b', 'c')))
+    model.cfg.test_dataloader.dataset.update(dataset)
+    assert describe(DetectorGraph(model))['classes'] == ['a', 'b', 'c']
+
+
 @pytest.mark.parametrize('name', ['RefineMask', 'SharpMask head', 'SipMask', 'EmbedMask v1'])
 def test_openvino_runs_the_same_file(name: str, tmp_path: Path) -> None:
     openvino = pytest.importorskip('openvino')
