@@ -30,7 +30,8 @@ def find_inputs(inputs: Sequence[str | Path]) -> tuple[list[Picture], list[Path]
 
     Inputs are picture and video files, folders (with their sub-folders), patterns as ``*.jpg``, or
     ``.txt`` files with a path a line, relative to the list. A FileNotFoundError names one that
-    leads to no file; a warning, what folders hold besides, and pictures of which one page is read.
+    leads to no file, a ValueError a list that is no UTF-8; a warning, what folders hold besides,
+    and pictures of which one page is read.
     """
     pictures: dict[Path, Path] = {}
     videos: dict[Path, None] = {}
@@ -70,8 +71,7 @@ def _expand(given: str) -> Iterator[tuple[Path, Path]]:
             )
         yield from ((path, file) for file in files)
     elif path.suffix.lower() == '.txt' and path.is_file():
-        lines = [line.strip() for line in path.read_text(encoding='utf-8-sig').splitlines()]
-        files = [path.parent / line for line in lines if line]
+        files = [path.parent / line.strip() for line in _lines(path) if line.strip()]
         if missing := [file for file in files if not file.is_file()]:
             raise FileNotFoundError(
                 f'{path} lists {len(files)} files, of which {len(missing)} do not exist, the first '
@@ -92,6 +92,14 @@ def _expand(given: str) -> Iterator[tuple[Path, Path]]:
         yield from ((file.parent, file) for file in files)
     else:
         raise FileNotFoundError(f'there is no {given} (in {Path.cwd()})')
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a list; a ValueError names one that is no UTF-8."""
+    try:
+        return path.read_text(encoding='utf-8-sig').splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{path} is no list of paths: {error}; save it as UTF-8') from None
 
 
 def _warn(text: str, files: Iterable[Path]) -> None:

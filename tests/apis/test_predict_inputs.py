@@ -99,3 +99,6 @@ def test_folders_and_lists_without_pictures(tmp_path: Path) -> None:
     (tmp_path / 'list.txt').write_text('a.png\n')
     with pytest.raises(FileNotFoundError, match='of which 1 do not exist'):
         find_inputs([tmp_path / 'list.txt'])
+    (tmp_path / 'list.txt').write_text('süß.png\n', encoding='latin-1')
+    with pytest.raises(ValueError, match=r'list\.txt is no list of paths: .*; save it as UTF-8'):
+        find_inputs([tmp_path / 'list.txt'])
