@@ -117,8 +117,10 @@ class MaskAPMetric(ScoringMetric):
         self.protocol = protocol
         self.gt = None
         if ann_file is not None:
+            # Writing needs no lists of what was looked for, which test files of LVIS lack.
+            read_as = 'coco' if format_only and protocol != 'coco-on-lvis' else protocol
             with get_local_path(ann_file, backend_args=backend_args) as path:
-                self.gt = read_truth(load_json(path), protocol, ann_file)
+                self.gt = read_truth(load_json(path), read_as, ann_file)
             if sort_categories:
                 self.gt.categories = dict(sorted(self.gt.categories.items()))
 

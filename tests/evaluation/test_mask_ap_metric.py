@@ -187,6 +187,19 @@ def test_result_files_can_be_written_instead(scene: SimpleNamespace, tmp_path: P
     ]
 
 
+def test_results_of_an_lvis_test_set_can_be_written(scene: SimpleNamespace, tmp_path: Path) -> None:
+    prefix = tmp_path / 'run'
+    metric = build(
+        ann_file=scene.file, protocol='lvis', format_only=True, outfile_prefix=str(prefix)
+    )
+    metric.process({}, scene.samples[True])
+    assert metric.evaluate(len(scene.samples[True])) == {}
+    gt = GroundTruth.from_dict(scene.truth)
+    assert len(load_results(f'{prefix}.segm.json', gt)) == len(scene.results)
+    with pytest.raises(ValueError, match='neg_category_ids'):
+        build(ann_file=scene.file, protocol='lvis')
+
+
 def test_masks_may_be_rated_apart_from_boxes(scene: SimpleNamespace) -> None:
     metric = build(ann_file=scene.file, metric=['bbox', 'segm'])
     for entry in scene.samples[False]:
