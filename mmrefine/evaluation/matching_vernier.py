@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mmrefine.results.detections import Detections
-from mmrefine.results.ground_truth import GroundTruth
+from mmrefine.results.ground_truth import GroundTruth, Id
 
 from .ap_table import APTable
 from .matching import Progress, truth_flags
@@ -45,12 +45,27 @@ def match_with_vernier(
             'vernier counts annotations with ignore=1 as objects; score them with '
             "backend='pycocotools'"
         )
-    truth = json.dumps(_coco_json(gt, iou_type != 'bbox', federated)).encode()
+    # vernier reads no ids but whole numbers, and orders by them
+    images, categories = (
+        {key: number for number, key in enumerate(sorted(ids), 1)}
+        for ids in (gt.sizes, gt.categories)
+    )
+    content = _coco_json(gt, images, categories, iou_type != 'bbox', federated)
     ratio = {'dilation_ratio': rules.dilation_ratio} if iou_type == 'boundary' else {}
     read = engine.CocoDataset.from_lvis_json if federated else engine.CocoDataset.from_json
     grid = getattr(engine, f'evaluate_{iou_type}_grid')(
-        read(truth),
-        [_entry(gt, dt, i, float(scores[i]), float(areas[i]), iou_type) for i in range(len(dt))],
+        read(json.dumps(content).encode()),
+        [
+            {
+                'id': i + 1,
+                'image_id': images[dt.image_ids[i]],
+                'category_id': categories[dt.category_ids[i]],
+                'score': float(scores[i]),
+                'area': float(areas[i]),
+                **_shape(gt, dt, i, iou_type),
+            }
+            for i in range(len(dt))
+        ],
         parity_mode='strict',
         max_dets_per_image=rules.max_dets[-1],
         use_cats=True,
@@ -64,53 +79,57 @@ def match_with_vernier(
     found = grid.accumulate(list(rules.max_dets))
     for _ in gt.categories:
         progress()
-    # vernier orders the categories by id.
     precision, recall = np.asarray(found.precision), np.asarray(found.recall)
-    return APTable(precision, recall, sorted(gt.categories))
+    return APTable(precision, recall, list(categories))
 
 
-def _coco_json(gt: GroundTruth, masks: bool, federated: bool) -> dict:
-    images: list[dict[str, Any]] = [
-        {'id': i, 'height': h, 'width': w} for i, (h, w) in gt.sizes.items()
-    ]
-    categories: list[dict[str, Any]] = [
-        {'id': i, 'name': name} for i, name in gt.categories.items()
-    ]
+def _coco_json(
+    gt: GroundTruth,
+    image_numbers: dict[Id, int],
+    category_numbers: dict[Id, int],
+    masks: bool,
+    federated: bool,
+) -> dict:
+    """The ground truth as a COCO or LVIS file, its ids replaced by numbers."""
+    images: dict[Id, dict[str, Any]] = {
+        i: {'id': image_numbers[i], 'height': h, 'width': w} for i, (h, w) in gt.sizes.items()
+    }
+    categories: dict[Id, dict[str, Any]] = {
+        i: {'id': category_numbers[i], 'name': name} for i, name in gt.categories.items()
+    }
     if federated and gt.federation is not None:
         # vernier refuses lists that contradict the annotations: absent categories with annotations
         # (lvis scores them all the same) and unfinished ones without (which count neither way).
         present = {(a['image_id'], a['category_id']) for a in gt.annotations}
-        for image in images:
-            i = image['id']
+        for i, image in images.items():
             unfinished = gt.federation.unfinished[i]
-            absent = (c for c in gt.federation.absent[i] - unfinished if (i, c) not in present)
-            image['neg_category_ids'] = sorted(absent)
-            listed = (c for c in unfinished if (i, c) in present)
-            image['not_exhaustive_category_ids'] = sorted(listed)
-        for category in categories:
-            category['frequency'] = gt.federation.frequency[category['id']]
+            absent = gt.federation.absent[i] - unfinished
+            for key, listed in (
+                ('neg_category_ids', [c for c in absent if (i, c) not in present]),
+                ('not_exhaustive_category_ids', [c for c in unfinished if (i, c) in present]),
+            ):
+                image[key] = sorted(category_numbers[c] for c in listed if c in categories)
+        for c, category in categories.items():
+            category['frequency'] = gt.federation.frequency[c]
     annotations = []
     for a in gt.annotations:
-        entry = {k: a[k] for k in ('id', 'image_id', 'category_id', 'area')}
-        entry |= {'bbox': a.get('bbox', NO_BOX), **truth_flags(a, federated)}
+        entry = {'id': a['id'], 'area': a['area'], 'bbox': a.get('bbox', NO_BOX)}
+        entry['image_id'] = image_numbers[a['image_id']]
+        entry |= {'category_id': category_numbers[a['category_id']], **truth_flags(a, federated)}
         if masks:
             counts = a['segmentation']['counts'].decode('ascii')
             entry['segmentation'] = {'size': a['segmentation']['size'], 'counts': counts}
         annotations.append(entry)
-    return {'images': images, 'categories': categories, 'annotations': annotations}
-
-
-def _entry(
-    gt: GroundTruth, dt: Detections, i: int, score: float, area: float, iou_type: str
-) -> dict[str, Any]:
-    entry = {
-        'id': i + 1,
-        'image_id': dt.image_ids[i],
-        'category_id': dt.category_ids[i],
-        'bbox': dt.boxes[i].tolist() if iou_type == 'bbox' else NO_BOX,
-        'score': score,
-        'area': area,
+    return {
+        'images': list(images.values()),
+        'categories': list(categories.values()),
+        'annotations': annotations,
     }
-    if iou_type != 'bbox':
-        entry['segmentation'] = {'size': list(gt.sizes[dt.image_ids[i]]), 'counts': dt.counts[i]}
-    return entry
+
+
+def _shape(gt: GroundTruth, dt: Detections, i: int, iou_type: str) -> dict[str, Any]:
+    """Box or mask of a detection."""
+    if iou_type == 'bbox':
+        return {'bbox': dt.boxes[i].tolist()}
+    mask = {'size': list(gt.sizes[dt.image_ids[i]]), 'counts': dt.counts[i]}
+    return {'bbox': NO_BOX, 'segmentation': mask}

@@ -22,6 +22,30 @@ def test_vernier_equals_pycocotools(seed: int, protocol: str) -> None:
         assert fast.per_category[iou_type] == pytest.approx(values, abs=1e-12)
 
 
+@pytest.mark.parametrize('protocol', ['coco', 'lvis'])
+def test_ids_may_be_text(protocol: str) -> None:
+    truth, results = make_scene(20, images=20, lvis=protocol == 'lvis')
+    rules, federated = make_rules(protocol), protocol == 'lvis'
+    gt = GroundTruth.from_dict(truth, federated)
+    expected = evaluate(gt, load_results(results, gt), rules=rules)
+    names = {c['id']: f'{c["id"]:04d}' for c in truth['categories']}
+    for image in truth['images']:
+        image['id'] = f'{image["id"]:04d}.jpg'
+        for key in ('neg_category_ids', 'not_exhaustive_category_ids') if federated else ():
+            image[key] = [names[c] for c in image[key]]
+    for category in truth['categories']:
+        category['id'] = names[category['id']]
+    for entry in [*truth['annotations'], *results]:
+        entry['image_id'] = f'{entry["image_id"]:04d}.jpg'
+        entry['category_id'] = names[entry['category_id']]
+    gt = GroundTruth.from_dict(truth, federated)
+    fast = evaluate(gt, load_results(results, gt), rules=rules, backend='vernier')
+    assert fast.numbers == pytest.approx(expected.numbers, abs=1e-12)
+    for iou_type, values in expected.per_category.items():
+        named = {names[c]: value for c, value in values.items()}
+        assert fast.per_category[iou_type] == pytest.approx(named, abs=1e-12)
+
+
 @pytest.mark.parametrize('backend', ['pycocotools', 'vernier'])
 def test_nothing_detected_and_nothing_to_detect(backend: str) -> None:
     truth, results = make_scene(2)
