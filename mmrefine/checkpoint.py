@@ -68,6 +68,8 @@ def read_checkpoint(path: str | Path) -> StateDict:
         raise FileNotFoundError(f'no checkpoint at {path}')
     for converter in converters():
         if converter.read is not None and Path(path).suffix in converter.suffixes:
+            if '://' in str(path):
+                raise CheckpointError(f'{path} can be read from a file only: download it first')
             return converter.read(Path(path))
     try:
         content = CheckpointLoader.load_checkpoint(str(path), 'cpu', logger='silent')

@@ -36,6 +36,8 @@ def test_files_without_weights_are_refused(tmp_path: Path) -> None:
     torch.save({'path': tmp_path}, tmp_path / 'code.pth')
     with pytest.raises(CheckpointError, match=r'code\.pth holds pathlib.*could run code: refused'):
         read_checkpoint(tmp_path / 'code.pth')
+    with pytest.raises(CheckpointError, match=r'https://a\.b/c\.t7 can .*: download it first'):
+        read_checkpoint('https://a.b/c.t7')
 
 
 def author_keys(keys: dict) -> bool:
