@@ -62,7 +62,7 @@ def _read_log(scalars: Path) -> Run:
         if 'loss' in record:
             step = int(record.get('iter', record.get('step', step)))
             for name, value in record.items():
-                if name.startswith('loss'):
+                if 'loss' in name.split('.')[-1]:  # `s0.loss_mask` of a cascade
                     run.losses.setdefault(name, []).append((step, float(value)))
         ap = next((record[name] for name in record if name.split('/')[-1] in AP_KEYS), None)
         if ap is not None:

@@ -30,6 +30,13 @@ def test_losses_and_ap_are_read_with_their_steps(tmp_path) -> None:
     assert run.aps == [(20, 0.1), (40, 0.3)]
 
 
+def test_losses_of_stages_and_layers_are_read(tmp_path) -> None:
+    path = log(tmp_path)
+    names = ('s0.loss_mask', 'd0.loss_dice', 'enc_loss_cls', 's0.acc')
+    path.write_text(json.dumps({'loss': 3.0, 'step': 20} | dict.fromkeys(names, 1.0)))
+    assert list(read_run([path]).losses) == ['loss', *names[:3]]
+
+
 def test_a_line_cut_off_by_an_interruption_is_left_out(tmp_path) -> None:
     path = log(tmp_path)
     path.write_text(path.read_text()[:-12])
