@@ -7,6 +7,7 @@ generator is seeded from the run's seed and its position in the schedule, which 
 
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -59,23 +60,28 @@ class ResumableRandomnessHook(Hook):
 
 
 class _OwnStream:
-    """A data pipeline whose draws neither depend on other users of the generators nor disturb them.
+    """A data pipeline, or a step of one that mixes pictures, whose draws neither depend on other
+    users of the generators nor disturb them.
 
     Args:
         pipeline: The pipeline proper.
         epoch: Tensor[], int64 in shared memory: the epoch that the main process is in.
         seed: Seed of the run.
-        number: Number of the data set among those of the run.
+        number: Number of the data set among those of the run, and of the step in its list.
     """
 
-    def __init__(self, pipeline: Callable, epoch: Tensor, seed: int, number: int) -> None:
+    def __init__(self, pipeline: Callable, epoch: Tensor, seed: int, *number: int) -> None:
         self.pipeline = pipeline
         self._epoch = epoch
-        self._key = (seed, 2 + number, get_rank())
+        self._key = (seed, 2 + number[0], get_rank(), *number[1:])
         self._seeded_for: tuple[int, int] | None = None
         self._states: tuple | None = None
 
     def __call__(self, data: dict) -> Any:
+        return self._draw(self.pipeline, data)
+
+    def _draw(self, function: Callable, *arguments: Any) -> Any:
+        """Call a function that draws from the stream."""
         worker = get_worker_info()
         place = (int(self._epoch), -1 if worker is None else worker.id)
         others = _get_states()
@@ -85,7 +91,7 @@ class _OwnStream:
             _seed(*self._key, place[0], place[1] + 1)
             self._seeded_for = place
         try:
-            return self.pipeline(data)
+            return function(*arguments)
         finally:
             self._states = _get_states()
             _set_states(others)
@@ -93,7 +99,8 @@ class _OwnStream:
     def __getattr__(self, name: str) -> Any:
         if name == 'pipeline':  # not there yet while the object is unpickled in a spawned worker
             raise AttributeError(name)
-        return getattr(self.pipeline, name)
+        value = getattr(self.pipeline, name)
+        return partial(self._draw, value) if name == 'get_indexes' else value  # of mixed pictures
 
 
 def _restart(sampler: Any, seed: int) -> None:
@@ -105,10 +112,16 @@ def _restart(sampler: Any, seed: int) -> None:
 
 
 def _own_streams(dataset: Any, epoch: Tensor, seed: int) -> None:
+    def own(pipeline: Callable, *number: int) -> Callable:
+        known = isinstance(pipeline, _OwnStream)
+        return pipeline if known else _OwnStream(pipeline, epoch, seed, *number)
+
     for number, part in enumerate(parts(dataset)):
         pipeline = getattr(part, 'pipeline', None)
-        if callable(pipeline) and not isinstance(pipeline, _OwnStream):
-            part.pipeline = _OwnStream(pipeline, epoch, seed, number)
+        if isinstance(pipeline, list):  # of a data set that mixes pictures
+            part.pipeline = [own(step, number, place) for place, step in enumerate(pipeline)]
+        elif callable(pipeline):
+            part.pipeline = own(pipeline, number)
 
 
 def _seed(*key: int) -> None:
