@@ -104,7 +104,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     'apis': ('checkpoint', 'datasets', 'masks', 'results', 'sharpmask', 'sipmask', 'visualization'),
     'hooks': ('datasets', 'evaluation', 'results', 'visualization'),
     'submission': ('apis', 'masks', 'results'),
-    'export': (*PAPERS, 'fcos', 'layers', 'masks', 'results'),
+    'export': (*PAPERS, 'apis', 'fcos', 'layers', 'masks', 'results'),
 }
 
 
