@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 from copy import copy
 from typing import Any
 
-import numpy as np
 from mmdet.evaluation import BaseVideoMetric
 from mmdet.registry import METRICS
 from mmengine.fileio import get_local_path
 
 from mmrefine.results.ground_truth import Id
 from mmrefine.results.predictions import first_of_each, read_instances, to_numpy
+from mmrefine.results.track_file import track_entry
 from mmrefine.results.tracks import VideoTruth, load_tracks, write_tracks
 
 from .protocols import require_objects, video_rules
@@ -141,26 +141,19 @@ class VideoMaskAPMetric(ScoringMetric, BaseVideoMetric):
     def _tracks(self, videos: dict, categories: list[Id]) -> Iterator[dict]:
         """YouTube-VIS result entries."""
         for video, frames in sorted(videos.items()):
-            entry = next(iter(frames.values()))
+            length = next(iter(frames.values()))['length']
             for seen in _by_track(frames, 'tracks').values():
-                labels, scores, _ = zip(*seen.values())
-                for label in labels:
+                entries = {}
+                for number, (label, score, counts) in seen.items():
                     if not 0 <= label < len(categories):
                         raise ValueError(
                             f'video {video!r}: label {label}, but there are {len(categories)} '
                             'categories'
                         )
-                label = int(np.bincount(labels).argmax())
-                rles: list[dict | None] = [None] * entry['length']
-                for number, (_, _, counts) in seen.items():
                     size = list(frames[number]['size'])
-                    rles[number] = {'size': size, 'counts': counts.decode('ascii')}
-                yield {
-                    'video_id': video,
-                    'category_id': categories[label],
-                    'score': float(np.mean(scores)),
-                    'segmentations': rles,
-                }
+                    rle = {'size': size, 'counts': counts.decode('ascii')}
+                    entries[number] = label, score, rle
+                yield track_entry(video, categories, entries, length)
 
     def _truth_of(self, videos: dict) -> dict:
         """A YouTube-VIS annotation file made of the annotations of the frames."""

@@ -2,14 +2,16 @@
 
 import json
 import tempfile
-from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+import numpy as np
 from mmengine.structures import InstanceData
 
+from .ground_truth import Id
 from .json_files import json_text, write_json_list
 
 
@@ -17,9 +19,8 @@ class TrackFile:
     """Collects the objects of every frame and writes them track by track.
 
     Masks wait in a temporary file beside the result; memory holds a few numbers per object and
-    frame. The score of a track is the mean over its frames, its category the most frequent label
-    (the lower of equals) + 1, as in YouTube-VIS. Use as a context manager; the result appears when
-    the block ends without an error.
+    frame. Entries are those of ``track_entry``, category ids the labels + 1. Use as a context
+    manager; the result appears when the block ends without an error.
 
     Args:
         path: Result file.
@@ -77,15 +78,29 @@ class TrackFile:
 
     def _entries(self, masks: IO[bytes]) -> Iterator[dict[str, Any]]:
         for _, parts in sorted(self._tracks.items()):
-            labels = Counter(label for _, label, _, _ in parts)
-            label = min(labels, key=lambda one: (-labels[one], one))
-            segmentations: list[Any] = [None] * self.frames
-            for number, _, _, position in parts:
+            seen = {}
+            for number, label, score, position in parts:
                 masks.seek(position)
-                segmentations[number] = json.loads(masks.readline())
-            yield {
-                'video_id': self.video_id,
-                'category_id': label + 1,
-                'score': sum(score for _, _, score, _ in parts) / len(parts),
-                'segmentations': segmentations,
-            }
+                seen[number] = label, score, json.loads(masks.readline())
+            categories = range(1, 2 + max(label for label, *_ in seen.values()))
+            yield track_entry(self.video_id, categories, seen, self.frames)
+
+
+def track_entry(
+    video: Id, categories: Sequence[Id], seen: Mapping[int, tuple[int, float, dict]], length: int
+) -> dict[str, Any]:
+    """The YouTube-VIS entry of a track in a video of ``length`` frames.
+
+    ``seen`` holds label, score and RLE (counts as text) by frame number. The most frequent label
+    counts, the lower of equals, and the mean of the scores.
+    """
+    labels, scores, _ = zip(*seen.values())
+    masks: list[dict | None] = [None] * length
+    for number, (_, _, rle) in seen.items():
+        masks[number] = rle
+    return {
+        'video_id': video,
+        'category_id': categories[int(np.bincount(labels).argmax())],
+        'score': float(np.mean(scores)),
+        'segmentations': masks,
+    }
