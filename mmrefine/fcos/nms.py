@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mmrefine.masks.trace import chunk_sizes, ragged_arange
 
+from .boxes import paired_iou
 from .graph_nms import overlaps_more, suppress_in_graph
 
 # Pairs of boxes compared at once.
@@ -141,7 +142,7 @@ def _greedy_pairs(
         first, step = ragged_arange(worse[begin : begin + size])
         first = first + begin
         second = first + step + 1
-        over = _overlap(boxes[first], boxes[second], offset) > iou_threshold
+        over = paired_iou(boxes[first], boxes[second], offset) > iou_threshold
         found.append(torch.stack([first, second])[:, over])
         begin += size
     first, second = torch.cat(found, dim=1)
@@ -152,15 +153,6 @@ def _greedy_pairs(
             before, kept = kept, hits == 0
         if torch.equal(before, kept):
             return order[kept]
-
-
-def _overlap(first: Tensor, second: Tensor, offset: int) -> Tensor:
-    """IoU of boxes Tensor[N, 4] and Tensor[N, 4] as mmcv's kernels compute it: Tensor[N]."""
-    low, high = first.maximum(second), first.minimum(second)
-    sides = (high[:, 2:] - low[:, :2] + offset).clamp(min=0)
-    inter = sides[:, 0] * sides[:, 1]
-    one, other = ((box[:, 2:] - box[:, :2] + offset).prod(dim=1) for box in (first, second))
-    return inter / (one + other - inter)
 
 
 def fast_nms(
