@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mmrefine.datasets.sources.records import PICTURES, pictures_below
+from mmrefine.datasets.sources.records import PICTURES, pictures_below, text_of
 from mmrefine.results.log import log_warning
 
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg')
@@ -71,7 +71,7 @@ def _expand(given: str) -> Iterator[tuple[Path, Path]]:
             )
         yield from ((path, file) for file in files)
     elif path.suffix.lower() == '.txt' and path.is_file():
-        files = [path.parent / line.strip() for line in _lines(path) if line.strip()]
+        files = [path.parent / line.strip() for line in text_of(path).splitlines() if line.strip()]
         if missing := [file for file in files if not file.is_file()]:
             raise FileNotFoundError(
                 f'{path} lists {len(files)} files, of which {len(missing)} do not exist, the first '
@@ -92,14 +92,6 @@ def _expand(given: str) -> Iterator[tuple[Path, Path]]:
         yield from ((file.parent, file) for file in files)
     else:
         raise FileNotFoundError(f'there is no {given} (in {Path.cwd()})')
-
-
-def _lines(path: Path) -> list[str]:
-    """The lines of a list; a ValueError names one that is no UTF-8."""
-    try:
-        return path.read_text(encoding='utf-8-sig').splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f'{path} is no list of paths: {error}; save it as UTF-8') from None
 
 
 def _warn(text: str, files: Iterable[Path]) -> None:

@@ -100,5 +100,5 @@ def test_folders_and_lists_without_pictures(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match='of which 1 do not exist'):
         find_inputs([tmp_path / 'list.txt'])
     (tmp_path / 'list.txt').write_text('süß.png\n', encoding='latin-1')
-    with pytest.raises(ValueError, match=r'list\.txt is no list of paths: .*; save it as UTF-8'):
+    with pytest.raises(ValueError, match=r'list\.txt is no text in UTF-8: .*; save it as UTF-8'):
         find_inputs([tmp_path / 'list.txt'])

@@ -97,7 +97,7 @@ def text_of(path: Path) -> str:
     try:
         return path.read_text(encoding='utf-8-sig')
     except UnicodeDecodeError as error:
-        raise ValueError(f'{path} is no text in UTF-8: {error}; save it as such') from None
+        raise ValueError(f'{path} is no text in UTF-8: {error}; save it as UTF-8') from None
 
 
 def pictures_below(folder: Path) -> list[Path]:
