@@ -165,6 +165,14 @@ def mask_threshold(cfg: dict) -> float:
     return found.get('mask_thr_binary', found.get('mask_thr'))
 
 
+def stage_classes(cfg: dict) -> list[int]:
+    """Number of classes of each stage of a RefineMask head."""
+    head = cfg['model']['roi_head']
+    with torch.device('meta'):
+        classes = head['bbox_head']['num_classes']
+        return MODELS.build(dict(head['mask_head'], num_classes=classes)).stage_classes
+
+
 SETTINGS: dict[str, Any] = {
     'lr': optimizer('lr'),
     'momentum': optimizer('momentum'),
@@ -203,6 +211,7 @@ SETTINGS: dict[str, Any] = {
     'classes': lambda cfg: (cfg['model'].get('roi_head') or cfg['model'])['bbox_head'][
         'num_classes'
     ],
+    'stage_classes': stage_classes,
     'score_thr': lambda cfg: rcnn(cfg)['score_thr'],
     'nms': lambda cfg: (rcnn(cfg)['nms'].get('type', 'nms'), rcnn(cfg)['nms']['iou_threshold']),
     'nms_pre': lambda cfg: rcnn(cfg)['nms_pre'],
@@ -222,7 +231,8 @@ def dotted(cfg: dict, path: str) -> Any:
         if key == 'loss_cfg' and key not in node:  # RefineMask's heads have a default loss
             head = getattr(mmrefine, owner)
             weights = head.default_weights
-            node = {key: dict(type=head.default_loss, stage_instance_loss_weight=weights)}
+            kind = head.default_loss.__name__
+            node = {key: dict(type=kind, stage_instance_loss_weight=weights)}
         node = node.get(key, MISSING) if isinstance(node, dict) else MISSING
     return lookup('.'.join((owner, *since)))[0] if node is MISSING else node
 

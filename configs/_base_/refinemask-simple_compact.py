@@ -1,10 +1,3 @@
 # The "faster and better" RefineMask on the detector of mask-rcnn_compact.py.
 _base_ = './refinemask_compact.py'
-model = dict(
-    roi_head=dict(
-        mask_head=dict(
-            type='SimpleRefineMaskHead',
-            stage_num_classes=[None, None, None, 1],
-        )
-    )
-)
+model = dict(roi_head=dict(mask_head=dict(type='SimpleRefineMaskHead')))

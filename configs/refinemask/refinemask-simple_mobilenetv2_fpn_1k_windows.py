@@ -1,6 +1,2 @@
 _base_ = './refinemask_mobilenetv2_fpn_1k_windows.py'
-model = dict(
-    roi_head=dict(
-        mask_head=dict(type='SimpleRefineMaskHead', stage_num_classes=[None, None, None, 1])
-    )
-)
+model = dict(roi_head=dict(mask_head=dict(type='SimpleRefineMaskHead')))

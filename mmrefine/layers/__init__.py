@@ -5,7 +5,7 @@ from .checks import require_finite, require_labels, require_masks
 from .class_logits import ClassLogits
 from .conv_stack import ConvStack
 from .finite_roi_head import FiniteRoIHead
-from .initial_weights import TorchDefaultInit
+from .initial_weights import TorchDefaultInit, loads_weights
 from .precision import as_weights, autocast_to, without_autocast
 from .roi_align import point_roi_align, roi_align
 
@@ -17,6 +17,7 @@ __all__ = [
     'as_weights',
     'autocast_to',
     'boundary_map',
+    'loads_weights',
     'point_roi_align',
     'require_finite',
     'require_labels',

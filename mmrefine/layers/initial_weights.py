@@ -1,8 +1,8 @@
-"""Initial weights that configs of published recipes name."""
+"""Initial weights that configs of published recipes name, and those of a checkpoint."""
 
 from typing import Any
 
-from mmengine.model.weight_init import BaseInit, update_init_info
+from mmengine.model.weight_init import BaseInit, PretrainedInit, update_init_info
 from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import nn
 
@@ -37,3 +37,10 @@ class TorchDefaultInit(BaseInit):
         reset()
         if self.has_prior:
             nn.init.constant_(layer.bias, self.bias)
+
+
+def loads_weights(init_cfg: dict | list[dict] | None) -> bool:
+    """Whether a module's ``init_cfg`` names a checkpoint, whose weights are then the initial
+    ones."""
+    configs = [init_cfg] if isinstance(init_cfg, dict) else init_cfg or []
+    return any(config['type'] in ('Pretrained', PretrainedInit) for config in configs)

@@ -138,3 +138,26 @@ class RefineCrossEntropyLoss(BARCrossEntropyLoss):
         """Weighted binary cross entropy of the foreground map Tensor[B, 1, H, W], padding
         included."""
         return self.semantic_loss_weight * region_loss(logits, target, None)
+
+
+def build_loss(
+    config: dict | None, default: type[BARCrossEntropyLoss], weights: Sequence[float]
+) -> nn.Module:
+    """Build the loss of a head, whose missing settings are ``default`` and its stage ``weights``.
+
+    Raises:
+        ValueError: It has a semantic term and the default has none, or the other way round.
+    """
+    config = dict(type=default) | (config or {})
+    kind = config['type']
+    kind = MODELS.get(kind) if isinstance(kind, str) else kind
+    # the registry reports unknown names; losses of other kinds have settings of their own
+    if kind is not None and issubclass(kind, BARCrossEntropyLoss):
+        config.setdefault('stage_instance_loss_weight', weights)
+    loss = MODELS.build(config)
+    if hasattr(loss, 'semantic_loss') != hasattr(default, 'semantic_loss'):
+        raise ValueError(
+            f'loss_cfg.type={type(loss).__name__} does not fit the head, whose loss is '
+            f'{default.__name__}: only RefineMaskHead predicts what a semantic_loss judges'
+        )
+    return loss

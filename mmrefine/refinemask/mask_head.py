@@ -22,9 +22,10 @@ from mmengine.model import BaseModule, ModuleList, kaiming_init, normal_init
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmrefine.layers import ClassLogits, ConvStack
+from mmrefine.layers import ClassLogits, ConvStack, loads_weights
 
 from .inference import FusedMasks, InferenceSettings
+from .losses import BARCrossEntropyLoss, RefineCrossEntropyLoss, build_loss
 from .stages import (
     FusionStage,
     SFMStage,
@@ -48,19 +49,22 @@ class MultiStageMaskHead(BaseModule):
         dilations: Branches of the fusion block.
         semantic_out_stride: Pixels per cell of the fine feature map.
         num_classes: Classes; follows the box head when used in ``RefineRoIHead``.
-        stage_num_classes: See ``stages.plan_classes``.
+        stage_num_classes: See ``stages.plan_classes``; by default all stages follow
+            ``num_classes``, but for the last one of ``SimpleRefineMaskHead``, which is
+            class-agnostic as published.
         stage_sup_size: Side of each stage's grid; each doubles the one before.
         upsample_cfg: See ``stages.build_upsampler``.
-        loss_cfg: Registered loss, with one weight per stage. By default the published loss of the
-            head; heads of other than four stages get weights that rise evenly to 1.
+        loss_cfg: Registered loss, with one weight per stage. What it leaves out is the published
+            loss of the head; heads of other than four stages get weights that rise evenly to 1.
         with_cp: Recompute the stages in the backward pass to save memory.
         logit_std: Standard deviation of the initial weights of every logit layer. Parity: None is
             the original's Kaiming normal (fan out), 1.41 for a layer of one class: training starts
             with losses in the hundreds and depends on warm-up and clipping to survive.
     """
 
-    default_loss = 'BARCrossEntropyLoss'
+    default_loss = BARCrossEntropyLoss
     default_weights = (0.25, 0.5, 0.75, 1.0)
+    last_classes: int | None = None  # of the last stage, unless told otherwise
     mask_use_sigmoid = True
     semantic_logits: nn.Conv2d | None
 
@@ -99,12 +103,12 @@ class MultiStageMaskHead(BaseModule):
         self.semantic_stride = semantic_out_stride
         self.with_cp = with_cp
         self.logit_std = logit_std
+        if stage_num_classes is None:
+            stage_num_classes = [None] * (stages - 1) + [self.last_classes]
         self.stage_classes, self.num_classes = plan_classes(stage_num_classes, num_classes, stages)
-        if loss_cfg is None:
-            rising = tuple((i + 1) / stages for i in range(stages))
-            weights = self.default_weights if stages == len(self.default_weights) else rising
-            loss_cfg = dict(type=self.default_loss, stage_instance_loss_weight=weights)
-        self.loss_func = MODELS.build(loss_cfg)
+        rising = tuple((i + 1) / stages for i in range(stages))
+        weights = self.default_weights if stages == len(self.default_weights) else rising
+        self.loss_func = build_loss(loss_cfg, self.default_loss, weights)
         layers: dict[str, Any] = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg)
         widths = conv_in_channels_instance, conv_out_channels_instance
         self.instance_convs = ConvStack(
@@ -141,6 +145,8 @@ class MultiStageMaskHead(BaseModule):
     def init_weights(self) -> None:
         """Kaiming normal (fan out) and bias 0, as published; logit layers see ``logit_std``."""
         super().init_weights()
+        if loads_weights(self.init_cfg):
+            return
         for layer in (m for m in self.modules() if isinstance(m, ClassLogits)):
             if self.logit_std is None:
                 kaiming_init(layer)
@@ -324,7 +330,7 @@ class RefineMaskHead(MultiStageMaskHead):
         **kwargs: See ``MultiStageMaskHead``.
     """
 
-    default_loss = 'RefineCrossEntropyLoss'
+    default_loss = RefineCrossEntropyLoss
 
     def __init__(self, mask_use_sigmoid: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -355,6 +361,7 @@ class SimpleRefineMaskHead(MultiStageMaskHead):
     """
 
     default_weights = (0.5, 0.75, 0.75, 1.0)
+    last_classes = 1
 
     def __init__(
         self,

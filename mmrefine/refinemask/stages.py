@@ -22,14 +22,14 @@ from mmrefine.layers import ClassLogits, point_roi_align, roi_align
 
 
 def plan_classes(
-    stage_num_classes: int | Sequence[int | None] | None, num_classes: int | None, stages: int
+    stage_num_classes: int | Sequence[int | None], num_classes: int | None, stages: int
 ) -> tuple[list[int], int]:
     """Number of classes of each stage, and of the detector.
 
     ``stage_num_classes`` is one number for all stages or one per stage; 1 is class-agnostic, None
     follows ``num_classes``, by default its largest entry.
     """
-    if stage_num_classes is None or isinstance(stage_num_classes, int):
+    if isinstance(stage_num_classes, int):
         stage_num_classes = [stage_num_classes] * stages
     if len(stage_num_classes) != stages:
         raise ValueError(

@@ -15,10 +15,10 @@ import torch
 from mmdet.registry import MODELS
 from mmdet.utils import ConfigType, InstanceList, OptConfigType
 from mmengine.config import ConfigDict
-from mmengine.model import ModuleList
+from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 
-from mmrefine.layers import ClassLogits, ConvStack, require_finite
+from mmrefine.layers import ClassLogits, ConvStack, loads_weights, require_finite
 from mmrefine.masks import RLEMasks
 from mmrefine.masks.stock_heads import RLEOutput
 
@@ -108,6 +108,8 @@ class SharpMaskHead(RLEOutput):
         Few features enter them: large random weights drive all of those below zero in the first
         steps, from where a ReLU does not return.
         """
+        if loads_weights(self.init_cfg):
+            return BaseModule.init_weights(self)
         super().init_weights()
         nn.init.normal_(self.conv_logits.weight, std=0.01)
 

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -169,6 +170,54 @@ def test_threads_gradients_and_chunks_change_only_the_rounding(kind: str) -> Non
 
 def test_other_numbers_of_stages_have_weights_that_rise_to_one() -> None:
     assert tiny_head(stage_sup_size=[14, 28]).loss_func.stage_weights == (0.5, 1.0)
+
+
+PUBLISHED = dict(RefineMaskHead=(0.25, 0.5, 0.75, 1.0), SimpleRefineMaskHead=(0.5, 0.75, 0.75, 1.0))
+
+
+@pytest.mark.parametrize('kind, weights', PUBLISHED.items())
+def test_settings_of_the_loss_complete_the_published_ones(kind: str, weights: tuple) -> None:
+    loss = tiny_head(kind, loss_cfg=dict(loss_weight=16)).loss_func
+    assert (type(loss), loss.stage_weights) == (type(tiny_head(kind).loss_func), weights)
+    named = dict(type=type(loss).__name__, start_stage=2)
+    loss = tiny_head(kind, loss_cfg=named).loss_func
+    assert (loss.stage_weights, loss.start_stage) == (weights, 2)
+    loss = tiny_head(kind, loss_cfg=dict(stage_instance_loss_weight=[1, 2, 3, 4])).loss_func
+    assert loss.stage_weights == (1, 2, 3, 4)
+
+
+def test_losses_of_other_kinds_are_built_as_they_are_named() -> None:
+    loss = tiny_head('SimpleRefineMaskHead', loss_cfg=dict(type='DiceLoss', eps=0.5)).loss_func
+    assert type(loss).__name__ == 'DiceLoss' and loss.eps == 0.5
+
+
+@pytest.mark.parametrize(
+    'kind, loss',
+    [
+        ('RefineMaskHead', 'BARCrossEntropyLoss'),
+        ('SimpleRefineMaskHead', 'RefineCrossEntropyLoss'),
+    ],
+)
+def test_the_semantic_term_belongs_to_the_semantic_prediction(kind: str, loss: str) -> None:
+    with pytest.raises(ValueError, match=f'loss_cfg.type={loss} does not fit the head'):
+        tiny_head(kind, loss_cfg=dict(type=loss))
+
+
+def test_the_last_stage_of_the_faster_head_is_class_agnostic_unless_told_otherwise() -> None:
+    assert tiny_head('SimpleRefineMaskHead').stage_classes == [3, 3, 3, 1]
+    assert tiny_head('SimpleRefineMaskHead', stage_sup_size=[14, 28]).stage_classes == [3, 1]
+    assert tiny_head('SimpleRefineMaskHead', stage_num_classes=3).stage_classes == [3] * 4
+    assert tiny_head('RefineMaskHead').stage_classes == [3] * 4
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_initial_weights_of_a_checkpoint_stay(kind: str, tmp_path: Path) -> None:
+    weights = {name: torch.full_like(w, 0.5) for name, w in tiny_head(kind).state_dict().items()}
+    torch.save(weights, tmp_path / 'head.pth')
+    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'head.pth'))
+    head = tiny_head(kind, init_cfg=init_cfg)
+    head.init_weights()
+    assert all((weight == 0.5).all() for weight in head.state_dict().values())
 
 
 @pytest.mark.parametrize('kind', KINDS)

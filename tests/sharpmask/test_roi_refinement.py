@@ -306,3 +306,12 @@ def test_a_fresh_narrow_head_is_undecided(seed):
     assert head.refine(pooled).max() > 0.5
     logits = head.conv_logits(head.refine(pooled))
     assert 0 < logits.abs().mean() < 0.1
+
+
+def test_initial_weights_of_a_checkpoint_stay(tmp_path):
+    weights = {name: torch.full_like(w, 0.5) for name, w in head().state_dict().items()}
+    torch.save(weights, tmp_path / 'head.pth')
+    pretrained = dict(type='Pretrained', checkpoint=str(tmp_path / 'head.pth'))
+    ours = head(init_cfg=[dict(type='Normal', layer='Conv2d'), pretrained])
+    ours.init_weights()
+    assert all((weight == 0.5).all() for weight in ours.state_dict().values())
