@@ -15,6 +15,8 @@ any detection may keep MMDetection's dense tensor of zero masks.
 
 import numpy as np
 import torch
+from mmdet.models.detectors import BaseDetector
+from mmdet.models.roi_heads import BaseRoIHead
 from mmdet.models.roi_heads.mask_heads import (
     CoarseMaskHead,
     DynamicMaskHead,
@@ -24,6 +26,7 @@ from mmdet.models.roi_heads.mask_heads import (
 )
 from mmdet.registry import HOOKS, MODELS
 from mmdet.utils import InstanceList
+from mmengine.config import ConfigDict
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
@@ -50,6 +53,7 @@ class RLEOutput(FCNMaskHead):
         activate_map: bool = False,
     ) -> InstanceList:
         """Add masks to the detections of each image, boxes rescaled in place; see ``FCNMaskHead``.
+        ``mask_thr_binary`` is 0.5 where it is missing.
 
         Returns:
             Detections with ``masks``: ``RLEMasks`` of n, or BoolTensor[n, h, w] if dense.
@@ -57,8 +61,9 @@ class RLEOutput(FCNMaskHead):
         mask_format = rcnn_test_cfg.get('mask_format', self.default_format)
         if mask_format != 'grids':
             check_format(mask_format)
+        config = ConfigDict({'mask_thr_binary': 0.5, **rcnn_test_cfg})
         results_list = super().predict_by_feat(
-            mask_preds, results_list, batch_img_metas, rcnn_test_cfg, rescale, activate_map
+            mask_preds, results_list, batch_img_metas, config, rescale, activate_map
         )
         if mask_format == 'rle':
             for results, meta in zip(results_list, batch_img_metas):
@@ -161,8 +166,9 @@ def set_mask_format(model: nn.Module, mask_format: str) -> int:
     """
     check_format(mask_format)
     heads = [m for m in model.modules() if isinstance(m, FCNMaskHead)]
-    ours = any(type(m).__module__.startswith('mmrefine.') for m in model.modules())
-    if not heads and not ours:
+    kinds = BaseDetector, BaseRoIHead  # those of mmrefine read mask_format of their test_cfg
+    found = [base for m in model.modules() if isinstance(m, kinds) for base in type(m).__mro__]
+    if not heads and not any(base.__module__.startswith('mmrefine.') for base in found):
         raise ValueError(
             f'{type(model).__name__} has no RoI mask head to set mask_format={mask_format!r} for'
         )

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from locations import ROOT
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from mmdet.registry import HOOKS, METRICS, MODELS
 from mmdet.structures import DetDataSample
@@ -166,6 +167,23 @@ def test_the_hook_refuses_what_it_cannot_do() -> None:
 
     with pytest.raises(ValueError, match='OtherHead cannot give masks as RLE, only FCNMaskHead'):
         set_mask_format(torch.nn.Sequential(OtherHead()), 'rle')
+
+
+@pytest.mark.parametrize('mask_format', ['dense', 'rle'])
+def test_detectors_without_masks_are_refused_whatever_their_neck(mask_format: str) -> None:
+    config = Config.fromfile(ROOT / 'configs' / 'sharpmask' / 'sharpmask-neck_fcos_r50_1x_coco.py')
+    with torch.device('meta'):
+        model = MODELS.build(config.model)
+    with pytest.raises(ValueError, match='FCOS has no RoI mask head'):
+        set_mask_format(model, mask_format)
+
+
+def test_detectors_derived_from_ours_are_served() -> None:
+    model = refine_model('RefineMaskHead')
+    own = type('OwnRoIHead', (type(model.roi_head),), {'__module__': 'elsewhere'})
+    model.roi_head.__class__ = own
+    assert set_mask_format(model, 'rle') == 0
+    assert isinstance(predict(model)[0].masks, RLEMasks)
 
 
 def test_results_can_be_filtered_like_any_other() -> None:
