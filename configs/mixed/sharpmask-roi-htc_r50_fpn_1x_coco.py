@@ -4,8 +4,6 @@ default_hooks = dict(learnable=dict(type='LearnableDataHook'))
 model = dict(
     roi_head=dict(
         type='HTCSharpMaskRoIHead',
-        mask_info_flow=False,
-        semantic_fusion=('bbox',),
         mask_roi_extractor=dict(_delete_=True, type='PyramidRoIExtractor'),
         mask_head=dict(_delete_=True, type='SharpMaskHead'),
     ),

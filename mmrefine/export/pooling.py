@@ -12,12 +12,7 @@ from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from torch import Tensor, nn
 from torch.onnx import register_custom_op_symbolic, symbolic_helper
 
-from mmrefine.sharpmask.roi_extractor import (
-    PyramidRoIExtractor,
-    RoIAlignLayer,
-    fpn_levels,
-    pool_assigned,
-)
+from mmrefine.sharpmask.roi_extractor import PyramidRoIExtractor, fpn_levels, pool_assigned
 
 OPSET = 17  # RoiAlign samples at half pixels since 16
 
@@ -67,12 +62,8 @@ def check_extractor(extractor: nn.Module) -> None:
             f'{type(extractor).__name__} cannot be exported: SingleRoIExtractor and '
             'PyramidRoIExtractor can'
         )
-    stock = isinstance(extractor, SingleRoIExtractor)
-    for layer in extractor.modules():
-        if stock and isinstance(layer, RoIAlign) and layer.aligned and layer.pool_mode == 'avg':
-            continue
-        pools = type(layer).__name__.startswith(('RoI', 'DeformRoI', 'ModulatedDeformRoI'))
-        if pools and not isinstance(layer, RoIAlignLayer):
+    for layer in getattr(extractor, 'roi_layers', ()):
+        if not (isinstance(layer, RoIAlign) and layer.aligned and layer.pool_mode == 'avg'):
             raise ValueError(f'{layer} cannot be exported: RoIAlign with aligned=True can')
 
 
@@ -86,9 +77,7 @@ def pool(extractor: nn.Module, levels: Sequence[Tensor], rois: Tensor) -> Tensor
     levels = levels[: extractor.num_inputs]
     if isinstance(extractor, PyramidRoIExtractor):
         return extractor(levels, rois)
-    layers = [
-        RoIAlignLayer(layer.output_size[0], layer.spatial_scale, layer.sampling_ratio)
-        for layer in extractor.roi_layers
-    ]
     assigned = fpn_levels(rois, extractor.finest_scale, len(levels))
-    return pool_assigned(layers, levels, rois, assigned)
+    layer, strides = extractor.roi_layers[0], extractor.featmap_strides
+    size, ratio = layer.output_size[0], layer.sampling_ratio
+    return pool_assigned(levels, rois, assigned, size, strides, ratio)

@@ -1,25 +1,67 @@
-"""Errors instead of images without objects where a two-stage detector computes NaN."""
+"""What goes before a stock RoI head: maps that every kernel can pool, labels that are classes, and
+errors instead of images without objects where a two-stage detector computes NaN."""
 
 from typing import Any
 
+import torch
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import get_box_tensor
 from mmdet.utils import InstanceList
-from torch import Tensor
+from torch import Tensor, nn
 
-from .checks import require_finite
+from .checks import require_finite, require_labels
+from .precision import autocast_like
 
 BOX_OUTPUTS = ('cls_score', 'bbox_pred', 'decoded_bboxes')  # the last of query-based heads
 
 
+def poolable(maps: Any) -> Any:
+    """Bring a pyramid or one map, Tensor[B, C, h_i, w_i] each, to the form of mmcv's RoIAlign;
+    anything else stays.
+
+    Half precision resolves RoI coordinates no better than a pixel, and the CPU kernel has no
+    bfloat16 and reads every map as channels first.
+    """
+    if isinstance(maps, (tuple, list)):
+        return type(maps)(poolable(x) for x in maps)
+    if not torch.is_tensor(maps) or maps.dim() != 4:
+        return maps
+    return maps.to(torch.promote_types(maps.dtype, torch.float32)).contiguous()
+
+
 class FiniteRoIHead:
-    """What goes before a stock RoI head: thresholds drop NaN scores and boxes without a word, so
-    prediction checks the features, the proposals and the outputs of every box head."""
+    """Checks and pooling of every RoI head of this package, ``class X(FiniteRoIHead, Base)``.
+
+    Thresholds drop NaN scores and boxes without a word, so prediction checks the features, the
+    proposals and the outputs of every box head.
+    """
 
     training: bool
+    bbox_head: nn.Module
+
+    @property
+    def box_classes(self) -> int | None:
+        """Classes of the box head, in a cascade of all of them; None without one."""
+        head = getattr(self, 'bbox_head', None)
+        head = head[-1] if isinstance(head, nn.ModuleList) else head
+        return None if head is None else head.num_classes
+
+    def loss(
+        self, x: tuple[Tensor, ...], rpn_results_list: InstanceList, batch_data_samples: SampleList
+    ) -> dict:
+        """Losses of boxes and masks; arguments as in the stock RoI head.
+
+        Raises:
+            ValueError: A label is no class of the heads.
+        """
+        if self.box_classes is not None:
+            require_labels([s.gt_instances for s in batch_data_samples], self.box_classes)
+        return super().loss(x, rpn_results_list, batch_data_samples)  # type: ignore[misc]
 
     def _bbox_forward(self, *args: Any, **kwargs: Any) -> dict:
-        results = super()._bbox_forward(*args, **kwargs)  # type: ignore[misc]
+        kwargs = {name: poolable(value) for name, value in kwargs.items()}
+        with autocast_like(next(self.bbox_head.parameters())):
+            results = super()._bbox_forward(*poolable(args), **kwargs)  # type: ignore[misc]
         if not self.training:
             values = (results.get(name) for name in BOX_OUTPUTS)
             require_finite('outputs of the box head', *(v for v in values if v is not None))

@@ -5,6 +5,8 @@ autocast, float64 after ``model.double()`` and float16 after ``model.half()``. B
 losses are float32 or better.
 """
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +20,13 @@ def autocast_to(device: torch.device, dtype: str) -> torch.autocast:
 def without_autocast(device: torch.device) -> torch.autocast:
     """Context in which autocast is off on ``device``; inputs keep their type."""
     return torch.autocast(_autocast_type(device), enabled=False)
+
+
+def autocast_like(weights: Tensor) -> AbstractContextManager:
+    """Context in which layers with ``weights`` of half precision take features of any type; it
+    leaves other layers alone."""
+    half = weights.dtype in (torch.float16, torch.bfloat16)
+    return torch.autocast(_autocast_type(weights.device), weights.dtype) if half else nullcontext()
 
 
 def _autocast_type(device: torch.device) -> str:

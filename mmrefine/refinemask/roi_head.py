@@ -12,13 +12,12 @@ import torch
 from mmdet.models.roi_heads import CascadeRoIHead, StandardRoIHead
 from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.registry import MODELS
-from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox2roi
 from mmdet.utils import ConfigType, InstanceList
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
-from mmrefine.layers import FiniteRoIHead, require_finite, require_labels
+from mmrefine.layers import FiniteRoIHead, poolable, require_finite
 from mmrefine.masks import GridGroup, MaskGrids, check_format, output_size, roi_masks, scale_factors
 
 from .inference import FusedMasks, InferenceSettings
@@ -28,10 +27,10 @@ from .mask_head import MultiStageMaskHead
 class FineMaskMixin(FiniteRoIHead):
     """Mask methods of a RoI head whose one mask head also sees a feature map of the whole image.
 
-    ``test_cfg`` takes, beside the usual ``mask_thr_binary``: ``mask_format`` ('dense' or 'rle'),
-    ``mask_chunk`` (RoIs processed at once), ``mask_dtype`` ('float32', or 'bfloat16' to run the
-    mask branch in reduced precision; masks then differ slightly), ``mask_grids`` (a dict: grids by
-    size of the box, see ``GridPlan.of_config``), ``boundary_confidence`` (True adds
+    ``test_cfg`` takes, beside the usual ``mask_thr_binary`` (default 0.5): ``mask_format`` ('dense'
+    or 'rle'), ``mask_chunk`` (RoIs processed at once), ``mask_dtype`` ('float32', or 'bfloat16' to
+    run the mask branch in reduced precision; masks then differ slightly), ``mask_grids`` (a dict:
+    grids by size of the box, see ``GridPlan.of_config``), ``boundary_confidence`` (True adds
     ``boundary_confidences`` to the results) and ``boundary_maps`` (True adds these too).
 
     Args:
@@ -39,8 +38,6 @@ class FineMaskMixin(FiniteRoIHead):
         **kwargs: See the RoI head this is mixed into.
     """
 
-    with_bbox: bool
-    bbox_head: nn.Module
     test_cfg: ConfigDict
 
     def __init__(self, *args: Any, fine_level: int = 0, **kwargs: Any) -> None:
@@ -85,19 +82,17 @@ class FineMaskMixin(FiniteRoIHead):
         known: dict[str, int] = dict(conv_in_channels_instance=width)
         if self.fine_level < len(strides):
             known.update(
-                conv_in_channels_semantic=width, semantic_out_stride=strides[self.fine_level]
+                conv_in_channels_semantic=width // levels_joined(extractor),
+                semantic_out_stride=strides[self.fine_level],
             )
         source = (
             f'mask_roi_extractor (out_channels={width}, featmap_strides={strides}) with '
             f'fine_level={self.fine_level} gives '
         )
         sources = {key: source + str(value) for key, value in known.items()}
-        if self.with_bbox:
-            # a cascade has one box head per stage, all of the same classes
-            last = self.bbox_head
-            last = last[-1] if isinstance(last, nn.ModuleList) else last
-            known['num_classes'] = last.num_classes
-            sources['num_classes'] = f'bbox_head.num_classes={last.num_classes}'
+        if self.box_classes is not None:
+            known['num_classes'] = self.box_classes
+            sources['num_classes'] = f'bbox_head.num_classes={self.box_classes}'
         for key, value in known.items():
             if mask_head.get(key) not in (None, value):
                 raise ValueError(
@@ -105,16 +100,6 @@ class FineMaskMixin(FiniteRoIHead):
                     'follows the latter'
                 )
         return {**mask_head, **known}
-
-    def loss(
-        self, x: tuple[Tensor, ...], rpn_results_list: InstanceList, batch_data_samples: SampleList
-    ) -> dict:
-        """Losses of boxes and masks, as the RoI head that this is mixed into; labels must be
-        classes of the heads."""
-        if self.with_bbox or max(self.mask_head.stage_classes) > 1:
-            gt_instances = [sample.gt_instances for sample in batch_data_samples]
-            require_labels(gt_instances, self.mask_head.num_classes)
-        return super().loss(x, rpn_results_list, batch_data_samples)  # type: ignore[misc]
 
     def mask_inputs(self, x: tuple[Tensor, ...], rois: Tensor) -> tuple[Tensor, Tensor]:
         """Pool the RoIs and pick the fine map.
@@ -130,10 +115,11 @@ class FineMaskMixin(FiniteRoIHead):
                 f'{len(x)} levels and mask_roi_extractor.featmap_strides names '
                 f'{extractor.num_inputs}: raise num_outs of the neck, or name fewer'
             )
-        if x[0].shape[1] != extractor.out_channels:
+        width = x[0].shape[1] * levels_joined(extractor)
+        if width != extractor.out_channels:
             raise ValueError(
                 f'the neck gives {x[0].shape[1]} channels, but mask_roi_extractor.out_channels is '
-                f'{extractor.out_channels}: set it to the former'
+                f'{extractor.out_channels}: set it to {width}'
             )
         pooled = extractor(poolable(x[: extractor.num_inputs]), rois)
         if not torch.is_tensor(pooled):
@@ -210,7 +196,7 @@ class FineMaskMixin(FiniteRoIHead):
                 grids,
                 results.bboxes,
                 output_size(meta, rescale),
-                threshold=self.test_cfg.mask_thr_binary,
+                threshold=self.test_cfg.get('mask_thr_binary', 0.5),
                 mask_format=self.test_cfg.get('mask_format', 'dense'),
             )
         if settings.confidence:
@@ -231,42 +217,31 @@ class FineMaskMixin(FiniteRoIHead):
                 results.boundary_maps = grids.as_list()
 
 
+def levels_joined(extractor: nn.Module) -> int:
+    """How many levels have their channels side by side in what a RoI extractor pools."""
+    joined = getattr(extractor, 'aggregation', None) == 'concat'  # of GenericRoIExtractor
+    return extractor.num_inputs if joined else 1
+
+
 def _as_grids(groups: list[FusedMasks], maps: list[Tensor]) -> MaskGrids:
     """Gather one-channel maps of the groups, Tensor[n, 1, S, S] each."""
     return MaskGrids([GridGroup(group.indices, m[:, 0]) for group, m in zip(groups, maps)])
-
-
-def poolable(x: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Bring a pyramid, Tensor[B, C, h_i, w_i] per level, to the form of mmcv's RoIAlign.
-
-    Half precision resolves RoI coordinates no better than a pixel, and the CPU kernel has no
-    bfloat16 and reads every map as channels first.
-    """
-    precise = torch.promote_types(x[0].dtype, torch.float32)
-    return tuple(level.to(precise).contiguous() for level in x)
 
 
 @MODELS.register_module(name=['RefineRoIHead', 'SimpleRefineRoIHead'])
 class RefineRoIHead(FineMaskMixin, StandardRoIHead):
     """``StandardRoIHead`` with a RefineMask head; arguments as in both bases."""
 
-    def _bbox_forward(self, x: tuple[Tensor, ...], rois: Tensor) -> dict:
-        return super()._bbox_forward(poolable(x), rois)
-
 
 @MODELS.register_module()
 class CascadeRefineRoIHead(FineMaskMixin, CascadeRoIHead):
     """``CascadeRoIHead`` with one RefineMask head, trained and run on the boxes of the last stage.
 
-    ``mask_head`` and ``mask_roi_extractor`` are single configs, not one per stage.
+    ``mask_head`` and ``mask_roi_extractor`` are single configs, not one per stage. The mask losses
+    keep their weight, but for a last one of ``stage_loss_weights`` of 0, which turns them off.
     """
 
     # stock cascades hand the stage to every method, other RoI heads do not
-
-    def _bbox_forward(
-        self, stage: int, x: tuple[Tensor, ...], rois: Tensor, *args: Any, **kwargs: Any
-    ) -> dict:
-        return super()._bbox_forward(stage, poolable(x), rois, *args, **kwargs)
 
     def _mask_forward(  # type: ignore[override]
         self, stage: int, x: tuple[Tensor, ...], rois: Tensor, *args: Any, **kwargs: Any
@@ -284,6 +259,5 @@ class CascadeRefineRoIHead(FineMaskMixin, CascadeRoIHead):
         if stage < self.num_stages - 1:
             return dict(loss_mask={})
         results = super().mask_loss(x, sampling_results, None, batch_gt_instances)
-        # the caller scales all losses of a stage by its weight; the only mask head keeps its own
-        weight = self.stage_loss_weights[stage]
+        weight = self.stage_loss_weights[stage] or 1  # by which the caller multiplies all losses
         return dict(results, loss_mask={k: v / weight for k, v in results['loss_mask'].items()})

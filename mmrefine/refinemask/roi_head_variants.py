@@ -29,12 +29,6 @@ class HTCRefineRoIHead(CascadeRefineRoIHead, HybridTaskCascadeRoIHead):
     meaning for a single mask head.
     """
 
-    def _bbox_forward(
-        self, stage: int, x: tuple[Tensor, ...], rois: Tensor, semantic_feat: Tensor | None = None
-    ) -> dict:
-        semantic = None if semantic_feat is None else semantic_feat.float().contiguous()
-        return super()._bbox_forward(stage, x, rois, semantic)
-
     def _mask_forward(  # type: ignore[override]
         self,
         stage: int,

@@ -6,31 +6,16 @@ Shapes:   B images, N RoIs, C channels, b base size.
 from collections.abc import Sequence
 
 import torch
-from mmcv import ops
-from mmdet.models.roi_heads.roi_extractors import BaseRoIExtractor
 from mmdet.registry import MODELS
 from mmdet.utils import ConfigType, OptMultiConfig
-from torch import Tensor, nn
+from mmengine.model import BaseModule
+from torch import Tensor
 
 from mmrefine.layers import roi_align
 
 
-class RoIAlignLayer(nn.Module):
-    """``mmrefine.layers.roi_align`` with the arguments and attributes of mmcv's layer."""
-
-    def __init__(self, output_size: int, spatial_scale: float, sampling_ratio: int = 0) -> None:
-        super().__init__()
-        self.output_size = (output_size, output_size)
-        self.spatial_scale, self.sampling_ratio = spatial_scale, sampling_ratio
-
-    def forward(self, features: Tensor, rois: Tensor) -> Tensor:
-        """Tensor[B, C, h, w], Tensor[N, 5] -> Tensor[N, C, S, S]."""
-        size = self.output_size[0]
-        return roi_align(features, rois, size, self.spatial_scale, self.sampling_ratio)
-
-
 @MODELS.register_module()
-class PyramidRoIExtractor(BaseRoIExtractor):
+class PyramidRoIExtractor(BaseModule):
     """Pool every RoI from every level, coarsest first, on grids of b, 2b, 4b, ... cells.
 
     The result is a list; stock RoI heads pass it on to the mask head unchanged.
@@ -39,8 +24,8 @@ class PyramidRoIExtractor(BaseRoIExtractor):
         out_channels: C.
         featmap_strides: Strides of the maps, finest first.
         base_size: b, grid side on the coarsest map.
-        roi_layer: RoI operator; its ``output_size`` follows from ``base_size``. ``RoIAlign`` is
-            this package's, all others are mmcv's.
+        roi_layer: Its ``sampling_ratio`` is that of the RoIAlign in every level; ``output_size`` is
+            not read. Other operators than ``RoIAlign`` are refused.
         level_choice: ``absolute`` pools the given maps from coarsest to finest. ``relative`` starts
             at the level that FPN assigns to the RoI and goes finer until the finest map, which
             small RoIs then use more than once: coarse maps say little about them.
@@ -57,37 +42,36 @@ class PyramidRoIExtractor(BaseRoIExtractor):
         finest_scale: int = 56,
         init_cfg: OptMultiConfig = None,
     ) -> None:
+        super().__init__(init_cfg)
         if level_choice not in ('absolute', 'relative'):
             raise ValueError(f"level_choice must be 'absolute' or 'relative', got {level_choice!r}")
         if base_size < 1:
             raise ValueError(f'base_size must be at least 1, got {base_size}')
+        known = {'type', 'sampling_ratio', 'output_size'}
+        if roi_layer['type'] != 'RoIAlign' or set(roi_layer) - known:
+            raise ValueError(
+                "roi_layer must be dict(type='RoIAlign', sampling_ratio=...), "
+                f'got {dict(roi_layer)}'
+            )
+        self.out_channels, self.featmap_strides = out_channels, list(featmap_strides)
         self.base_size, self.level_choice = base_size, level_choice
         self.finest_scale = finest_scale
-        super().__init__(roi_layer, out_channels, list(featmap_strides), init_cfg)
+        self.sampling_ratio = roi_layer.get('sampling_ratio', 0)
 
-    def build_roi_layers(self, layer_cfg: ConfigType, featmap_strides: list[int]) -> nn.ModuleList:
-        """One operator per grid and map: the i-th list serves the i-th grid."""
-        cfg = {k: v for k, v in layer_cfg.items() if k not in ('type', 'output_size')}
-        layer = getattr(ops, layer_cfg['type'])
-        if layer is ops.RoIAlign and set(cfg) <= {'sampling_ratio'}:
-            layer = RoIAlignLayer
-        return nn.ModuleList(
-            nn.ModuleList(
-                layer(output_size=self.base_size << i, spatial_scale=1 / stride, **cfg)
-                for stride in featmap_strides
-            )
-            for i in range(len(featmap_strides))
-        )
+    @property
+    def num_inputs(self) -> int:
+        """Number of maps."""
+        return len(self.featmap_strides)
 
-    def forward(
-        self, feats: Sequence[Tensor], rois: Tensor, roi_scale_factor: float | None = None
-    ) -> list[Tensor]:
+    def forward(self, feats: Sequence[Tensor], rois: Tensor) -> list[Tensor]:
         """Pool the RoIs to Tensor[N, C, b * 2**i, b * 2**i] for i = 0, 1, ..., coarsest map first.
 
         Args:
             feats: Maps Tensor[B, C, h_i, w_i], finest first.
             rois: Tensor[N, 5] (image, x1, y1, x2, y2) in pixels of the network input.
-            roi_scale_factor: Enlarges the RoIs about their centres.
+
+        Returns:
+            The pooled maps, in the type of ``feats``.
         """
         if len(feats) != self.num_inputs or feats[0].shape[1] != self.out_channels:
             raise ValueError(
@@ -95,16 +79,17 @@ class PyramidRoIExtractor(BaseRoIExtractor):
                 f'{self.out_channels} channels (out_channels), but the neck gives {len(feats)} of '
                 f'{feats[0].shape[1]}: set them to what the neck gives'
             )
-        rois = rois.float()
-        if roi_scale_factor is not None:
-            rois = self.roi_rescale(rois, roi_scale_factor)
+        rois, grids = rois.float(), range(self.num_inputs)
+        sizes, ratio = [self.base_size << i for i in grids], self.sampling_ratio
         if self.level_choice == 'absolute':
-            levels = range(self.num_inputs)[::-1]
-            return [layers[i](feats[i], rois) for i, layers in zip(levels, self.roi_layers)]
+            levels = zip(feats[::-1], sizes, self.featmap_strides[::-1])
+            return [roi_align(x, rois, s, 1 / stride, ratio).to(x.dtype) for x, s, stride in levels]
         start = fpn_levels(rois, self.finest_scale, self.num_inputs)  # (N,)
         return [
-            pool_assigned(layers, feats, rois, (start - i).clamp(min=0))
-            for i, layers in enumerate(self.roi_layers)
+            pool_assigned(
+                feats, rois, (start - i).clamp(min=0), sizes[i], self.featmap_strides, ratio
+            )
+            for i in grids
         ]
 
 
@@ -120,10 +105,19 @@ def fpn_levels(rois: Tensor, finest_scale: int, count: int) -> Tensor:
 
 
 def pool_assigned(
-    layers: Sequence[nn.Module], feats: Sequence[Tensor], rois: Tensor, levels: Tensor
+    feats: Sequence[Tensor],
+    rois: Tensor,
+    levels: Tensor,
+    size: int,
+    strides: Sequence[int],
+    sampling_ratio: int,
 ) -> Tensor:
-    """Pool each RoI from its level LongTensor[N]: Tensor[N, C, S, S]."""
+    """Pool each RoI from its level LongTensor[N]: Tensor[N, C, size, size] in the type of
+    ``feats``."""
     chosen = [(levels == level).nonzero()[:, 0] for level in range(len(feats))]
     # Also with no RoI: every map then has a (zero) gradient on every rank.
-    parts = [layer(x, rois[own]) for layer, x, own in zip(layers, feats, chosen)]
+    parts = [
+        roi_align(x, rois[own], size, 1 / stride, sampling_ratio)
+        for x, own, stride in zip(feats, chosen, strides)
+    ]
     return torch.cat(parts)[torch.cat(chosen).argsort()].to(feats[0].dtype)

@@ -16,12 +16,11 @@ from mmdet.models.roi_heads import (
 )
 from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.registry import MODELS
-from mmdet.structures import SampleList
 from mmdet.structures.bbox import bbox2roi
 from mmdet.utils import ConfigType, InstanceList
 from torch import Tensor, nn
 
-from mmrefine.layers import FiniteRoIHead, require_labels
+from mmrefine.layers import FiniteRoIHead
 
 from .roi_mask_head import SharpMaskHead
 
@@ -37,7 +36,7 @@ def _own_class_loss(
     """Mask loss of the positive RoIs, from the logits of their own classes alone."""
     rois = bbox2roi([result.pos_priors for result in sampling_results])  # (N, 5)
     labels = torch.cat([result.pos_gt_labels for result in sampling_results])
-    logits = head(_pool(extractor, x, rois), labels=labels)  # (N, 1, S, S)
+    logits = head(extractor(x[: extractor.num_inputs], rois), labels=labels)  # (N, 1, S, S)
     loss = head.loss_and_target(logits, sampling_results, batch_gt_instances, train_cfg)
     return dict(mask_preds=logits) | loss
 
@@ -48,21 +47,12 @@ def _own_class_logits(
     """Logits Tensor[N, 1, S, S] of the detected classes, all images in one batch."""
     rois = bbox2roi([results.bboxes for results in results_list])  # (N, 5)
     labels = torch.cat([results.labels for results in results_list])
-    return head(_pool(extractor, x, rois), labels=labels)
-
-
-def _pool(extractor: nn.Module, x: Sequence[Tensor], rois: Tensor) -> Tensor | list[Tensor]:
-    return extractor(_channels_first(x[: extractor.num_inputs]), rois)
-
-
-def _channels_first(x: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    # MMCV's CPU kernel reads maps in any memory format as channels first
-    return tuple(level.contiguous() for level in x)
+    return head(extractor(x[: extractor.num_inputs], rois), labels=labels)
 
 
 class CheckedRoIHead(FiniteRoIHead):
-    """What goes before a stock RoI head with ``SharpMaskHead``: both heads have the same classes,
-    and labels, maps and memory format are checked before the stock parts see them."""
+    """What goes before a stock RoI head with ``SharpMaskHead``: both heads have the same
+    classes."""
 
     def init_mask_head(self, mask_roi_extractor: ConfigType, mask_head: ConfigType) -> None:
         """Build extractor and head; ``num_classes`` follows the box head.
@@ -74,38 +64,17 @@ class CheckedRoIHead(FiniteRoIHead):
         heads = [self._with_classes(head) for head in (mask_head if several else [mask_head])]
         super().init_mask_head(mask_roi_extractor, heads if several else heads[0])  # type: ignore[misc]
 
-    def _box_head(self) -> nn.Module | None:
-        head = getattr(self, 'bbox_head', None)
-        return head[-1] if isinstance(head, nn.ModuleList) else head
-
     def _with_classes(self, mask_head: ConfigType) -> dict[str, Any]:
-        boxes = self._box_head()
-        if boxes is None:
+        classes = self.box_classes
+        if classes is None:
             return mask_head
-        given = mask_head.get('num_classes', boxes.num_classes)
-        if given != boxes.num_classes and not mask_head.get('class_agnostic'):
+        given = mask_head.get('num_classes', classes)
+        if given != classes and not mask_head.get('class_agnostic'):
             raise ValueError(
-                f'mask_head.num_classes={given} but bbox_head.num_classes={boxes.num_classes}: '
+                f'mask_head.num_classes={given} but bbox_head.num_classes={classes}: '
                 'omit the former, it follows the latter'
             )
-        return {'num_classes': boxes.num_classes, **mask_head}
-
-    def loss(
-        self, x: tuple[Tensor, ...], rpn_results_list: InstanceList, batch_data_samples: SampleList
-    ) -> dict:
-        """Losses of boxes and masks; arguments as in the stock RoI head.
-
-        Raises:
-            ValueError: A label is no class of the heads.
-        """
-        boxes = self._box_head()
-        if boxes is not None:
-            require_labels([s.gt_instances for s in batch_data_samples], boxes.num_classes)
-        return super().loss(_channels_first(x), rpn_results_list, batch_data_samples)  # type: ignore[misc]
-
-    def predict(self, x: tuple[Tensor, ...], *args: Any, **kwargs: Any) -> InstanceList:
-        """Boxes and masks; arguments and errors as in ``FiniteRoIHead``."""
-        return super().predict(_channels_first(x), *args, **kwargs)
+        return {'num_classes': classes, **mask_head}
 
 
 @MODELS.register_module()
@@ -183,4 +152,12 @@ class DynamicSharpMaskRoIHead(SharpMaskRoIHead, DynamicRoIHead):
 @MODELS.register_module()
 class HTCSharpMaskRoIHead(CheckedRoIHead, HybridTaskCascadeRoIHead):
     """``HybridTaskCascadeRoIHead`` with ``SharpMaskHead``s, which compute the logits of all
-    classes in it."""
+    classes in it.
+
+    They take pooled maps alone: ``mask_info_flow`` and the masks' part of ``semantic_fusion`` are
+    off, whatever the config says.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.update(mask_info_flow=False, semantic_fusion=('bbox',))
+        super().__init__(*args, **kwargs)

@@ -31,7 +31,7 @@ class SharpMaskHead(RLEOutput):
     ``PyramidRoIExtractor``.
 
     Not with ``share_roi_extractor``, nor in heads that modify the pooled features: HTC needs
-    ``mask_info_flow=False, semantic_fusion=('bbox',)``. Losses, targets and pasting are those of
+    ``HTCSharpMaskRoIHead``. Losses, targets and pasting are those of
     ``FCNMaskHead``, on the grid of ``output_size``; ``rcnn.mask_size`` of stock configs is not
     read. ``test_cfg.rcnn.mask_format`` may be ``dense`` (default) or ``rle``. The RoI heads of
     ``roi_head.py`` check classes, labels and NaN, which stock RoI heads do not.
@@ -153,8 +153,8 @@ class SharpMaskHead(RLEOutput):
         """
         if handed or return_feat:
             raise ValueError(
-                'SharpMaskHead takes pooled maps only: in HTC set mask_info_flow=False and '
-                "semantic_fusion=('bbox',); query-based RoI heads keep their own mask heads"
+                'SharpMaskHead takes pooled maps only: in HTC set roi_head.type to '
+                'HTCSharpMaskRoIHead; query-based RoI heads keep their own mask heads'
             )
         return self.conv_logits(self.refine(x), labels)
 

@@ -7,6 +7,7 @@ from mixed.batch import images, samples
 from mixed.shrink import shrink
 from mmdet.registry import MODELS
 from mmengine.config import Config
+from mmengine.structures import InstanceData
 from torch import nn
 
 CONFIGS = [
@@ -74,3 +75,43 @@ def test_labels_are_classes(config: str, label: int) -> None:
     data[0].gt_instances.labels[0] = label
     with pytest.raises(ValueError, match=f'label {label}'):
         small(config).loss(images(), data)
+
+
+def proposals() -> list[InstanceData]:
+    """Of both images, in single precision: mmcv's NMS kernel for the CPU has no other."""
+    boxes = torch.tensor([[4.0, 4, 60, 50], [20, 10, 44, 62]])
+    return [InstanceData(bboxes=boxes, scores=torch.ones(2)) for _ in range(2)]
+
+
+@pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize('config', [c for c in CONFIGS if 'queryinst' not in c])
+def test_bf16_autocast_pools_in_single_precision(config: str, layout: torch.memory_format) -> None:
+    model = small(config)
+    with torch.no_grad():
+        x = tuple(m.to(memory_format=layout) for m in model.extract_feat(images()))
+        expected = model.eval().roi_head.predict(x, proposals(), samples())
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        with torch.no_grad():
+            low = tuple(m.bfloat16() for m in x)
+            found = model.roi_head.predict(low, proposals(), samples())
+        losses = model.train().roi_head.loss(low, proposals(), samples())
+    for a, b in zip(found, expected):
+        assert a.masks.dtype == torch.bool and len(a) and abs(len(a) - len(b)) < 3
+        assert abs(float(a.scores.max() - b.scores.max())) < 0.02
+    total, _ = model.parse_losses({k: v for k, v in losses.items() if 'loss' in k})
+    total.backward()
+    assert total.isfinite()
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('config', [c for c in CONFIGS if 'queryinst' not in c])
+def test_models_in_half_precision_run(config: str, dtype: torch.dtype) -> None:
+    model = small(config).eval()
+    with torch.no_grad():
+        x = model.extract_feat(images())
+        expected = model.roi_head.predict(x, proposals(), samples())
+        low = tuple(level.to(dtype) for level in x)
+        found = model.to(dtype).roi_head.predict(low, proposals(), samples())
+    for a, b in zip(found, expected):
+        assert a.masks.dtype == torch.bool and len(a) and abs(len(a) - len(b)) < 3
+        assert abs(float(a.scores.max() - b.scores.max())) < 0.02

@@ -1,5 +1,6 @@
 """RefineMask on boxes of stock RoI heads: those boxes stay as they are; no objects are legal."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,10 @@ from mixed.batch import images, samples
 from mixed.shrink import shrink
 from mmdet.registry import MODELS
 from mmengine.config import Config
+from mmengine.structures import InstanceData
 from torch import nn
+
+from mmrefine.masks import to_dense
 
 BOXES = ['cascade', 'htc', 'queryinst']
 
@@ -80,3 +84,45 @@ def test_only_the_last_stage_of_a_cascade_trains_masks() -> None:
     losses = small(config_file('queryinst')).train().loss(images(), samples())
     masks = [name for name in losses if 'instance' in name or 'semantic' in name]
     assert sorted(masks) == ['s5.loss_instance', 's5.loss_semantic']
+
+
+PYRAMID = "mask_roi_extractor=dict(type='PyramidRoIExtractor')"
+LEVELS = """mask_roi_extractor=dict(
+    type='SingleRoIExtractor', out_channels=256, featmap_strides=[4, 8, 16, 32],
+    roi_layer=dict(type='RoIAlign', output_size=14, sampling_ratio=0))"""
+FASTER, SPARSE = (
+    'faster_rcnn/faster-rcnn_r50_fpn_1x_coco',
+    'sparse_rcnn/sparse-rcnn_r50_fpn_1x_coco',
+)
+
+
+@pytest.mark.parametrize(
+    'base, kind, head, extractor',
+    [
+        (FASTER, 'RefineRoIHead', 'RefineMaskHead', LEVELS),
+        (SPARSE, 'SparseRefineRoIHead', 'RefineMaskHead', LEVELS),
+        (FASTER, 'SharpMaskRoIHead', 'SharpMaskHead', PYRAMID),
+    ],
+)
+@pytest.mark.parametrize('mask_format', ['dense', 'rle'])
+def test_detectors_of_boxes_get_masks_cut_at_one_half(
+    base: str, kind: str, head: str, extractor: str, mask_format: str, tmp_path: Path
+) -> None:
+    (tmp_path / 'masks.py').write_text(
+        f"_base_ = 'mmdet::{base}.py'\n"
+        f"model = dict(roi_head=dict(type='{kind}', mask_head=dict(type='{head}'), {extractor}))"
+    )
+    model = small(tmp_path / 'masks.py').eval()
+    config = model.roi_head.test_cfg
+    config.mask_format = mask_format
+    assert 'mask_thr_binary' not in config
+    truth = [sample.gt_instances for sample in samples()]
+    boxes = [InstanceData(bboxes=one.bboxes, labels=one.labels) for one in truth]
+    metas = [sample.metainfo for sample in samples()]
+    with torch.no_grad():
+        x = model.extract_feat(images())
+        found = model.roi_head.predict_mask(x, metas, copy.deepcopy(boxes))
+        config.mask_thr_binary = 0.5
+        expected = model.roi_head.predict_mask(x, metas, boxes)
+    for a, b in zip(found, expected):
+        assert torch.equal(to_dense(a.masks), to_dense(b.masks))

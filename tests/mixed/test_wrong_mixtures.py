@@ -71,8 +71,8 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     'features between mask heads': (
         SHARP_HTC,
-        {'roi_head.mask_info_flow': True},
-        'mask_info_flow=False',
+        {'roi_head.type': 'HybridTaskCascadeRoIHead', 'roi_head.semantic_fusion': ('bbox',)},
+        'set roi_head.type to HTCSharpMaskRoIHead',
     ),
     'queries': (
         QUERY,

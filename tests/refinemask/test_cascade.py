@@ -34,6 +34,13 @@ def test_losses_of_the_only_mask_head_keep_their_weight() -> None:
     assert all(p.grad is not None for p in detector.roi_head.mask_head.parameters())
 
 
+def test_a_last_stage_without_weight_trains_no_masks() -> None:
+    detector = cascade()
+    detector.roi_head.stage_loss_weights = [1, 0.5, 0]
+    losses = detector.loss(images(2), [sample(BOXES), sample([])])
+    assert losses['s2.loss_instance'] == losses['s2.loss_semantic'] == 0
+
+
 def test_predicts_masks_for_the_final_boxes() -> None:
     detector = cascade().eval()
     with torch.no_grad():

@@ -279,3 +279,21 @@ def test_any_extractor_and_fine_level() -> None:
     total, _ = detector.parse_losses(detector.loss(images(1), [sample(BOXES)]))
     total.backward()
     assert torch.isfinite(total)
+
+
+def test_levels_side_by_side_are_wider_than_the_fine_map() -> None:
+    config = tiny_config()
+    extractor = dict(config['mask_roi_extractor'], type='GenericRoIExtractor', aggregation='concat')
+    narrow = {k: v for k, v in NARROW.items() if not k.startswith('conv_in')}
+    head = dict(narrow, type='RefineMaskHead')
+    roi_head = MODELS.build(
+        dict(config, mask_roi_extractor=dict(extractor, out_channels=32), mask_head=head)
+    )
+    x = tuple(torch.randn(1, 16, side, side) for side in (24, 12))
+    rois = torch.tensor([[0.0, 8.0, 8.0, 60.0, 50.0]])
+    pooled, fine = roi_head.mask_inputs(x, rois)
+    assert (pooled.shape[1], fine.shape[1]) == (32, 16)
+    assert roi_head._mask_forward(x, rois)['mask_preds'].shape == (1, 1, 112, 112)
+    roi_head = MODELS.build(dict(config, mask_roi_extractor=extractor, mask_head=head))
+    with pytest.raises(ValueError, match='gives 16 .*out_channels is 16: set it to 32'):
+        roi_head.mask_inputs(x, rois)

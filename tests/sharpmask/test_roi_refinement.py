@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 import torch
+from mmcv import ops
 from mmdet.models.necks import FPN
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
@@ -215,7 +216,7 @@ def test_pooled_maps_of_another_size_are_refused(channels, side):
 @pytest.mark.parametrize('given', [dict(return_feat=True), torch.zeros(1)])
 def test_features_between_mask_heads_are_refused(given):
     handed, asked = ((), given) if isinstance(given, dict) else ((given,), {})
-    with pytest.raises(ValueError, match='mask_info_flow=False'):
+    with pytest.raises(ValueError, match='HTCSharpMaskRoIHead'):
         head()(pooled(), *handed, **asked)
 
 
@@ -261,9 +262,30 @@ def test_the_extractor_pools_coarse_to_fine(choice):
         assert values == [[0, 2], [0, 1], [0, 0], [0, 0]]
 
 
-def test_bad_extractor_options_are_refused():
-    with pytest.raises(ValueError, match="'nearest'"):
-        PyramidRoIExtractor(level_choice='nearest')
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(level_choice='nearest'),
+        dict(roi_layer=dict(type='RoIPool')),
+        dict(roi_layer=dict(type='RoIAlign', pool_mode='max')),
+    ],
+)
+def test_bad_extractor_options_are_refused(options):
+    with pytest.raises(ValueError, match='nearest|RoIPool|max'):
+        PyramidRoIExtractor(**options)
+
+
+@pytest.mark.parametrize('choice', ['absolute', 'relative'])
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16, torch.float64])
+def test_pooled_maps_have_the_type_of_the_maps_and_the_samples_of_the_layer(choice, dtype):
+    layer = dict(type='RoIAlign', output_size=14, sampling_ratio=2)  # as of a stock config
+    extractor = PyramidRoIExtractor(8, (4, 8), 3, layer, level_choice=choice, finest_scale=1000)
+    feats = [torch.randn(2, 8, 64 >> i, 64 >> i).to(dtype) for i in range(2)]
+    rois = torch.tensor([[0.0, 10, 10, 40, 50], [1, 3, 0, 120, 99]])
+    out = extractor(feats, rois)
+    assert [x.dtype for x in out] == [dtype] * 2
+    fine = ops.RoIAlign(6, 1 / 4, sampling_ratio=2)(feats[0].float(), rois)
+    torch.testing.assert_close(out[1], fine.to(dtype), atol=1e-2, rtol=1e-2)
 
 
 @pytest.mark.parametrize(
