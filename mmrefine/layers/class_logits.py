@@ -34,6 +34,6 @@ class ClassLogits(nn.Conv2d):
             return super().forward(x)
         n, _, h, w = x.shape
         weight = self.weight.flatten(1)[labels].unsqueeze(1)  # (N, 1, C)
-        bias = 0 if self.bias is None else self.bias[labels].view(n, 1, 1)
         # (N, 1, C) @ (N, C, H * W): one product per RoI
-        return (torch.bmm(weight, x.flatten(2)) + bias).view(n, 1, h, w)
+        logits = torch.bmm(weight, x.flatten(2)).view(n, 1, h, w)
+        return logits + self.bias[labels].view(n, 1, 1, 1).to(logits.dtype)

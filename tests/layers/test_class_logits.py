@@ -27,3 +27,13 @@ def test_values_and_gradients(count: int, classes: int) -> None:
 def test_all_classes_without_labels() -> None:
     layer = ClassLogits(6, 5)
     assert layer(torch.randn(2, 6, 3, 3)).shape == (2, 5, 3, 3)
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_logits_have_the_type_of_autocast_as_those_of_all_classes(dtype: torch.dtype) -> None:
+    layer, labels = ClassLogits(6, 5), torch.tensor([4, 0, 2])
+    x = torch.randn(3, 6, 4, 4)
+    with torch.autocast('cpu', dtype=dtype):
+        own, every = layer(x, labels), layer(x)
+    assert own.dtype == every.dtype == dtype
+    torch.testing.assert_close(own[:, 0], every[range(3), labels], atol=0.02, rtol=0.02)
