@@ -10,10 +10,8 @@ class LayerNorm2d(nn.LayerNorm):
     """Normalise every position of a map over its channels, as in ViTDet and the Co-DETR models.
 
     For ``norm_cfg=dict(type='LayerNorm2d')``; mmcv has the layer for channels-last maps only.
+    Arguments are the number of channels and ``eps``, 1e-5 as every ``norm_cfg`` of mmcv has it.
     """
-
-    def __init__(self, num_channels: int, eps: float = 1e-6) -> None:
-        super().__init__(num_channels, eps=eps)
 
     def forward(self, x: Tensor) -> Tensor:
         """Tensor[N, C, H, W] -> Tensor[N, C, H, W]."""
