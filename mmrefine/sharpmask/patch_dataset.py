@@ -186,8 +186,11 @@ class ObjectPatchDataset(BaseDataset):
                 f'mode must be one of {MODES} and negative_rule one of {NEGATIVE_RULES}, '
                 f'got {mode!r} and {negative_rule!r}'
             )
-        if mode == 'alternate' and not batch_size:
-            raise ValueError("mode='alternate' needs batch_size, the batch size over all ranks")
+        if mode == 'alternate' and (not batch_size or length % batch_size):
+            raise ValueError(
+                "mode='alternate' needs batch_size, the batch size over all ranks, and a multiple "
+                f'of it for length; got {batch_size} and {length}'
+            )
         if not 0 <= score_share <= 1 or length < 1:
             raise ValueError(
                 f'need 0 <= score_share <= 1, length >= 1; got {score_share}, {length}'

@@ -181,7 +181,13 @@ def test_objects_without_masks_teach_scores_only(mask):
 
 @pytest.mark.parametrize(
     'options',
-    [dict(mode='other'), dict(mode='alternate'), dict(score_share=2.0), dict(negative_rule='x')],
+    [
+        dict(mode='other'),
+        dict(mode='alternate'),
+        dict(mode='alternate', batch_size=8, length=20),
+        dict(score_share=2.0),
+        dict(negative_rule='x'),
+    ],
 )
 def test_bad_options_are_refused(options):
     with pytest.raises(ValueError, match='mode|batch_size|score_share'):
