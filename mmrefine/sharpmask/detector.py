@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmrefine.checkpoint import rename_authors_weights
-from mmrefine.layers import autocast_to, require_finite, without_autocast
+from mmrefine.layers import as_weights, autocast_to, require_finite, without_autocast
 from mmrefine.masks import in_format, output_size, roi_masks_to_rle
 
 from .proposal_settings import checked_test_cfg
@@ -239,11 +239,10 @@ class DeepMask(BaseDetector):
         return [found[exponent] for exponent in self.test_cfg['log2_scales']]
 
     def fill_colour(self, image: Tensor) -> Tensor:
-        """Normalised mid-grey Tensor[3], the colour outside the image."""
+        """Mid-grey Tensor[3], the colour outside the image, normalised as the image is."""
+        grey = image.new_full((3,), 127.5)
         mean, std = (getattr(self.data_preprocessor, key, None) for key in ('mean', 'std'))
-        if mean is None:  # the preprocessor does not normalise
-            return image.new_zeros(3)
-        return ((127.5 - mean.flatten()) / std.flatten()).to(image)
+        return grey if mean is None else ((127.5 - mean.flatten()) / std.flatten()).to(image)
 
     def level_maps(self, image: Tensor) -> list[Tensor]:
         """Reduced stride-16 map of a level, then whatever the masks need."""
@@ -293,7 +292,7 @@ class DeepMask(BaseDetector):
         for top in range(0, rows, step):
             codes = head.encoder(reduced[..., top : min(top + step, rows) + grid - 1, :])
             with without_autocast(codes.device):
-                scores.append(head.scores(codes.float())[0])
+                scores.append(head.scores(as_weights(codes, head.score_fc1))[0])
         found = torch.cat(scores)
         require_finite('the scores of the windows', found)
         return found

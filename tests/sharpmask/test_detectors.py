@@ -1,10 +1,13 @@
 """DeepMask and SharpMask as detectors: training on patches, proposing on images."""
 
+import numpy as np
 import pytest
 import torch
+from mmdet.models.data_preprocessors import DetDataPreprocessor
 from tiny_sharpmask import PATCH, build, image, patch_sample, sample
 
 from mmrefine.masks import to_dense
+from mmrefine.sharpmask.patch_transforms import OUTSIDE, warp_square
 
 
 def propose(model, picture, **meta):
@@ -218,3 +221,23 @@ def test_given_boxes_are_segmented():
     assert len(model.predict_boxes(image(70, 100), boxes[:0]).masks) == 0
     with pytest.raises(ValueError, match='x2 > x1'):
         model.predict_boxes(image(70, 100), torch.tensor([[5.0, 5, 5, 9]]))
+
+
+@pytest.mark.parametrize('refined', [False, True])
+@pytest.mark.parametrize('dtype', [torch.float64, torch.bfloat16, torch.float16])
+def test_models_of_any_type_propose_nearly_the_same(refined, dtype):
+    model = build(refined)
+    plain = propose(model, image(90, 130))
+    other = propose(model.to(dtype), image(90, 130).to(dtype))
+    assert other.scores.dtype == torch.float32
+    torch.testing.assert_close(plain.scores, other.scores, atol=0.03, rtol=0.03)
+
+
+def test_images_that_are_not_normalised_are_surrounded_by_the_grey_of_the_patches():
+    model = build()
+    model.data_preprocessor = DetDataPreprocessor()
+    outside = warp_square(np.zeros((10, 10, 3)), np.array([100.0, 100, 50, 50]), 8, OUTSIDE)
+    grey = model.fill_colour(torch.zeros(1, 3, 4, 4))
+    assert grey.tolist() == outside[0, 0].tolist() == [127.5] * 3
+    model.data_preprocessor = DetDataPreprocessor(mean=[120.0] * 3, std=[60.0] * 3)
+    assert model.fill_colour(torch.zeros(1, 3, 4, 4)).tolist() == [0.125] * 3
