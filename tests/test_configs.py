@@ -103,3 +103,12 @@ def test_metafile_entries_name_their_configs() -> None:
         assert entry.get('Results') is None or all(row['Metrics'] for row in entry['Results'])
     names = [entry['Name'] for _, entry in entries()]
     assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize('family', ['refinemask', 'sharpmask', 'sipmask', 'embedmask'])
+def test_cityscapes_trains_from_imagenet_at_a_rate_for_eight_images(family: str) -> None:
+    (path,) = (ROOT / 'configs' / family).glob('*_cityscapes.py')
+    config = Config.fromfile(path)
+    assert config.auto_scale_lr.base_batch_size == 8
+    assert config.load_from is None
+    assert 'resnet50' in config.model.backbone.init_cfg.checkpoint
