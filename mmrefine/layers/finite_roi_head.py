@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from mmdet.structures import SampleList
 from mmdet.structures.bbox import get_box_tensor
-from mmdet.utils import InstanceList
+from mmdet.utils import ConfigType, InstanceList
 from torch import Tensor, nn
 
 from .checks import require_finite, require_labels
@@ -45,6 +45,17 @@ class FiniteRoIHead:
         head = getattr(self, 'bbox_head', None)
         head = head[-1] if isinstance(head, nn.ModuleList) else head
         return None if head is None else head.num_classes
+
+    def with_classes(self, mask_head: ConfigType) -> dict[str, Any]:
+        """A mask head's config with the classes of the box head; ValueError if it names others."""
+        classes = self.box_classes
+        given = mask_head.get('num_classes') or classes
+        if classes is not None and given != classes and not mask_head.get('class_agnostic'):
+            raise ValueError(
+                f'mask_head.num_classes={given} but bbox_head.num_classes={classes}: '
+                'omit the former, it follows the latter'
+            )
+        return mask_head if given is None else {**mask_head, 'num_classes': given}
 
     def loss(
         self, x: tuple[Tensor, ...], rpn_results_list: InstanceList, batch_data_samples: SampleList

@@ -149,12 +149,9 @@ def build_loss(
         ValueError: It has a semantic term and the default has none, or the other way round.
     """
     config = dict(type=default) | (config or {})
-    kind = config['type']
-    kind = MODELS.get(kind) if isinstance(kind, str) else kind
-    # the registry reports unknown names; losses of other kinds have settings of their own
-    if kind is not None and issubclass(kind, BARCrossEntropyLoss):
-        config.setdefault('stage_instance_loss_weight', weights)
     loss = MODELS.build(config)
+    if isinstance(loss, BARCrossEntropyLoss) and 'stage_instance_loss_weight' not in config:
+        loss.stage_weights = tuple(weights)
     if hasattr(loss, 'semantic_loss') != hasattr(default, 'semantic_loss'):
         raise ValueError(
             f'loss_cfg.type={type(loss).__name__} does not fit the head, whose loss is '

@@ -89,17 +89,13 @@ class FineMaskMixin(FiniteRoIHead):
             f'mask_roi_extractor (out_channels={width}, featmap_strides={strides}) with '
             f'fine_level={self.fine_level} gives '
         )
-        sources = {key: source + str(value) for key, value in known.items()}
-        if self.box_classes is not None:
-            known['num_classes'] = self.box_classes
-            sources['num_classes'] = f'bbox_head.num_classes={self.box_classes}'
         for key, value in known.items():
             if mask_head.get(key) not in (None, value):
                 raise ValueError(
-                    f'mask_head.{key}={mask_head[key]} but {sources[key]}: omit the former, it '
+                    f'mask_head.{key}={mask_head[key]} but {source}{value}: omit the former, it '
                     'follows the latter'
                 )
-        return {**mask_head, **known}
+        return {**self.with_classes(mask_head), **known}
 
     def mask_inputs(self, x: tuple[Tensor, ...], rois: Tensor) -> tuple[Tensor, Tensor]:
         """Pool the RoIs and pick the fine map.

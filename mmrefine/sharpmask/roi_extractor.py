@@ -54,24 +54,18 @@ class PyramidRoIExtractor(BaseModule):
                 f'got {dict(roi_layer)}'
             )
         self.out_channels, self.featmap_strides = out_channels, list(featmap_strides)
+        self.num_inputs = len(self.featmap_strides)
         self.base_size, self.level_choice = base_size, level_choice
         self.finest_scale = finest_scale
         self.sampling_ratio = roi_layer.get('sampling_ratio', 0)
 
-    @property
-    def num_inputs(self) -> int:
-        """Number of maps."""
-        return len(self.featmap_strides)
-
     def forward(self, feats: Sequence[Tensor], rois: Tensor) -> list[Tensor]:
-        """Pool the RoIs to Tensor[N, C, b * 2**i, b * 2**i] for i = 0, 1, ..., coarsest map first.
+        """Pool the RoIs to Tensor[N, C, b * 2**i, b * 2**i] for i = 0, 1, ..., coarsest map first,
+        in the type of the maps.
 
         Args:
             feats: Maps Tensor[B, C, h_i, w_i], finest first.
             rois: Tensor[N, 5] (image, x1, y1, x2, y2) in pixels of the network input.
-
-        Returns:
-            The pooled maps, in the type of ``feats``.
         """
         if len(feats) != self.num_inputs or feats[0].shape[1] != self.out_channels:
             raise ValueError(

@@ -61,20 +61,8 @@ class CheckedRoIHead(FiniteRoIHead):
             ValueError: The mask head is configured for other classes.
         """
         several = isinstance(mask_head, (list, tuple))
-        heads = [self._with_classes(head) for head in (mask_head if several else [mask_head])]
+        heads = [self.with_classes(head) for head in (mask_head if several else [mask_head])]
         super().init_mask_head(mask_roi_extractor, heads if several else heads[0])  # type: ignore[misc]
-
-    def _with_classes(self, mask_head: ConfigType) -> dict[str, Any]:
-        classes = self.box_classes
-        if classes is None:
-            return mask_head
-        given = mask_head.get('num_classes', classes)
-        if given != classes and not mask_head.get('class_agnostic'):
-            raise ValueError(
-                f'mask_head.num_classes={given} but bbox_head.num_classes={classes}: '
-                'omit the former, it follows the latter'
-            )
-        return {'num_classes': classes, **mask_head}
 
 
 @MODELS.register_module()
