@@ -10,7 +10,7 @@ from mmdet.utils import ConfigType, InstanceList
 from torch import Tensor, nn
 
 from .checks import require_finite, require_labels
-from .precision import autocast_like
+from .precision import autocast_to
 
 BOX_OUTPUTS = ('cls_score', 'bbox_pred', 'decoded_bboxes')  # the last of query-based heads
 
@@ -71,7 +71,8 @@ class FiniteRoIHead:
 
     def _bbox_forward(self, *args: Any, **kwargs: Any) -> dict:
         kwargs = {name: poolable(value) for name, value in kwargs.items()}
-        with autocast_like(next(self.bbox_head.parameters())):
+        weights = next(self.bbox_head.parameters())
+        with autocast_to(weights.device, weights.dtype):
             results = super()._bbox_forward(*poolable(args), **kwargs)  # type: ignore[misc]
         if not self.training:
             values = (results.get(name) for name in BOX_OUTPUTS)

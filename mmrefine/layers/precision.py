@@ -11,22 +11,16 @@ import torch
 from torch import Tensor, nn
 
 
-def autocast_to(device: torch.device, dtype: str) -> torch.autocast:
+def autocast_to(device: torch.device, dtype: str | torch.dtype) -> AbstractContextManager:
     """Context in which convolutions and products on ``device`` run in ``'bfloat16'`` or
-    ``'float16'``."""
-    return torch.autocast(_autocast_type(device), getattr(torch, dtype))
+    ``'float16'``; other types leave autocast as it is."""
+    dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    return torch.autocast(_autocast_type(device), dtype) if dtype.itemsize == 2 else nullcontext()
 
 
 def without_autocast(device: torch.device) -> torch.autocast:
     """Context in which autocast is off on ``device``; inputs keep their type."""
     return torch.autocast(_autocast_type(device), enabled=False)
-
-
-def autocast_like(weights: Tensor) -> AbstractContextManager:
-    """Context in which layers with ``weights`` of half precision take features of any type; it
-    leaves other layers alone."""
-    half = weights.dtype in (torch.float16, torch.bfloat16)
-    return torch.autocast(_autocast_type(weights.device), weights.dtype) if half else nullcontext()
 
 
 def _autocast_type(device: torch.device) -> str:

@@ -6,7 +6,6 @@ Shapes: N RoIs, n of a group, S side of a grid.
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmrefine.layers import autocast_to, boundary_map, resize_band
+from mmrefine.layers import boundary_map, resize_band
 
 FIRST_FUSED = 1  # the paper's fusion starts at the second stage
 FUSION_WIDTH = 1  # half size of the window, in cells of the coarser stage, for replacing logits
@@ -198,12 +197,6 @@ class InferenceSettings:
     def chunk_on(self, device: torch.device) -> int:
         """Number of RoIs to process at once."""
         return self.chunk or (CPU_CHUNK if device.type == 'cpu' else CHUNK)
-
-    def autocast(self, device: torch.device) -> AbstractContextManager:
-        """Context of the convolutions; fp32 leaves an outer autocast as it is."""
-        if self.dtype == 'float32':
-            return nullcontext()
-        return autocast_to(device, self.dtype)
 
     def groups(self, rois: Tensor, stages: int) -> list[tuple[Tensor, int]]:
         """Group RoIs by grid: Tensor[N, 5] -> indices LongTensor[n] and number of predictions of

@@ -22,7 +22,7 @@ from mmengine.model import BaseModule, ModuleList, kaiming_init, normal_init
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmrefine.layers import ClassLogits, ConvStack, loads_weights
+from mmrefine.layers import ClassLogits, ConvStack, autocast_to, loads_weights
 
 from .inference import FusedMasks, InferenceSettings
 from .losses import BARCrossEntropyLoss, RefineCrossEntropyLoss, build_loss
@@ -273,7 +273,7 @@ class MultiStageMaskHead(BaseModule):
         groups = settings.groups(rois, len(self.stage_sizes))
         stages = min(max(predictions for _, predictions in groups) - 1, len(self.stages))
         fused = []
-        with settings.autocast(rois.device):
+        with autocast_to(rois.device, settings.dtype):
             semantic = self.semantic_path(fine_feat, stages)
             for indices, predictions in groups:
                 parts = []
