@@ -143,7 +143,7 @@ class ViewsTTAModel(DetTTAModel):
             )
             side = max(grid.shape[-1] for grid in grids)
             whole = torch.stack([_resize_grids(grid, side) for grid in grids]).mean(0)  # (M, S, S)
-            threshold = branch.roi_head.test_cfg.mask_thr_binary
+            threshold = branch.roi_head.test_cfg.get('mask_thr_binary', 0.5)
             rles = roi_masks_to_rle(whole, results.bboxes, size, threshold)
             results.masks = RLEMasks(rles, size)
             results.scores = results.scores * torch.stack(factors).mean(0)

@@ -112,7 +112,7 @@ def _box_offset(model: nn.Module) -> int:
 def _mask_settings(graph: DetectorGraph) -> dict[str, Any]:
     model = graph.model
     if isinstance(graph.part, RoIPart):
-        return {'kind': 'roi', 'threshold': float(model.test_cfg.rcnn.mask_thr_binary)}
+        return {'kind': 'roi', 'threshold': float(model.test_cfg.rcnn.get('mask_thr_binary', 0.5))}
     cfg = model.mask_head.test_cfg or {}
     if isinstance(graph.part, SipMaskPart):
         rule = cfg.get('scale', 'exact')

@@ -142,10 +142,11 @@ class HTCSharpMaskRoIHead(CheckedRoIHead, HybridTaskCascadeRoIHead):
     """``HybridTaskCascadeRoIHead`` with ``SharpMaskHead``s, which compute the logits of all
     classes in it.
 
-    They take pooled maps alone: ``mask_info_flow`` and the masks' part of ``semantic_fusion`` are
-    off, whatever the config says.
+    They take pooled maps alone: ``mask_info_flow`` and the masks' part of ``semantic_fusion``,
+    which MMDetection's configs turn on, are off.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs.update(mask_info_flow=False, semantic_fusion=('bbox',))
+        fusion = set(kwargs.get('semantic_fusion', ('bbox',))) - {'mask'}
+        kwargs.update(mask_info_flow=False, semantic_fusion=tuple(fusion))
         super().__init__(*args, **kwargs)
