@@ -20,6 +20,7 @@ from mmrefine.apis.inputs import find_inputs, refuse_inputs_in
 from mmrefine.apis.load_model import load_model, read_config
 from mmrefine.apis.predict import MERGES, predict
 from mmrefine.apis.predict_video import predict_video
+from mmrefine.apis.predictor import require_score
 from mmrefine.apis.views import parse_views
 from mmrefine.sipmask.video.detector import SipMaskVIS
 
@@ -80,6 +81,7 @@ def main() -> int:
     args = arguments()
     warnings.filterwarnings('ignore')  # deprecations inside other packages
     try:
+        require_score(args.score)
         pictures, videos = find_inputs(args.inputs)  # warns of what is left out
         MMLogger.get_current_instance().setLevel('ERROR')
         views = None if args.views is None else parse_views(args.views)

@@ -25,7 +25,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('config', help='config of a SipMask-VIS model')
     parser.add_argument('checkpoint', help="its weights; the authors' files load as they are")
     parser.add_argument('--device', default='cpu', help='cpu or cuda')
-    parser.add_argument('--score', type=float, default=0.2, help='leave out objects below it')
+    parser.add_argument('--score', type=float, default=0.2, help='lowest score drawn and counted')
     parser.add_argument('--video-id', type=int, default=1, help='video_id in the result file')
     parser.add_argument('--fps', type=float, help='frames per second of the output video')
     parser.add_argument(

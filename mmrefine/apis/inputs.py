@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mmrefine.datasets.sources.records import PICTURES, pictures_below, text_of
+from mmrefine.datasets.sources.records import PICTURES, text_of
 from mmrefine.results.log import log_warning
 
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg')
@@ -60,8 +60,10 @@ def _expand(given: str) -> Iterator[tuple[Path, Path]]:
     """Folder that names are relative to, and file, of everything one input leads to."""
     path = Path(given)
     if path.is_dir():
-        files = pictures_below(path)
-        others = {p for p in path.rglob('*') if p.is_file()}.difference(files)
+        # macOS puts ._NAME beside NAME
+        others = {p for p in path.rglob('*') if p.is_file() and not p.name.startswith('._')}
+        files = sorted(p for p in others if p.suffix.lower() in PICTURES)
+        others.difference_update(files)
         files += sorted(p for p in others if p.suffix.lower() in VIDEOS)
         others.difference_update(files)
         _warn(f'{path} holds files that are neither pictures nor videos by their suffix:', others)

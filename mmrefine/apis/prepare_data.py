@@ -140,7 +140,9 @@ def split_images(
 ) -> tuple[dict[str, list[SourceImage]], str]:
     """Divide pictures into ``train`` and ``val``, and ``test`` where the source has all three.
 
-    XX
+    The source's own split is kept, pictures without one train; ``test`` serves as ``val`` where
+    there is no ``val``. The second result is a sentence on how the parts were made. A ValueError
+    says that there is nothing to train on.
     """
     given: dict[str, list[SourceImage]] = {}
     for image in images:

@@ -13,7 +13,7 @@ from mmrefine.results.annotations import record_id
 from mmrefine.results.image_files import named_file
 
 from .annotation_check import Problem, check_annotations, check_identities, read_annotations
-from .learnable import mask_loaders
+from .learnable import mask_loaders, why_not
 from .load_masks import in_rle
 
 
@@ -91,11 +91,28 @@ class CheckedCocoDataset(CheckedAnnotations, CocoDataset):
 
     Raises:
         FileNotFoundError: There is no annotation file.
-        ValueError: The file is broken, and the message lists every kind of fault.
+        ValueError: The file is broken, and the message lists every kind of fault; or no
+            object is left to learn from.
     """
 
     def __init__(self, *args: Any, pipeline: list | tuple = (), **kwargs: Any) -> None:
         super().__init__(*args, pipeline=[_with_rle(step) for step in pipeline], **kwargs)
+
+    def filter_data(self) -> list[dict]:
+        """Filter as the stock class does, and make sure that there is something to learn, if only
+        background, where ``filter_empty_gt=False`` asks for it."""
+        kept = super().filter_data()
+        found = [instance for info in kept for instance in info['instances']]
+        wanted = found or (self.filter_cfg or {}).get('filter_empty_gt') is not False
+        if wanted and not self.test_mode and all(why_not(i, self) for i in found):
+            raise ValueError(
+                f'{self.ann_file}: there is no object to learn from. '
+                f'filter_cfg={self.filter_cfg} keeps {len(kept)} of {len(self.data_list)} images, '
+                f'with {len(found)} annotations of the classes {self.metainfo["classes"]} with '
+                f'box{" and mask" if mask_loaders(self) else ""}. tools/check_annotations.py lists '
+                'what is left out and why'
+            )
+        return kept
 
     def load_data_list(self) -> list[dict]:
         """Check and load; a set with objects in RLE gets bitmaps for all its masks, since Mosaic

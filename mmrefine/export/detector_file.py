@@ -138,11 +138,12 @@ def compare_detector(
         UnusableGraph: onnxruntime cannot run the file, or another number of objects is found.
     """
     set_mask_format(model, 'rle')
-    found = []
+    detector, found = None, []
     for image in images:
         expected = inference_detector(model, image).pred_instances.numpy()
         try:
-            ours = Detector(path)(image)
+            detector = detector or Detector(path)
+            ours = detector(image)
         except Exception as error:  # onnxruntime's errors share no base of their own
             raise UnusableGraph(f'onnxruntime cannot run {path}: {error}') from error
         if len(ours['scores']) != len(expected):

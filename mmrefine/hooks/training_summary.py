@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmdet.registry import HOOKS
-from mmengine.dist import collect_results, is_main_process
+from mmengine.dist import all_gather_object, collect_results, is_main_process
 from mmengine.fileio import get_local_path
 from mmengine.hooks import Hook
 
@@ -81,7 +81,9 @@ class TrainingSummaryHook(Hook):
     def after_val_epoch(self, runner: Any, metrics: dict | None = None) -> None:
         """Bring the predictions of all processes together."""
         size = len(runner.val_dataloader.dataset)
-        images = collect_results(self._entries, size) if self._truth is not None else None
+        # one process without the file must not leave the others waiting
+        known = all(all_gather_object(self._truth is not None))
+        images = collect_results(self._entries, size) if known else None
         self._last = [entry for image in images or () for entry in image]
         self._entries = []
 

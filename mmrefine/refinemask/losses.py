@@ -155,6 +155,7 @@ def build_loss(
     if hasattr(loss, 'semantic_loss') != hasattr(default, 'semantic_loss'):
         raise ValueError(
             f'loss_cfg.type={type(loss).__name__} does not fit the head, whose loss is '
-            f'{default.__name__}: only RefineMaskHead predicts what a semantic_loss judges'
+            f'{default.__name__}: take that one, for RefineMaskHead without the semantic term with '
+            'semantic_loss_weight=0'
         )
     return loss

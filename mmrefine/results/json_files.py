@@ -65,7 +65,13 @@ def _opened(path: str | Path) -> Iterator[TextIO]:
 
 def json_text(value: Any) -> str:
     """Write a value as one line of json; NumPy's numbers are numbers."""
-    return json.dumps(value, separators=(',', ':'), default=np.generic.item)
+    return json.dumps(value, separators=(',', ':'), default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f'{type(value).__name__} {value!r:.80} cannot be written as json')
 
 
 def write_json_list(path: str | Path, entries: Iterable[Any]) -> None:

@@ -13,6 +13,10 @@ from torch import Tensor
 
 from mmrefine.layers import roi_align
 
+# What a ``roi_layer`` may say, and may choose.
+FIXED = dict(type='RoIAlign', aligned=True, pool_mode='avg')
+FREE = ('sampling_ratio', 'output_size')
+
 
 @MODELS.register_module()
 class PyramidRoIExtractor(BaseModule):
@@ -47,8 +51,7 @@ class PyramidRoIExtractor(BaseModule):
             raise ValueError(f"level_choice must be 'absolute' or 'relative', got {level_choice!r}")
         if base_size < 1:
             raise ValueError(f'base_size must be at least 1, got {base_size}')
-        known = {'type', 'sampling_ratio', 'output_size'}
-        if roi_layer['type'] != 'RoIAlign' or set(roi_layer) - known:
+        if any(FIXED.get(key) != value for key, value in roi_layer.items() if key not in FREE):
             raise ValueError(
                 "roi_layer must be dict(type='RoIAlign', sampling_ratio=...), "
                 f'got {dict(roi_layer)}'

@@ -64,6 +64,14 @@ def test_inputs_are_found_in_folders_patterns_and_lists(tmp_path: Path) -> None:
     assert [p.path for p in pictures] == files[2:]
 
 
+def test_hidden_folders_are_folders(tmp_path: Path) -> None:
+    photo(tmp_path / 'in' / '.cache' / 'b.png')
+    (tmp_path / 'in' / '.cache' / 'v.mp4').write_bytes(b'')
+    (tmp_path / 'in' / '._b.png').write_bytes(b'')  # what macOS puts beside a picture
+    pictures, videos = find_inputs([tmp_path / 'in'])
+    assert [p.path.name for p in pictures] == ['b.png'] and [v.name for v in videos] == ['v.mp4']
+
+
 def test_what_inputs_leave_out_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     monkeypatch.setattr(inputs, 'log_warning', told.append)

@@ -1,4 +1,4 @@
-"""RLE, polygons and mixtures are learned with every config."""
+"""RLE, polygons and mixtures are learned with every config; nothing to learn is an error."""
 
 import json
 import warnings
@@ -185,3 +185,22 @@ def test_masks_that_cannot_be_drawn_are_named_before_pycocotools_sees_them(
     kinds = 'run lengths of another size|neither run lengths nor'
     with pytest.raises(ValueError, match=rf'({kinds}).* \(1: 7\)'):
         dataset(tmp_path, [annotation(1, rle()), annotation(7, mask)], LOAD)
+
+
+@pytest.mark.parametrize(
+    ('annotations', 'settings', 'reason'),
+    [
+        ([], {}, 'keeps 1 of 1 images, with 0 annotations'),
+        ([annotation(1, rle(), crowd=1)], {}, 'every annotation is a crowd'),
+        ([annotation(1, None)], {}, 'with 0 annotations of .* with box and mask'),
+        ([annotation(1, [[8, 8, 40, 8]])], {}, 'with 1 annotations'),
+        ([annotation(1, rle(), bbox=[8, 8, 0, 32])], {}, 'with 0 annotations'),
+        ([annotation(1, rle())], {'filter_cfg': dict(min_size=64)}, 'keeps 0 of 1 images'),
+        ([annotation(1, rle(), crowd=1), annotation(2, [])], {}, 'with 1 annotations'),
+    ],
+)
+def test_a_data_set_of_which_nothing_is_learned_is_refused(
+    annotations: list, settings: dict, reason: str, tmp_path
+) -> None:
+    with pytest.raises(ValueError, match=reason):
+        dataset(tmp_path, annotations, LOAD, **settings)

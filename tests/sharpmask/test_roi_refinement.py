@@ -275,6 +275,11 @@ def test_bad_extractor_options_are_refused(options):
         PyramidRoIExtractor(**options)
 
 
+def test_settings_of_a_stock_layer_that_change_nothing_are_accepted():
+    layer = dict(type='RoIAlign', output_size=14, sampling_ratio=0, aligned=True, pool_mode='avg')
+    assert PyramidRoIExtractor(roi_layer=layer).sampling_ratio == 0
+
+
 @pytest.mark.parametrize('choice', ['absolute', 'relative'])
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16, torch.float64])
 def test_pooled_maps_have_the_type_of_the_maps_and_the_samples_of_the_layer(choice, dtype):
