@@ -19,7 +19,7 @@ from pycocotools import mask as coco_mask
 
 from mmrefine.masks.run_lengths import check_polygons, to_counts
 
-from .patch_dataset import inner_box
+from .patch_geometry import inner_box
 
 # Colour outside the image, one half of the range.
 OUTSIDE = 127.5

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mmrefine.sharpmask.patch_dataset import (
+from mmrefine.sharpmask.patch_geometry import (
     centres,
     far_from_objects,
     inner_box,

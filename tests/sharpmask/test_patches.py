@@ -17,12 +17,14 @@ from torch.utils.data import DataLoader
 from mmrefine.sharpmask.patch_dataset import (
     ConsecutiveSampler,
     ObjectPatchDataset,
+    segmentation_area,
+)
+from mmrefine.sharpmask.patch_geometry import (
     far_from_objects,
     inner_box,
     jittered_crops,
     object_size,
     scale_keys,
-    segmentation_area,
 )
 from mmrefine.sharpmask.patch_metric import PatchMaskMetric, patch_iou
 from mmrefine.sharpmask.patch_transforms import CropObjectPatch, PackPatchInputs, warp_square
