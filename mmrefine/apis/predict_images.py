@@ -64,7 +64,7 @@ def predict_images(
                     found = inference_detector(model, str(file))
                 except cv2.error as error:  # more pixels than OpenCV allows, say
                     raise ValueError(f'{file} cannot be read as a picture: {error}') from None
-                sample = {'img_id': image, 'pred_instances': found.pred_instances}
+                sample = {**found.to_dict(), 'img_id': image}
                 log.add(number, [(None, entry) for entry in sample_entries(sample, gt, categories)])
                 step()
         yield from log.results()

@@ -322,6 +322,7 @@ def test_a_model_run_goes_on_where_it_stopped(
 ) -> None:
     from mmdet.apis import inference_detector
     from mmdet.registry import MODELS
+    from mmdet.structures import DetDataSample
 
     from mmrefine.apis import predict_images
 
@@ -369,3 +370,7 @@ def test_a_model_run_goes_on_where_it_stopped(
     make_submission(options)
     assert [Path(c).name for c in calls[3:]] == ['0.png'] * 4
     assert not (tmp_path / 'out.progress').exists()
+    # A panoptic model alone gives no objects.
+    monkeypatch.setattr(predict_images, 'inference_detector', lambda *_: DetDataSample())
+    with pytest.raises(ValueError, match='image 0 .* has no pred_instances'):
+        make_submission(options)
