@@ -217,8 +217,11 @@ def test_weighted_boxes_by_hand() -> None:
     torch.testing.assert_close(found, torch.tensor([0.6, 0.4, 0.25]))
     torch.testing.assert_close(merged[0], torch.tensor([0.5, 0, 10.5, 10]))
     assert kinds.tolist() == [0, 0, 1] and source.tolist() == [0, 2, 3]
+    weighted = weighted_boxes(boxes + 500.3, scores, labels, 0.55, 2)[0]
     one, none = weighted_boxes(boxes[:1], scores[:1] * 0, labels[:1], 0.55, 1)[:2]
     assert torch.equal(one, boxes[:1]) and none.item() == 0
+    with torch.autocast('cpu', torch.bfloat16):
+        assert torch.equal(weighted_boxes(boxes + 500.3, scores, labels, 0.55, 2)[0], weighted)
 
 
 @pytest.mark.parametrize('kind', ['nms', 'soft_nms', 'weighted_boxes'])

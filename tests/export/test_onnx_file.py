@@ -18,6 +18,7 @@ from tiny_export import refine_model, sharp_model, sip_model, window_model
 from tiny_stock_models import tiny_stock_model
 from torch import nn
 
+from mmrefine.export.detector_file import Agreement
 from mmrefine.export.onnx_file import TOLERANCE, check_onnx, export_onnx
 from mmrefine.export.parts import Part
 
@@ -174,3 +175,11 @@ def test_tool_names_models_without_a_head(
     assert run_tool(stock, tmp_path / 'head.onnx', monkeypatch) == 1
     assert capsys.readouterr().err.startswith('error: MaskRCNN with FCNMaskHead has no mask head')
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_finds_nothing_is_not_called_fine(monkeypatch, capsys) -> None:
+    nothing = [Agreement(0, 0.0, 0.0, 0)] * 2
+    monkeypatch.setattr(export_tool, 'compare_detector', lambda *_: nothing)
+    assert export_tool.agrees_whole(nn.Identity(), 'detector.onnx', (64, 64))
+    told = capsys.readouterr().out
+    assert 'not compared' in told and 'fine' not in told

@@ -107,3 +107,11 @@ def test_predicted_distances_are_clamped_only_when_asked():
 def test_settings_that_cannot_work_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         Head(**({'num_classes': 3} | SMALL | options))
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_losses_see_single_precision_under_autocast(dtype):
+    module = head()
+    with torch.autocast('cpu', dtype):
+        outputs, _ = forward(module, 2)
+    assert all(field.dtype == torch.float32 for field in outputs)

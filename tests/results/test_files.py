@@ -6,10 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from mmrefine.results.files import atomic_file, refuse_overwriting
 from mmrefine.results.image_files import existing_files
+from mmrefine.results.json_files import json_text
 from mmrefine.results.resume_log import ResumeLog
 
 
@@ -108,3 +111,9 @@ def test_tasks_are_stored_completely_or_not_at_all(tmp_path: Path) -> None:
     assert log.tasks(7) == [(0, 'first'), (2, 'third')] and log.done() == {7}
     log.add(3, [(1, 'B')])
     assert list(log.results()) == ['A', 'B', 'C']
+
+
+def test_numbers_of_numpy_are_written_and_tensors_named():
+    assert json_text([np.float32(0.5), np.int64(3), np.bool_(True)]) == '[0.5,3,true]'
+    with pytest.raises(TypeError, match='Tensor .* cannot be written as json'):
+        json_text(torch.ones(2))

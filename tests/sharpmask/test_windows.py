@@ -172,3 +172,14 @@ def test_a_part_of_a_level_is_that_of_the_whole_level(source, target, margin, da
     )
     part = level_image(picture, size, margin, fill, (y1, x1, y2, x2))
     torch.testing.assert_close(part, whole[:, :, y1:y2, x1:x2], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize('rule', ['official', 'port'])
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_autocast_does_not_reach_the_pasting(rule, dtype):
+    torch.manual_seed(0)
+    logits, cells = torch.randn(20, 56, 56), torch.randint(0, 12, (20, 2))
+    place = Placement(cells, (0.7, 0.9), (240, 260), 0.3, rule=rule)
+    expected = paste_windows(logits, place)
+    with torch.autocast('cpu', dtype):
+        assert paste_windows(logits, place) == expected
