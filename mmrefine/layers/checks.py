@@ -24,12 +24,23 @@ def require_labels(gt_instances: InstanceList, num_classes: int) -> None:
 
 
 def require_masks(gt_instances: InstanceList, metas: list[dict]) -> None:
-    """Check that every image has ``masks``; ``metas`` name one in the ValueError that does not."""
+    """Check that every image has ``masks`` that were annotated; ``metas`` name one in the
+    ValueError that does not.
+
+    Predictions, which have ``scores``, are refused: whoever makes them the ground truth of another
+    view of the picture (``SemiBaseDetector``) moves their boxes and not their masks.
+    """
     for gt, meta in zip(gt_instances, metas):
+        image = f'(image {meta.get("img_path", meta.get("img_id"))})'
         if 'masks' not in gt:
             raise ValueError(
                 'there is nothing to learn masks from: set with_mask=True in LoadAnnotations '
-                f'(image {meta.get("img_path", meta.get("img_id"))})'
+                + image
+            )
+        if 'scores' in gt:
+            raise ValueError(
+                'masks that a model predicted stay where they are when their boxes are moved to '
+                f'another view: train on annotated masks, without a teacher {image}'
             )
 
 

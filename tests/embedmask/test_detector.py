@@ -310,6 +310,13 @@ def test_missing_masks_are_refused_with_the_setting_that_helps():
         tiny_detector('v3').loss(images([data]), [data])
 
 
+def test_predictions_are_refused_as_ground_truth():
+    data = sample(BOXES)
+    data.gt_instances.scores = torch.ones(len(BOXES))
+    with pytest.raises(ValueError, match='train on annotated masks, without a teacher'):
+        tiny_detector('v3').loss(images([data]), [data])
+
+
 @pytest.mark.parametrize(
     ('option', 'value', 'message'),
     [('mask_format', 'png', 'mask_format'), ('mask_thr', 1.5, 'between 0 and 1, got 1.5')],

@@ -224,6 +224,13 @@ def test_annotations_without_masks_are_refused_with_the_remedy():
         tiny_detector().loss(images([data]), [data])
 
 
+def test_predictions_are_refused_as_ground_truth():
+    data = sample(BOXES)
+    data.gt_instances.scores = torch.ones(len(BOXES))
+    with pytest.raises(ValueError, match='train on annotated masks, without a teacher'):
+        tiny_detector().loss(images([data]), [data])
+
+
 def test_autocast_trains_with_finite_losses():
     detector = tiny_detector()
     with torch.autocast('cpu', dtype=torch.bfloat16):
