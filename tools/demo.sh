@@ -14,7 +14,10 @@ if [[ ${1:-} == --train ]]; then
     TRAIN=1
     shift
 fi
-case ${1:-} in -*) echo "demo: unknown option $1: bash tools/demo.sh [--train] [OUT]" >&2; exit 2 ;; esac
+if [[ ${1:-} == -* || $# -gt 1 ]]; then
+    echo "demo: $* cannot be used: bash tools/demo.sh [--train] [OUT]" >&2
+    exit 2
+fi
 if [[ -n ${MMREFINE_PYTHON:-} ]]; then
     bash tools/install.sh --no-venv --python "$MMREFINE_PYTHON"
 else
@@ -65,5 +68,5 @@ newest = max(glob.glob(sys.argv[1] + "/test/*/[0-9]*.json"))
 print(json.load(open(newest))["coco/segm_mAP"])' "$OUT")
 step 'done'
 echo "mask AP $AP on $(ls "$OUT/shapes/val" | wc -l) validation pictures"
-echo "ground truth beside prediction: $OUT/pictures/sheet.png"
+echo "ground truth beside prediction: $OUT/pictures/sheet.jpg"
 echo "losses and AP:                  $OUT/training.png"

@@ -4,7 +4,7 @@
 Mask AP and boundary AP of every file in one table, with 95 % intervals over images drawn again, and
 the difference to the first file on the same images. Any detector's COCO results will do. Files of
 one name, A=SEED0.json A=SEED1.json, are trainings of one model: their mean, and an interval over
-images and trainings drawn again.
+images drawn again and over other trainings.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mmrefine.evaluation.ap_table import NOTHING
 from mmrefine.evaluation.bootstrap import (
     average_precisions,
     draw_images,
@@ -97,7 +98,7 @@ def summary(values: np.ndarray, first: np.ndarray) -> dict:
         values: array[1 + S], AP of all images and of every draw.
         first: Likewise, of the file compared with.
     """
-    drawn = values[1:] >= 0  # a draw may hold no object
+    drawn = values[1:] != NOTHING  # a draw may hold no object
     if values[0] < 0 or not drawn.any():
         raise ValueError(
             'there is no object to find: no annotation is of these --classes and --size'

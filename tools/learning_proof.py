@@ -34,9 +34,8 @@ def main() -> None:
     parser.add_argument(
         '--systems',
         nargs='+',
-        default=list(SYSTEMS),
         metavar='SYSTEM',
-        help=f'of {", ".join(SYSTEMS)}',
+        help=f'of {", ".join(SYSTEMS)}; default: all that have a config for the set',
     )
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
     parser.add_argument('--iterations', type=int, help="of every run; default: each set's own")

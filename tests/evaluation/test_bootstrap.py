@@ -117,14 +117,19 @@ def test_the_table_has_every_file_and_its_gain_over_the_first(
     assert lines[2].startswith('| ours | ') and lines[3].startswith('| B | ')
 
 
-def test_trainings_are_drawn_again_like_images() -> None:
-    # two trainings, no images that differ: every draw is one of three means, as often as dice say
-    values = np.repeat([[0.2], [0.4]], 4001, axis=1)
+def test_three_trainings_have_the_interval_of_students_t() -> None:
+    # images that do not differ: the limits of two degrees of freedom are 4.303 standard errors off
+    values = np.repeat([[0.2], [0.3], [0.4]], 40001, axis=1)
     mean = mean_of_trainings(values, [0, 1])
     assert mean[0] == pytest.approx(0.3)
-    shares = [np.isclose(mean[1:], value).mean() for value in (0.2, 0.3, 0.4)]
-    assert shares == pytest.approx([0.25, 0.5, 0.25], abs=0.03)
+    error = 0.1 / np.sqrt(3)
+    assert np.subtract(interval(mean[1:]), 0.3) / error == pytest.approx([-4.303, 4.303], abs=0.2)
     assert mean_of_trainings(values[:1], [0, 1]) == pytest.approx(values[0])
+
+
+def test_draws_without_objects_stay_without() -> None:
+    values = np.array([[0.2, -1.0, 0.2], [0.4, -1.0, 0.5]])
+    assert mean_of_trainings(values, [0, 1])[1] == -1
 
 
 def test_files_of_one_name_are_trainings_of_one_model(

@@ -142,3 +142,11 @@ def test_unknown_names_are_refused_with_the_known_ones() -> None:
 def test_a_proposal_system_without_config_for_a_set_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match='deepmask_mobilenetv2_1k_leaves.py is missing'):
         plan(['mask-rcnn', 'deepmask'], ['leaves'], [0])
+
+
+@pytest.mark.parametrize('data', SETS)
+def test_without_a_choice_all_systems_with_a_config_for_the_set_run(data: str) -> None:
+    names = [job.system.name for job in plan(None, [data], [0])]
+    assert set(AP_SYSTEMS) <= set(names)
+    ending = SETS[data].ending
+    assert ('deepmask' in names) == (CONFIGS / f'sharpmask/deepmask_{ending}.py').is_file()

@@ -118,21 +118,28 @@ class Job:
         return None if first is None else Job(SYSTEMS[first], self.data, self.seed)
 
 
-def plan(systems: list[str], sets: list[str], seeds: list[int]) -> list[Job]:
+def plan(systems: list[str] | None, sets: list[str], seeds: list[int]) -> list[Job]:
     """Every run of a proof, seed by seed, so that an unfinished proof compares everything once.
+
+    Args:
+        systems: Names; None for all that have a config for a set.
+        sets: Names.
+        seeds: Of the trainings.
 
     Raises:
         ValueError: An unknown system or set, or a proposal system whose set has no config.
     """
-    for name, known in [(name, SYSTEMS) for name in systems] + [(name, SETS) for name in sets]:
+    for name, known in [(s, SYSTEMS) for s in systems or ()] + [(name, SETS) for name in sets]:
         if name not in known:
             raise ValueError(f'{name!r} is unknown; there are {", ".join(known)}')
     jobs = [
         Job(SYSTEMS[system], SETS[chosen], seed)
         for seed in seeds
         for chosen in sets
-        for system in systems
+        for system in systems or SYSTEMS
     ]
+    if systems is None:
+        jobs = [job for job in jobs if job.file.is_file()]
     for job in jobs:
         if not job.file.is_file():
             raise ValueError(
