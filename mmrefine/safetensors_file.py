@@ -1,20 +1,25 @@
 """Weights in safetensors files: plain tensors by name, no code, readable by many programs.
 
 Imported with the components; from then on ``load_from``, ``mim test`` and ``load_model`` take files
-that end in ``.safetensors``.
+and addresses that end in ``.safetensors``.
 """
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlparse
 
+import torch
+from mmengine.dist import barrier, is_main_process
 from mmengine.runner.checkpoint import CheckpointLoader
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from mmrefine.results.files import atomic_file
+
+from .loading_errors import explained
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -54,7 +59,18 @@ def load_from_safetensors(filename: str, map_location: Any = None) -> dict[str, 
     return dict(state_dict=weights, meta=meta)
 
 
-# mmengine matches its "prefixes" as regular expressions.
-CheckpointLoader.register_scheme(
-    prefixes=r'.+\.safetensors$', loader=load_from_safetensors, force=True
-)
+@explained
+def load_from_address(filename: str, map_location: Any = None) -> dict[str, Any]:
+    """The same for an address; the file is downloaded once, to the folder of torch's hub."""
+    file = Path(torch.hub.get_dir(), 'checkpoints', PurePosixPath(urlparse(filename).path).name)
+    if is_main_process() and not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(filename, str(file))
+    barrier()
+    return load_from_safetensors(str(file), map_location)
+
+
+# mmengine matches its "prefixes" as regular expressions; the later ones in the alphabet first.
+register = CheckpointLoader.register_scheme
+register(prefixes=r'.+\.safetensors$', loader=load_from_safetensors, force=True)
+register(prefixes=r'https?://.+\.safetensors$', loader=load_from_address, force=True)

@@ -1,6 +1,9 @@
 """Weights in safetensors files: what is in them, damage, every way that loads weights."""
 
+import functools
+import http.server
 import json
+import threading
 from pathlib import Path
 
 import publish_weights
@@ -9,7 +12,7 @@ import torch
 from locations import ROOT
 from mmdet.registry import MODELS
 from mmengine.config import Config
-from mmengine.runner import load_checkpoint
+from mmengine.runner import CheckpointLoader, load_checkpoint
 
 from mmrefine import load_model
 from mmrefine.checkpoint import read_checkpoint
@@ -91,3 +94,26 @@ def test_what_does_not_fit_a_half_is_refused(tmp_path: Path, capsys: pytest.Capt
     assert 'too large for float16' in capsys.readouterr().err
     assert publish_weights.main([str(tmp_path / 'w.pth'), str(tmp_path / 'w.bin')]) == 1
     assert not list(tmp_path.glob('*.safetensors'))
+
+
+def test_weights_at_an_address_are_downloaded_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / 'served').mkdir()
+    write_safetensors(tmp_path / 'served/w.safetensors', {'a': torch.tensor([1.0, 2.0])})
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'hub'))
+    handler = functools.partial(QuietHandler, directory=str(tmp_path / 'served'))
+    with http.server.HTTPServer(('127.0.0.1', 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f'http://127.0.0.1:{server.server_port}/w.safetensors'
+        first = CheckpointLoader.load_checkpoint(address)
+        with pytest.raises(OSError, match='none.safetensors cannot be downloaded .*not found'):
+            CheckpointLoader.load_checkpoint(address.replace('w.', 'none.'))
+        server.shutdown()
+    again = CheckpointLoader.load_checkpoint(address)
+    assert first['state_dict']['a'].tolist() == again['state_dict']['a'].tolist() == [1.0, 2.0]
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""

@@ -25,6 +25,7 @@ from mmrefine.export.detector_file import compare_detector, export_detector
 from mmrefine.export.onnx_file import TOLERANCE, UnusableGraph, check_onnx, export_onnx
 from mmrefine.export.parts import Part
 from mmrefine.results.files import refuse_overwriting
+from mmrefine.results.log import EXPECTED_ERRORS
 
 SHARE = 1e-3  # of values: a logit within rounding of 0 decides over a patch of boundary
 BOXES, SCORES = 1e-3, 1e-5  # pixels of the image, probability
@@ -71,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f'refused and removed: {args.out} is not the model')
     except UnusableGraph as error:
         print(f'error: {error}; {args.out} was removed', file=sys.stderr)
-    except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
+    except (*EXPECTED_ERRORS, TypeError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
     Path(args.out).unlink()

@@ -22,6 +22,7 @@ from mmrefine.apis.predict import MERGES, predict
 from mmrefine.apis.predict_video import predict_video
 from mmrefine.apis.predictor import require_score
 from mmrefine.apis.views import parse_views
+from mmrefine.results.log import EXPECTED_ERRORS
 from mmrefine.sipmask.video.detector import SipMaskVIS
 
 # Options for pictures alone: how they are looked at, and what is written of them.
@@ -122,7 +123,7 @@ def main() -> int:
         for video in videos:
             target = args.out / 'videos' / f'{video.stem}.mp4'
             print(predict_video(model, video, target, args.score, args.classes).summary())
-    except (OSError, ValueError) as error:
+    except EXPECTED_ERRORS as error:
         sys.exit(f'predict: {error}')
     if result is None:
         return 0

@@ -11,13 +11,13 @@ IMAGES. An interrupted run goes on where it stopped.
 """
 
 import argparse
-import sqlite3
 import sys
 from pathlib import Path
 
 import torch
 
 from mmrefine.apis.refine_results import BAD_BOXES, RefineOptions, refine_results
+from mmrefine.results.log import EXPECTED_ERRORS
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     args.device = args.device or ('cuda:0' if torch.cuda.is_available() else 'cpu')
     try:
         print('\n'.join(refine_results(RefineOptions(**vars(args)))))
-    except (ValueError, TypeError, OSError, FloatingPointError, sqlite3.Error) as error:
+    except (*EXPECTED_ERRORS, TypeError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
     return 0

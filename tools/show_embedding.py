@@ -14,6 +14,7 @@ from mmrefine.apis.class_names import class_names
 from mmrefine.apis.load_model import load_model
 from mmrefine.masks import to_dense
 from mmrefine.results.files import refuse_overwriting
+from mmrefine.results.log import EXPECTED_ERRORS
 from mmrefine.visualization.embedding import embedding_colours
 from mmrefine.visualization.overlays import contact_sheet, draw_instances, instance_colour
 
@@ -101,7 +102,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
         draw(args)
-    except (OSError, ValueError) as error:
+    except EXPECTED_ERRORS as error:
         print(error, file=sys.stderr)
         return 1
     print(f'{len(args.images)} pictures written to {args.out}')

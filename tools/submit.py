@@ -15,10 +15,10 @@ stopped. What make writes has passed check.
 """
 
 import argparse
-import sqlite3
 import sys
 from pathlib import Path
 
+from mmrefine.results.log import EXPECTED_ERRORS
 from mmrefine.submission.check import check_submission, find_submission
 from mmrefine.submission.formats import FORMATS
 from mmrefine.submission.make import MakeOptions, make_submission
@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
         options = {k: v for k, v in vars(args).items() if k != 'command'}
         for path in make_submission(MakeOptions(**options)):
             print(path)
-    except (ValueError, OSError, ModuleNotFoundError, sqlite3.Error) as error:
+    except EXPECTED_ERRORS as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
     return 0

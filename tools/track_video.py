@@ -14,6 +14,7 @@ from mmrefine.apis.load_model import load_model
 from mmrefine.apis.predict_video import predict_video
 from mmrefine.apis.video_files import VIDEO_SUFFIXES
 from mmrefine.results.files import refuse_overwriting
+from mmrefine.results.log import EXPECTED_ERRORS
 from mmrefine.sipmask.video.detector import SipMaskVIS
 
 
@@ -53,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
             skip_unreadable=args.skip_unreadable,
             video_id=args.video_id,
         )
-    except (OSError, ValueError) as error:
+    except EXPECTED_ERRORS as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
     print(run.summary())

@@ -10,6 +10,7 @@ mask head after boxes, one or two stages, and a val_evaluator; its val pictures 
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -26,9 +27,10 @@ from torch import Tensor, nn
 from mmrefine.apis.load_model import read_config, require_weights
 from mmrefine.apis.mask_branch import mask_roi_head
 from mmrefine.checkpoint import read_checkpoint
+from mmrefine.results.log import EXPECTED_ERRORS
 
-SHOWN = ('bbox_mAP', 'segm_mAP', 'boundary_mAP')
-SIZES = ('segm_mAP_s', 'segm_mAP_m', 'segm_mAP_l')
+# names of AP in any metric, and of mask AP by size: mAP, segm_mAP, segm_mAP_s, LVIS's segm_APs
+SHOWN = re.compile(r'(bbox_|segm_|boundary_)?m?AP|segm_m?AP_?[sml]')
 
 
 def use_true_boxes(model: nn.Module, iou: float = 0.5) -> None:
@@ -117,14 +119,12 @@ def main(argv: list[str] | None = None) -> None:
             ('its own', score(config, args.checkpoint, lambda model: None)),
             ('true', score(config, args.checkpoint, lambda m: use_true_boxes(m, args.iou))),
         ]
-    except (OSError, TypeError, ValueError) as error:
+        names = [name for name in rows[0][1] if SHOWN.fullmatch(name.rpartition('/')[2])]
+        if not names:
+            raise ValueError(f'{args.config} measures no AP but {", ".join(rows[0][1])}')
+    except (*EXPECTED_ERRORS, TypeError) as error:
         sys.exit(f'true_boxes: {error}')
-    names = [
-        name
-        for ending in (*SHOWN, *SIZES)
-        for name in rows[0][1]
-        if name == ending or name.endswith('/' + ending)
-    ]
+    names.sort(key=lambda name: not name.endswith('AP'))  # sizes last
     print(f'| boxes | {" | ".join(name.split("/")[-1] for name in names)} |')
     print('|---' * (len(names) + 1) + '|')
     for boxes, numbers in rows:

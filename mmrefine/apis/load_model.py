@@ -38,10 +38,16 @@ def load_model(
 
     Raises:
         OSError: There is no such file.
-        ValueError: No such device, or the checkpoint cannot be read or is one of another model.
+        ValueError: No such device, no config of a whole detector, or the checkpoint cannot be read
+            or is one of another model.
     """
     place = checked_device(device)
     config = config if isinstance(config, Config) else read_config(config)
+    if 'test_dataloader' not in config:
+        raise ValueError(
+            f'{config.filename} has no test_dataloader, whose pipeline prepares pictures: give the '
+            'config of a whole detector, not of a part'
+        )
     state = read_checkpoint(checkpoint)
     # Only our reader knows Torch7 files; the weights come with `require_weights` in any case.
     known = None if Path(checkpoint).suffix == '.t7' else str(checkpoint)
@@ -49,7 +55,10 @@ def load_model(
         # it prints how it reads the file, and takes COCO's classes for those of weights without
         # names: ``class_names`` looks further
         warnings.filterwarnings('ignore', 'dataset_meta or class names are not saved')
-        model = init_detector(config, known, device=str(place))
+        try:
+            model = init_detector(config, known, device=str(place))
+        except KeyError as error:  # a registry tells of unknown types so
+            raise ValueError(f'{config.filename} builds no detector: {error.args[0]}') from error
     require_weights(model, state, str(checkpoint), unused)
     return model
 

@@ -95,8 +95,6 @@ def _segment_all(
     tiling: Tiling | None,
 ) -> int:
     """Complete the log; return the number of images that have boxes."""
-    if 'test_dataloader' not in config:
-        raise ValueError(f'{options.config} has no test_dataloader, whose pipeline prepares images')
     model = load_model(config, options.checkpoint, options.device, UNUSED)
     whole = BoxSegmenter(model, options.chunk)
     segmenter = whole if tiling is None else TiledBoxSegmenter(whole, tiling)

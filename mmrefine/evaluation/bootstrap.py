@@ -101,6 +101,8 @@ def _collect(matches: Sequence[dict], number: dict[Any, int]) -> CategoryMatches
 
 def draw_images(images: int, draws: int, seed: int = 0) -> np.ndarray:
     """Draw as many images as there are, with replacement: int64 array[S, P], times of each."""
+    if images == 0:
+        raise ValueError('the ground truth has no images')
     rng = np.random.default_rng(seed)
     return rng.multinomial(images, np.full(images, 1 / images), size=draws)
 

@@ -187,17 +187,21 @@ def cocofy(lvis: Mapping[str, Any], name: str = 'the ground truth') -> dict[str,
     the result is an LVIS file (v0.5 or v1, as the given one) again and is scored by LVIS's
     federated rules. All images stay.
     """
-    _check(lvis, name)
+    GroundTruth.from_dict(lvis, federated=True, name=name)  # checks it
     categories = lvis['categories']
+    if any('synset' not in c for c in categories):
+        raise ValueError(
+            f'{name} has categories without "synset": AP* needs an LVIS annotation file'
+        )
     by_synset = {synset: i for i, (_, synset) in COCO_CATEGORIES.items()}
     target = {c['id']: by_synset[c['synset']] for c in categories if c['synset'] in by_synset}
-    frequency = {target[c['id']]: c.get('frequency', 'f') for c in categories if c['id'] in target}
+    frequency = {target[c['id']]: c['frequency'] for c in categories if c['id'] in target}
 
     def translate(image: Mapping) -> dict:
         lists = ('neg_category_ids', 'not_exhaustive_category_ids')
         return {
             **image,
-            **{k: sorted({target[c] for c in image.get(k) or () if c in target}) for k in lists},
+            **{k: sorted({target[c] for c in image[k] if c in target}) for k in lists},
         }
 
     return {
@@ -213,31 +217,3 @@ def cocofy(lvis: Mapping[str, Any], name: str = 'the ground truth') -> dict[str,
             for i, (name, synset) in COCO_CATEGORIES.items()
         ],
     }
-
-
-def _check(lvis: Any, name: str) -> None:
-    """Check what the translation reads; the rest is checked where its result is read."""
-    if not isinstance(lvis, Mapping):
-        raise ValueError(
-            f'{name} holds a {type(lvis).__name__}: expected an LVIS annotation file (ground truth '
-            'and results swapped?)'
-        )
-    for kind, keys in (
-        ('images', ('id',)),
-        ('categories', ('id',)),
-        ('annotations', ('image_id', 'category_id')),
-    ):
-        entries = lvis.get(kind) or []
-        if not isinstance(entries, list):
-            raise ValueError(f'{name}: "{kind}" is a {type(entries).__name__}, expected a list')
-        for i, entry in enumerate(entries):
-            missing = [k for k in keys if k not in entry] if isinstance(entry, Mapping) else keys
-            if missing:
-                raise ValueError(f'{name}: {kind}[{i}] has no {missing[0]}')
-    if 'images' not in lvis:
-        raise ValueError(f'{name} has no "images": expected an LVIS annotation file')
-    categories = lvis.get('categories')
-    if not categories or any('synset' not in c for c in categories):
-        raise ValueError(
-            f'{name} has categories without "synset": AP* needs an LVIS annotation file'
-        )

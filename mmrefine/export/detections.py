@@ -97,7 +97,9 @@ def roi_detections(model: nn.Module, x: Sequence[Tensor], size: Tensor) -> Insta
     rois = bbox2roi([_proposals(model.rpn_head, x, size)])  # (R, 5)
     head, cfg = model.roi_head.bbox_head, model.test_cfg.rcnn
     logits, deltas = head(pool(model.roi_head.bbox_roi_extractor, x, rois))
-    scores = logits.softmax(-1)[:, :-1]  # (R, K)
+    custom = head.custom_cls_channels  # Seesaw's
+    scores = head.loss_cls.get_activation(logits) if custom else logits.softmax(-1)
+    scores = scores[:, :-1]  # (R, K)
     boxes = head.bbox_coder.decode(rois[:, 1:], deltas).unflatten(1, (-1, 4))
     boxes = clip_boxes(boxes, size.unbind())
     boxes = boxes.expand(-1, head.num_classes, 4).transpose(0, 1)  # (K, R, 4)

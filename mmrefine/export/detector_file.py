@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,9 +20,12 @@ from mmrefine.masks.stock_heads import set_mask_format
 from mmrefine.results.files import atomic_file
 
 from .detections import DetectorGraph
-from .onnx_file import UnusableGraph, needed, trace_graph
+from .onnx_file import UnusableGraph, check_size, needed, trace_graph
 from .parts import RoIPart, SipMaskPart
 from .runtime import KEY, Detector
+
+# of a test pipeline whose result the reader can repeat
+STEPS = ('LoadImageFromFile', 'Resize', 'LoadAnnotations', 'LoadMaskAnnotations', 'PackDetInputs')
 
 
 class Agreement(NamedTuple):
@@ -50,6 +53,7 @@ def export_detector(
         ValueError: A setting or a layer that has no ONNX form.
     """
     onnx = needed('onnx')
+    check_size(image_size)
     graph = DetectorGraph(model).eval()
     settings = json.dumps(describe(graph))
     example = torch.randn(1, 3, *image_size), torch.tensor(image_size)
@@ -71,10 +75,15 @@ def describe(graph: DetectorGraph) -> dict[str, Any]:
         ValueError: A test pipeline other than one resizing, or another unknown step.
     """
     model = graph.model
-    steps = [step for step in get_test_pipeline_cfg(model.cfg) if 'Resize' in str(step['type'])]
-    # a name, with or without scope, or a class
-    kinds = [getattr(s['type'], '__name__', str(s['type'])).rpartition('.')[2] for s in steps]
-    if kinds != ['Resize'] or 'scale' not in steps[0]:
+    pipeline = get_test_pipeline_cfg(model.cfg)
+    others = [dict(step) for step in pipeline if _kind(step) not in STEPS]
+    if others or any(step.get('imdecode_backend', 'cv2') != 'cv2' for step in pipeline):
+        raise ValueError(
+            f'the test pipeline may have {", ".join(STEPS)} (of files read by cv2), got '
+            f'{others or dict(pipeline[0])}'
+        )
+    steps = [step for step in pipeline if _kind(step) == 'Resize']
+    if len(steps) != 1 or 'scale' not in steps[0]:
         raise ValueError(
             'the test pipeline must resize once, by Resize with a scale, got '
             f'{[dict(step) for step in steps]}'
@@ -101,6 +110,11 @@ def describe(graph: DetectorGraph) -> dict[str, Any]:
         'box_offset': _box_offset(model),
         'masks': _mask_settings(graph),
     }
+
+
+def _kind(step: Mapping[str, Any]) -> str:
+    """Class of a step that is given by a name, with or without scope, or as a class."""
+    return getattr(step['type'], '__name__', str(step['type'])).rpartition('.')[2]
 
 
 def _box_offset(model: nn.Module) -> int:
@@ -137,6 +151,7 @@ def compare_detector(
     Raises:
         UnusableGraph: onnxruntime cannot run the file, or another number of objects is found.
     """
+    needed('onnxruntime')
     set_mask_format(model, 'rle')
     detector, found = None, []
     for image in images:

@@ -56,8 +56,7 @@ def export_onnx(
         ValueError: A RoI extractor without ONNX form, or a bad ``image_size``.
     """
     needed('onnx')
-    if any(side < 64 or side % 32 for side in image_size):
-        raise ValueError(f'image_size must be multiples of 32 of at least 64, got {image_size}')
+    check_size(image_size)
     part = part_of(model.eval(), with_backbone).eval()
     with torch.no_grad():
         example = part.example(TRACED, image_size)
@@ -75,6 +74,12 @@ def export_onnx(
     with atomic_file(path, 'wb') as file:
         file.write(graph.SerializeToString())
     return part
+
+
+def check_size(image_size: tuple[int, int]) -> None:
+    """Refuse images ``(h, w)`` on which a pyramid cannot be traced."""
+    if any(side < 64 or side % 32 for side in image_size):
+        raise ValueError(f'image_size must be multiples of 32 of at least 64, got {image_size}')
 
 
 def trace_graph(

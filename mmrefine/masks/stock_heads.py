@@ -172,7 +172,8 @@ def set_mask_format(model: nn.Module, mask_format: str) -> int:
         raise ValueError(
             f'{type(model).__name__} has no RoI mask head to set mask_format={mask_format!r} for'
         )
-    twins = {head: rle_head(head) for head in heads if not isinstance(head, RLEOutput)}
+    stock = [head for head in heads if not isinstance(head, RLEOutput)]
+    twins = {head: rle_head(head) for head in stock} if mask_format == 'rle' else {}
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if child in twins:

@@ -100,7 +100,10 @@ def require_lists(data: Any, name: str, keys: Sequence[str], optional: Sequence[
     """Check that an annotation file is an object with these lists, optional ones unless they are
     missing or null; ValueError otherwise."""
     if not isinstance(data, Mapping):
-        raise ValueError(f'{name} holds a {type(data).__name__}: expected a COCO annotation file')
+        raise ValueError(
+            f'{name} holds a {type(data).__name__}: expected a COCO annotation file (ground truth '
+            'and results swapped?)'
+        )
     for key in (*keys, *(key for key in optional if data.get(key) is not None)):
         if key not in data:
             raise ValueError(f'{name} has no "{key}": expected a COCO annotation file')

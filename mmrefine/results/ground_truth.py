@@ -34,12 +34,11 @@ class GroundTruth:
     categories: dict[Id, str]  # category id -> name, in the order of the file
     # dicts with ``id`` (1, 2, ... whatever the file says: pycocotools reads a match with id 0 as no
     # match), ``image_id``, ``category_id``, ``iscrowd``, ``ignore`` and what the file has of
-    # ``bbox`` (x, y, w, h), ``area`` and ``segmentation``
+    # ``bbox`` (x, y, w, h), ``area`` and ``segmentation``; ``packed`` once that is a checked RLE
     annotations: list[dict]
     federation: Federation | None = None  # LVIS rules, if the file has them
     name: str = 'the ground truth'  # where it comes from, for messages
     file_names: dict[Id, str] = field(default_factory=dict)  # of the images
-    _masks_ready: bool = field(default=False, repr=False)
 
     @classmethod
     def load(cls, path: str | Path, federated: bool = False) -> 'GroundTruth':
@@ -156,21 +155,23 @@ class GroundTruth:
         incomplete = [
             a
             for a in self.annotations
-            if 'area' not in a or (boxes and 'bbox' not in a) or (masks and not self._masks_ready)
+            if 'area' not in a or (boxes and 'bbox' not in a) or (masks and 'packed' not in a)
         ]
         reader = MaskReader()
-        packed = [a for a in incomplete if isinstance(a.get('segmentation'), Mapping)]
-        for a in incomplete:
-            if a.get('segmentation'):
-                image, size = a['image_id'], self.sizes[a['image_id']]
-                label = f'{self.name}: annotation {a["file_id"]} of image {image}'
-                counts = reader.read(label, a['segmentation'], size)
-                a['segmentation'] = {'size': list(size), 'counts': counts}
+        # other ground truths may share the annotation, whose mask is read once
+        unread = [a for a in incomplete if a.get('segmentation') and 'packed' not in a]
+        packed = [a for a in unread if isinstance(a['segmentation'], Mapping)]
+        for a in unread:
+            image, size = a['image_id'], self.sizes[a['image_id']]
+            label = f'{self.name}: annotation {a["file_id"]} of image {image}'
+            counts = reader.read(label, a['segmentation'], size)
+            a['segmentation'] = {'size': list(size), 'counts': counts}
         reader.check()  # pycocotools reads past the end of a string that breaks off
         for a in packed:
             for _, sentence in rle_corner_faults(a.get('bbox'), a['segmentation']):
                 raise ValueError(f'{self.name}: annotation {a["file_id"]} {sentence}')
-        self._masks_ready |= masks
+        for a in unread:
+            a['packed'] = True
         for a in incomplete:
             mask = a.get('segmentation')
             if 'area' not in a and not mask and 'bbox' not in a:

@@ -1,8 +1,12 @@
-"""What users are told beside results and errors."""
+"""What users are told beside results."""
 
+import sqlite3
 from logging import WARNING
 
 from mmengine.logging import print_log
+
+# errors that tools tell in a sentence: files, values, weights that give NaN, packages, resume logs
+EXPECTED_ERRORS = (OSError, ValueError, FloatingPointError, ModuleNotFoundError, sqlite3.Error)
 
 
 def log_warning(text: str) -> None:

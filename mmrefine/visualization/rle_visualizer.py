@@ -8,6 +8,7 @@ from mmdet.visualization import DetLocalVisualizer
 from mmengine.structures import InstanceData
 
 from mmrefine.masks import to_dense
+from mmrefine.results.predictions import to_numpy
 
 from .confidence import confidence_colours, draw_boundary_confidence
 
@@ -46,7 +47,7 @@ class RLELocalVisualizer(DetLocalVisualizer):
             np.asarray(instances.masks),
             confidences,
             boxes,
-            None if maps is None else [np.asarray(m) for m in maps],
+            None if maps is None else [to_numpy(m) for m in maps],  # a list stays on its device
         )
         self.set_image(image)
         for box, confidence, colour in zip(boxes, confidences, confidence_colours(confidences)):

@@ -1,5 +1,6 @@
 """Weights that fill a model, and names for its classes."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,12 @@ from mmengine.hub import get_config
 from torch import nn
 
 from mmrefine.apis.class_names import class_count, class_names
-from mmrefine.apis.load_model import checked_device, read_config, require_weights
+from mmrefine.apis.load_model import (
+    checked_device,
+    load_model,
+    read_config,
+    require_weights,
+)
 
 
 def small_model() -> nn.Module:
@@ -51,6 +57,26 @@ def test_configs_of_installed_packages_go_by_name(package: str, name: str) -> No
         read_config(f'{package}::none.py')
     with pytest.raises(ValueError, match='nowhere::.* is no config: .*nowhere'):
         read_config(f'nowhere::{name}')
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ("model = dict(type='MaskRCNN')", 'has no test_dataloader.* not of a part'),
+        (
+            "model = dict(type='NoSuchDetector', backbone=dict())\n"
+            "test_dataloader = dict(dataset=dict(type='CocoDataset'))",
+            'builds no detector: .*NoSuchDetector',
+        ),
+    ],
+)
+def test_configs_that_build_no_detector_are_refused(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    (tmp_path / 'config.py').write_text(text)
+    torch.save({'state_dict': {'a': torch.ones(1)}}, tmp_path / 'weights.pth')
+    with pytest.raises(ValueError, match=rf'config\.py {message}'):
+        load_model(tmp_path / 'config.py', tmp_path / 'weights.pth')
 
 
 def headed(count: int, names: tuple[str, ...], config: tuple[str, ...] = ()) -> nn.Module:

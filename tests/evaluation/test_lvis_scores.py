@@ -164,18 +164,25 @@ def test_cocofied_scores_ignore_what_was_not_looked_for() -> None:
     assert ap({**hit, 'bbox': [6, 6, 2, 2], 'score': 0.9}) == pytest.approx(1)
 
 
+IMAGE = {'id': 1, 'height': 3, 'width': 3}
+
+
 @pytest.mark.parametrize(
     ('change', 'reason'),
     [
-        (None, 'lvis.json holds a list: expected an LVIS annotation file .*swapped'),
+        (None, 'lvis.json holds a list: expected a COCO annotation file .*swapped'),
         ({'images': None}, '"images"'),
         ({'images': {'a': 1}}, '"images" is a dict, expected a list'),
         ({'images': [{'height': 3}]}, r'images\[0\] has no id'),
-        ({'categories': []}, '"synset"'),
+        ({'categories': []}, 'has the category 5, which is not listed'),
+        ({'images': [{**IMAGE, 'neg_category_ids': 5}]}, 'the neg_category_ids 5: expected a list'),
+        ({'images': [IMAGE]}, 'has no "neg_category_ids"'),
+        ({'categories': [{'id': 5, 'frequency': 'f'}, {'id': 8, 'frequency': 'c'}]}, '"synset"'),
         ({'categories': [{'synset': 'ball.n.06'}]}, r'categories\[0\] has no id'),
         ({'categories': [7]}, r'categories\[0\] has no id'),
-        ({'annotations': [{'image_id': 1}]}, r'annotations\[0\] has no category_id'),
-        ({'annotations': ['a']}, r'annotations\[0\] has no image_id'),
+        ({'annotations': [{'image_id': 1}]}, r'annotations\[0\] must be an object with image_id'),
+        ({'annotations': ['a']}, r'annotations\[0\] must be an object with image_id'),
+        ({'annotations': [{'image_id': 1, 'category_id': [5]}]}, r'the category \[5\]'),
     ],
 )
 def test_files_are_checked_before_they_are_cocofied(change: dict | None, reason: str) -> None:
@@ -188,7 +195,7 @@ def test_files_are_checked_before_they_are_cocofied(change: dict | None, reason:
 
 def test_other_files_cannot_be_cocofied_or_federated() -> None:
     truth, _ = make_scene(0)
-    with pytest.raises(ValueError, match='synset'):
+    with pytest.raises(ValueError, match='this is no LVIS file'):
         cocofy(truth)
     with pytest.raises(ValueError, match='neg_category_ids'):
         GroundTruth.from_dict(truth, federated=True)

@@ -30,6 +30,7 @@ SIZE = (128, 160)
 MODELS: dict[str, Callable[[], nn.Module]] = {
     'RefineMask': lambda: refine_model('RefineMaskHead'),
     'RefineMask, faster': lambda: refine_model('SimpleRefineMaskHead'),
+    'RefineMask, Seesaw': lambda: with_seesaw(refine_model('RefineMaskHead')),
     'SharpMask head': sharp_model,
     'SharpMask head, relative': lambda: sharp_model('relative'),
     'SipMask': sip_model,
@@ -47,6 +48,14 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
 
 def with_settings(model: nn.Module, **settings: object) -> nn.Module:
     model.bbox_head.test_cfg.update(settings)
+    return model
+
+
+def with_seesaw(model: nn.Module) -> nn.Module:
+    """Classes with an objectness of their own."""
+    head = model.roi_head.bbox_head
+    head.loss_cls = MODELS_REGISTRY.build(dict(type='SeesawLoss', num_classes=head.num_classes))
+    head.fc_cls = nn.Linear(head.fc_cls.in_features, head.num_classes + 2)
     return model
 
 
@@ -161,8 +170,34 @@ def test_a_resize_may_be_named_or_given(kind: object) -> None:
     step.type = kind
     assert describe(DetectorGraph(model))['scale'] == [160, 120]
     step.type = 'mmdet.RandomResize'
+    with pytest.raises(ValueError, match='may have LoadImageFromFile, .*RandomResize'):
+        describe(DetectorGraph(model))
+    model.cfg.test_dataloader.dataset.pipeline.pop(1)
     with pytest.raises(ValueError, match='must resize once'):
         describe(DetectorGraph(model))
+
+
+@pytest.mark.parametrize(
+    'step',
+    [dict(type='Pad', size_divisor=32), dict(type='mmdet.FixShapeResize', width=9, height=9)],
+)
+def test_steps_that_the_reader_cannot_repeat_are_refused(step: dict) -> None:
+    model = with_pipeline(sip_model())
+    model.cfg.test_dataloader.dataset.pipeline.insert(2, step)
+    with pytest.raises(ValueError, match=f'may have LoadImageFromFile, .*{step["type"]}'):
+        describe(DetectorGraph(model))
+
+
+def test_files_read_by_another_program_are_refused() -> None:
+    model = with_pipeline(sip_model())
+    model.cfg.test_dataloader.dataset.pipeline[0].imdecode_backend = 'pillow'
+    with pytest.raises(ValueError, match='read by cv2.*pillow'):
+        describe(DetectorGraph(model))
+
+
+def test_a_size_off_the_pyramid_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r'multiples of 32 of at least 64, got \(0, 0\)'):
+        export_detector(with_pipeline(sip_model()), tmp_path / 'detector.onnx', (0, 0))
 
 
 def test_other_files_and_images_are_refused(tmp_path: Path) -> None:

@@ -124,3 +124,21 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
         with pytest.raises(SystemExit) as ended:
             tool.main([str(tmp_path / word) for word in words])
         assert str(ended.value).startswith('true_boxes: ') and message in str(ended.value)
+
+
+@pytest.mark.parametrize('names', [['lvis/segm_APs', 'lvis/segm_AP'], ['cityscapes/mAP']])
+def test_ap_is_shown_whatever_the_metric_calls_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, names: list[str]
+) -> None:
+    tiny_config(tmp_path).dump(tmp_path / 'config.py')
+    monkeypatch.setattr(tool, 'score', lambda *args: dict.fromkeys(names, 0.25))
+    tool.main([str(tmp_path / 'config.py'), 'weights.pth'])
+    shown = [name.rpartition('/')[2] for name in names[::-1]]
+    assert capsys.readouterr().out.splitlines()[0] == f'| boxes | {" | ".join(shown)} |'
+
+
+def test_a_metric_without_ap_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_config(tmp_path).dump(tmp_path / 'config.py')
+    monkeypatch.setattr(tool, 'score', lambda *args: {'proposals/AR@100': 0.5})
+    with pytest.raises(SystemExit, match='measures no AP but proposals/AR@100'):
+        tool.main([str(tmp_path / 'config.py'), 'weights.pth'])

@@ -94,6 +94,25 @@ def test_boxes_of_corners_are_refused_whatever_the_form_of_the_mask(form: str) -
         GroundTruth.from_dict(truth).require(boxes=True, masks=True)
 
 
+def test_a_polygon_over_the_edge_stays_valid_when_its_categories_are_chosen_again() -> None:
+    truth = {
+        'images': [{'id': 1, 'height': 60, 'width': 100}],
+        'categories': [{'id': 1, 'name': 'a'}, {'id': 2, 'name': 'b'}],
+        'annotations': [
+            {
+                'id': 4,
+                'image_id': 1,
+                'category_id': 1,
+                'bbox': [5, 0, 100, 50],  # its corners are those of what the image shows of it
+                'segmentation': [[5, 0, 105, 0, 105, 50, 5, 50]],
+            }
+        ],
+    }
+    gt = GroundTruth.from_dict(truth)
+    for _ in range(2):
+        gt.of_classes(['a']).require(masks=True)
+
+
 @pytest.mark.parametrize('key', ['image_id', 'category_id', 'score'])
 def test_missing_fields_are_named(truth: dict, key: str) -> None:
     entry = {k: v for k, v in BOX.items() if k != key}
