@@ -1,4 +1,4 @@
-# A thousand batches of four crops from ImageNet weights: about an hour of one CPU core for a small RefineMask.
+# A thousand batches of four crops from ImageNet weights: half an hour of one idle CPU core for a small RefineMask.
 _base_ = './schedule_tiny.py'
 train_cfg = dict(val_interval=1000)
 optim_wrapper = dict(

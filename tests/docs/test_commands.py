@@ -80,7 +80,7 @@ COVERED = {
     r'mim train mmdet configs/\w+/[\w-]+_tiny_shapes\.py': (
         'tests/learning/test_runs.py::test_the_command_trains_compares_and_draws'
     ),
-    r'(PYTHONPATH=\. )?mim (train|test) mmdet my_config\.py .*': (
+    r'(PYTHONPATH=\. )?mim (train|test) mmdet my_config\.py.*': (
         f'{MIM}::test_mim_trains_and_tests_by_the_name_of_mmdet'
     ),
     r'python tools/convert_checkpoint\.py .*configs/sipmask/.*': (
