@@ -21,6 +21,8 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
 from mmrefine.apis.load_model import load_model, read_config
+from mmrefine.apis.own_config import write_config
+from mmrefine.apis.prepare_data import PreparedData
 from mmrefine.backbones import packaged
 from mmrefine.checkpoint import read_checkpoint
 from mmrefine.results.dumps import read_dump
@@ -137,6 +139,9 @@ def test_yaml_configs_run_no_code(tmp_path: Path) -> None:
         read_config(evil)
     with pytest.raises(ValueError, match='config.yml is refused'):
         load_model(evil, tmp_path / 'weights.pth')
+    data = PreparedData('labelme', tmp_path, tmp_path, ['a'], {}, {}, [], 0, [], {})
+    with pytest.raises(ValueError, match='config.yml is refused'):
+        write_config(tmp_path / 'mine.py', str(evil), data)
     assert not (tmp_path / 'sprung').exists()
 
 

@@ -5,8 +5,8 @@ from torch import nn
 
 
 def class_count(owner: nn.Module) -> int | None:
-    """Classes of the box head of a detector or RoI head, else of its mask head; None without."""
-    for name in ('bbox_head', 'mask_head'):
+    """Classes of the box head of a detector or RoI head, else of another head; None without."""
+    for name in ('bbox_head', 'mask_head', 'panoptic_head'):
         head = getattr(owner, name, None)
         head = head[-1] if isinstance(head, nn.ModuleList) else head
         if count := getattr(head, 'num_classes', None):

@@ -6,6 +6,7 @@ the scale of the pictures, the learning rate for the batch in use, and what to k
 
 import copy
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from mmengine.config import Config
 
 from mmrefine.results.files import refuse_overwriting
 
+from .load_model import read_config
 from .prepare_data import PreparedData
 
 BASES = {
@@ -29,6 +31,8 @@ COUNTS = ('num_classes', 'num_things_classes')
 SCALE = (1333, 800)  # beyond which published schedules do not go
 LOADERS = ('LoadAnnotations', 'LoadMaskAnnotations')  # the second one always loads masks
 RESIZES = ('Resize', 'RandomResize', 'RandomChoiceResize', 'TruncatedResize')
+DIVISOR = 32  # of the sides that a pyramid which adds its levels up again takes
+NEEDED = ('model', 'train_dataloader', 'test_dataloader', 'train_cfg', 'optim_wrapper')
 
 
 def write_config(path: Path, base: str, data: PreparedData, batch_size: int = 2) -> list[str]:
@@ -53,20 +57,23 @@ def write_config(path: Path, base: str, data: PreparedData, batch_size: int = 2)
     if not known and not Path(base).is_file():
         raise OSError(f'there is no config {base}: name {", ".join(BASES)}, or a file')
     reference = base if known else str(Path(base).resolve())
+    read_config(base)  # names what is wrong with it, and runs no YAML
     try:
         config = Config.fromstring(f'_base_ = {reference!r}\n', '.py')
     except RuntimeError as error:  # written with `read_base()`
         raise ValueError(f'{base} cannot be the base of a config: {error}') from None
-    if not all(config.get(key) for key in ('model', 'train_dataloader', 'test_dataloader')):
-        raise ValueError(f'{base} is no config that trains a detector: it lacks model or data')
+    if lacking := [key for key in NEEDED if not config.get(key)]:
+        raise ValueError(
+            f'{base} is no config that trains a detector: it lacks {", ".join(lacking)}'
+        )
     _require_masks(config, base)
     notes: list[str] = []
-    count = stated_classes(config.model)
-    if count is None:
+    number = stated_classes(config.model)
+    if number is None:
         raise ValueError(
             f'{base} has no number of classes in its model: give a detector of classes'
         )
-    diff = Config({'model': _with_classes(config.model, count, len(data.classes))})
+    diff = Config({'model': _with_classes(config.model, number, len(data.classes))})
     diff.merge_from_dict({'model': _with_room(config.model, data.largest)})
     diff.merge_from_dict(_data(config, data, batch_size, notes))
     diff.merge_from_dict(_schedule(config, data, batch_size, notes))
@@ -82,10 +89,22 @@ def write_config(path: Path, base: str, data: PreparedData, batch_size: int = 2)
     lines += [f'_base_ = {reference!r}']
     if not base.startswith('mmrefine::'):
         lines += ["custom_imports = dict(imports=['mmrefine'], allow_failed_imports=False)"]
+    shared = '' if 'test' in data.counts else SHARED
+    text = '\n'.join(lines) + '\n' + diff.pretty_text + shared
+    if path.exists() and path.read_text(encoding='utf-8') != text:
+        kept = _unused(path)
+        path.rename(kept)
+        notes.append(f'the former {path.name} differs, perhaps by your edits: kept as {kept.name}')
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text('\n'.join(lines) + '\n' + diff.pretty_text + SHARED)
+    path.write_text(text, encoding='utf-8')
     Config.fromfile(path)  # what was written must be readable
     return notes
+
+
+def _unused(path: Path) -> Path:
+    """The first of NAME_1.py, NAME_2.py, ... that does not exist."""
+    names = (path.with_stem(f'{path.stem}_{number}') for number in count(1))
+    return next(name for name in names if not name.exists())
 
 
 def _require_masks(config: Config, base: str) -> None:
@@ -192,15 +211,20 @@ def _data(config: Config, data: PreparedData, batch_size: int, notes: list[str])
 
     learning = loader('train', train, filter_cfg={'filter_empty_gt': True, 'min_size': 1})
     learning |= {'batch_size': batch_size, 'num_workers': 2}
-    checking = loader('val', test, test_mode=True) | {'batch_size': 1, 'num_workers': 2}
-    evaluator = {'_delete_': True, 'type': 'MaskAPMetric', 'ann_file': files['val']}
-    if data.largest > 100:
-        evaluator['max_dets'] = (1, 10, data.largest)
+    limit = {'max_dets': (1, 10, data.largest)} if data.largest > 100 else {}
+    diff: dict[str, Any] = {'train_dataloader': learning}
+    for split in (name for name in ('val', 'test') if name in files):
+        checking = loader(split, test, test_mode=True) | {'batch_size': 1, 'num_workers': 2}
+        evaluator = {'_delete_': True, 'type': 'MaskAPMetric', 'ann_file': files[split]}
+        diff |= {f'{split}_dataloader': checking, f'{split}_evaluator': evaluator | limit}
+    if 'test' in files:
+        notes.append('validation chooses the checkpoint; `mim test` scores the test pictures')
+    if limit:
         notes.append(
             f'up to {data.largest} objects a picture: max_per_img of the model and max_dets of the '
             'metric follow'
         )
-    return {'train_dataloader': learning, 'val_dataloader': checking, 'val_evaluator': evaluator}
+    return diff
 
 
 def picture_scale(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
@@ -229,9 +253,18 @@ def _name(part: Any) -> str:
 
 
 def _scaled(step: Any, scale: tuple[int, int]) -> Any:
-    """A step of a pipeline, or a list of steps, with the scale; types become text."""
+    """A step of a pipeline, or a list of steps, with the scale; types become text.
+
+    A ``Pad`` to a size, which leaves larger pictures as they are, becomes one to whole strides in a
+    pipeline that does not crop.
+    """
     if isinstance(step, (list, tuple)):
-        return [_scaled(one, scale) for one in step]
+        steps = [_scaled(one, scale) for one in step]
+        pads = [one for one in steps if isinstance(one, dict) and _name(one) == 'Pad']
+        for pad in pads if 'Crop' not in str(steps) else ():
+            if pad.pop('size', None):
+                pad['size_divisor'] = DIVISOR
+        return steps
     step = {**copy.deepcopy(step), 'type': _type(step)}
     if 'transforms' in step:
         step['transforms'] = _scaled(step['transforms'], scale)
@@ -264,7 +297,7 @@ def _schedule(config: Config, data: PreparedData, batch_size: int, notes: list[s
     if config.train_cfg.get('max_iters', LONG) < LONG:
         notes.append(f'{config.train_cfg.max_iters} iterations, as in the base')
         return diff
-    steps = max(data.counts['train'][0] // batch_size, 1)
+    steps = -(-data.counts['train'][0] // batch_size)
     epochs = min(max(-(-ITERATIONS // steps), EPOCHS[0]), EPOCHS[1])
     notes.append(f'{epochs} epochs of {steps} iterations')
     interval = max(epochs // 12, 1)
@@ -285,4 +318,20 @@ def _schedule(config: Config, data: PreparedData, batch_size: int, notes: list[s
     diff['train_dataloader'] = {
         'sampler': {'_delete_': True, 'type': 'DefaultSampler', 'shuffle': True}
     }
+    diff |= _switches(config, epochs, picture_scale(data.sizes), notes)
     return diff
+
+
+def _switches(config: Config, epochs: int, scale: tuple[int, int], notes: list[str]) -> dict:
+    """Hooks that change the pipeline at an epoch: with the scale, at the same share of training."""
+    hooks = copy.deepcopy(config.get('custom_hooks') or [])
+    switches = [hook for hook in hooks if _name(hook) == 'PipelineSwitchHook']
+    planned = config.train_cfg.get('max_epochs')
+    for hook in switches:
+        hook['switch_pipeline'] = _scaled(hook['switch_pipeline'], scale)
+        if planned:
+            hook['switch_epoch'] = round(hook['switch_epoch'] * epochs / planned)
+            notes.append(
+                f'the pipeline changes after epoch {hook["switch_epoch"]}, as late as in the base'
+            )
+    return {'custom_hooks': [{**hook, 'type': _type(hook)} for hook in hooks]} if switches else {}

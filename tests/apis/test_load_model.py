@@ -101,3 +101,11 @@ def test_the_last_head_of_a_cascade_counts() -> None:
     heads = nn.ModuleList(headed(count, ()).bbox_head for count in (7, 3))
     assert class_count(SimpleNamespace(bbox_head=heads)) == 3
     assert class_count(nn.Module()) is None
+
+
+def test_names_fit_a_model_that_classifies_queries() -> None:
+    model = headed(3, ('a',) * 80, ('b',) * 80)
+    model.panoptic_head = model.bbox_head
+    del model.bbox_head
+    with pytest.raises(ValueError, match='3 classes, but neither checkpoint nor config'):
+        class_names(model)

@@ -11,6 +11,7 @@ import pytest
 from locations import ROOT
 from mmdet.registry import DATASETS, TRANSFORMS
 from mmengine.config import Config
+from mmengine.dataset import Compose
 
 from mmrefine.apis.own_config import BASES, picture_scale, stated_classes, write_config
 from mmrefine.apis.prepare_data import prepare_data, split_images
@@ -202,14 +203,21 @@ def test_pictures_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     assert not (tmp_path / 'out').exists()
 
 
-def configs_of(tmp_path: Path, base: str, labels: tuple[str, ...] = ('cat', 'dog')) -> Config:
+def configs_of(
+    tmp_path: Path,
+    base: str,
+    labels: tuple[str, ...] = ('cat', 'dog'),
+    sizes: list[tuple[int, int]] | None = None,
+) -> Config:
     source = labelme_folder(tmp_path / 'source', [f'p{i}' for i in range(6)], labels)
     data = prepare_data([source], tmp_path / 'out')
+    data.sizes = sizes or data.sizes
     write_config(tmp_path / 'mine.py', base, data, batch_size=4)
     return Config.fromfile(tmp_path / 'mine.py')
 
 
-COUNTED = ['refinemask', 'sipmask', 'embedmask', 'mmdet::rtmdet/rtmdet-ins_tiny_8xb32-300e_coco.py']
+RTMDET = 'mmdet::rtmdet/rtmdet-ins_tiny_8xb32-300e_coco.py'
+COUNTED = ['refinemask', 'sipmask', 'embedmask', RTMDET]
 COUNTED += ['mmdet::cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco.py']
 COUNTED += ['mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco.py']
 
@@ -242,7 +250,7 @@ def limits(part: object) -> list[int]:
         ('refinemask', [100, 1000, 1000], [300, 1000, 1000]),
         ('sipmask', [100], [300]),
         ('embedmask', [100], [300]),
-        ('mmdet::rtmdet/rtmdet-ins_tiny_8xb32-300e_coco.py', [100], [300]),
+        (RTMDET, [100], [300]),
         # a detection for every query: there are no more than these
         ('mmdet::queryinst/queryinst_r50_fpn_1x_coco.py', [100], [100]),
     ],
@@ -255,6 +263,57 @@ def test_crowded_pictures_keep_all_their_detections(
     config = configs_of(tmp_path / 'crowded', base, labels=('nut',) * 300)
     assert limits(config.model) == after
     assert config.val_evaluator.max_dets == (1, 10, 300)
+
+
+def test_pads_to_a_size_follow_the_scale(tmp_path: Path) -> None:
+    config = configs_of(tmp_path, RTMDET, sizes=[(4000, 3000)])
+    steps = [s for s in config.val_dataloader.dataset.pipeline if s.type in ('Resize', 'Pad')]
+    pixels = np.zeros((750, 1000, 3), np.uint8)
+    found = Compose(steps)({'img': pixels, 'img_shape': (750, 1000)})['img']
+    assert found.shape == (800, 1088, 3)  # 1067 wide, then whole strides
+    cropped = [s for s in config.train_dataloader.dataset.pipeline if s.type == 'Pad']
+    assert [tuple(pad.size) for pad in cropped] == [(640, 640)]
+
+
+def test_a_base_that_changes_its_pipeline_does_so_in_time(tmp_path: Path) -> None:
+    config = configs_of(tmp_path, RTMDET, sizes=[(1000, 500)])
+    ema, switch = config.custom_hooks
+    assert ema.type == 'EMAHook' and switch.type == 'PipelineSwitchHook'
+    assert config.train_cfg.max_epochs == 200 and switch.switch_epoch == 187  # 280 of 300
+    (resize,) = [step for step in switch.switch_pipeline if step.type == 'RandomResize']
+    assert resize.scale == (992, 512)
+
+
+def test_epochs_count_the_last_incomplete_batch(tmp_path: Path) -> None:
+    data = prepare_data([labelme_folder(tmp_path / 'a', list('abcdef'))], tmp_path / 'out')
+    assert data.counts['train'][0] == 5
+    notes = write_config(tmp_path / 'mine.py', 'refinemask', data, batch_size=2)
+    assert '200 epochs of 3 iterations' in notes
+
+
+def test_a_test_split_of_the_source_is_tested(tmp_path: Path) -> None:
+    for split in ('train', 'val', 'test'):
+        labelme_folder(tmp_path / 'source' / split, [f'{split}0'])
+    data = prepare_data([tmp_path / 'source'], tmp_path / 'out')
+    notes = write_config(tmp_path / 'mine.py', 'refinemask', data)
+    config = Config.fromfile(tmp_path / 'mine.py')
+    for split in ('val', 'test'):
+        loader, evaluator = config[f'{split}_dataloader'], config[f'{split}_evaluator']
+        assert Path(loader.dataset.ann_file).name == Path(evaluator.ann_file).name == f'{split}.json'
+    assert any('mim test' in note for note in notes)
+
+
+def test_an_edited_config_is_kept(tmp_path: Path) -> None:
+    data = prepare_data([labelme_folder(tmp_path / 'source', ['a', 'b'])], tmp_path / 'out')
+    path = tmp_path / 'mine.py'
+    for _ in range(2):
+        assert not any('kept as' in note for note in write_config(path, 'refinemask', data))
+    written = path.read_text()
+    for number in (1, 2):
+        path.write_text(f'{written}# edit {number}\n')
+        notes = write_config(path, 'refinemask', data)
+        assert path.read_text() == written and f'kept as mine_{number}.py' in notes[-1]
+        assert (tmp_path / f'mine_{number}.py').read_text().endswith(f'# edit {number}\n')
 
 
 def test_class_agnostic_parts_stay_so(tmp_path: Path) -> None:
@@ -306,6 +365,9 @@ def test_the_scale_follows_the_pictures(sizes: list, scale: tuple) -> None:
         ('mmdet::htc/htc_r50_fpn_1x_coco.py', 'also learns from semantic maps'),
         ('mmdet::scnet/scnet_r50_fpn_1x_coco.py', 'also learns from semantic maps'),
         ('lazy.py', 'lazy.py cannot be the base of a config'),
+        ('broken.py', 'broken.py is no config: .*Error'),
+        ('bare.py', 'bare.py is no config that trains a detector: it lacks train_cfg, optim'),
+        ('nowhere::a.py', 'nowhere::a.py is no config: .*nowhere'),
     ],
 )
 def test_bases_that_learn_no_masks_of_single_pictures(
@@ -314,6 +376,9 @@ def test_bases_that_learn_no_masks_of_single_pictures(
     monkeypatch.chdir(tmp_path)
     lines = ['from mmengine.config import read_base', 'with read_base():']
     Path('lazy.py').write_text('\n'.join([*lines, '    from .x import *']))
+    Path('x.py').write_text('model = dict(type="X")')
+    Path('broken.py').write_text('model = unknown')
+    Path('bare.py').write_text('model = train_dataloader = test_dataloader = dict(type="X")')
     data = prepare_data([labelme_folder(tmp_path / 'source', ['a', 'b'])], tmp_path / 'out')
     with pytest.raises(ValueError, match=message):
         write_config(tmp_path / 'mine.py', base, data)
