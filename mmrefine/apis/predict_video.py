@@ -1,5 +1,6 @@
 """Masks on videos: tracks of SipMask-VIS, or the objects of every frame by any other model."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -70,8 +71,10 @@ def predict_video(
     Raises:
         OSError: A file is missing or cannot be written.
         ValueError: The video cannot be read or would be overwritten, a class is unknown, or
-            ``score`` is none.
+            ``score`` or ``rate`` is none.
     """
+    if rate is not None and not 0 < rate < math.inf:
+        raise ValueError(f'the result needs more than 0 frames per second, got {rate:g}')
     refuse_overwriting(target, video=video)
     require_score(score)
     run = VideoRun(Path(target))

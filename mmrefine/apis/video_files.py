@@ -53,7 +53,8 @@ class Clip:
             raise FileNotFoundError(f'no video file or folder of frames at {self.path}')
         if self.path.is_dir():
             suffixed = (p for p in self.path.iterdir() if p.suffix.lower() in PICTURES)
-            self.files = sorted(suffixed, key=_natural)
+            # macOS puts ._NAME beside NAME
+            self.files = sorted((p for p in suffixed if p.name[:2] != '._'), key=_natural)
             if not self.files:
                 raise FileNotFoundError(f'{self.path} holds no pictures ({", ".join(PICTURES)})')
             self.length = len(self.files)

@@ -1,12 +1,15 @@
 """Written videos: the codec in the file, sizes, rates, and what is refused."""
 
+import math
 import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from torch import nn
 
+from mmrefine.apis.predict_video import predict_video
 from mmrefine.apis.video_files import VIDEO_SUFFIXES, Clip, FrameWriter
 
 
@@ -102,3 +105,15 @@ def test_every_suffix_is_written_or_refused_with_a_reason(tmp_path: Path) -> Non
     for suffix in VIDEO_SUFFIXES:
         path = write(tmp_path / f'out{suffix}', [(32, 32)] * 2).path
         assert len(list(Clip(path))) == 2
+
+
+def test_frames_that_macos_doubles_are_passed_over(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / '0001.jpg'), gradient(0))
+    (tmp_path / '._0001.jpg').write_bytes(b'Mac OS X')
+    assert len(list(Clip(tmp_path))) == 1
+
+
+@pytest.mark.parametrize('rate', [0.0, -5.0, math.nan])
+def test_rates_that_are_none_are_refused(tmp_path: Path, rate: float) -> None:
+    with pytest.raises(ValueError, match='more than 0 frames per second, got (0|-5|nan)$'):
+        predict_video(nn.Module(), tmp_path / 'in.mp4', tmp_path / 'out.mp4', rate=rate)

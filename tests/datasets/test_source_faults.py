@@ -151,6 +151,20 @@ def test_labelme_faults_are_named(tmp_path: Path, change: dict, message: str) ->
         read_source(labelme_folder(tmp_path, **change))
 
 
+def test_labelme_masks_of_one_group_are_one_object(tmp_path: Path) -> None:
+    picture(tmp_path / 'a.jpg')
+    shapes = [{'label': 'nut', 'group_id': 1, 'points': [[x, 5]], **MASK} for x in (10, 30)]
+    write(tmp_path / 'a.json', labelme_file('a.jpg', shapes))
+    ((label, inside),) = masks(read_source(tmp_path)[1])['a.jpg']
+    expected = np.zeros(SIZE, bool)
+    expected[5:9, [*range(10, 16), *range(30, 36)]] = True
+    assert label == 'nut' and (inside == expected).all()
+    shapes[0] = {'label': 'nut', 'group_id': 1, 'points': pairs(SQUARE)}
+    write(tmp_path / 'a.json', labelme_file('a.jpg', shapes))
+    with pytest.raises(ValueError, match='group 1 mixes polygons and masks'):
+        read_source(tmp_path)
+
+
 def test_labelme_files_without_a_size(tmp_path: Path) -> None:
     path = labelme_folder(tmp_path, points=pairs(SQUARE)) / 'a.json'
     content = path.read_text().replace(f'"imageWidth": {SIZE[1]}', '"imageWidth": null')
@@ -184,6 +198,7 @@ def yolo_folder(folder: Path, names: str = 'names: [nut, date]') -> Path:
         ('names: [nut, no]', 'the label False'),
         ('names: [nut]\nnc: 3', r'has 3 classes \(nc\), but 1 names'),
         ('names: [nut', 'is no yaml'),
+        ('names: [nut]\nkpt_shape: [17, 3]', r'describes points of poses \(kpt_shape\)'),
     ],
 )
 def test_yolo_names_are_checked(tmp_path: Path, names: str, message: str) -> None:
@@ -253,6 +268,23 @@ def test_pascal_voc_classes_have_one_colour(tmp_path: Path) -> None:
     write(root / 'labelmap.txt', 'background:0,0,0::\nnut:1,0,0::\nnut:2,0,0::\n')
     with pytest.raises(ValueError, match="labelmap.txt has two classes of the name 'nut'"):
         read_source(root)
+
+
+@pytest.mark.parametrize('colours', [('1,0,0', '1,0,0'), ('0,0,0', '2,0,0')])
+def test_pascal_voc_colours_have_one_class(tmp_path: Path, colours: tuple[str, str]) -> None:
+    root = voc_folder(tmp_path, 'a', drawn(SQUARE))
+    nut, date = colours
+    write(root / 'labelmap.txt', f'background:0,0,0::\nnut:{nut}::\ndate:{date}::\n')
+    with pytest.raises(ValueError, match='labelmap.txt has the colour .,0,0 for .* and for'):
+        read_source(root)
+
+
+def test_pascal_voc_pictures_of_two_lists_are_refused(tmp_path: Path) -> None:
+    lists = voc_folder(tmp_path, 'a', drawn(SQUARE)) / 'ImageSets' / 'Segmentation'
+    for split in ('train', 'val'):
+        write(lists / f'{split}.txt', 'a\n\n')
+    with pytest.raises(ValueError, match='val.txt has a, which is in train.txt, too: remove one'):
+        read_source(tmp_path)
 
 
 def test_pascal_voc_label_maps_of_any_editor(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
 from .coco import fitting_json, load
 from .png_masks import rle_of
@@ -75,6 +76,9 @@ def _image(path: Path, lines: list[str]) -> SourceImage:
             groups[key] = SourceObject(label, outline)
         elif isinstance(known.segmentation, list) and isinstance(outline, list):
             known.segmentation += outline
+        elif isinstance(known.segmentation, dict) and isinstance(outline, dict):
+            both = coco_mask.merge([known.segmentation, outline])
+            known.segmentation = {**both, 'counts': both['counts'].decode('ascii')}
         else:
             raise ValueError(f'{path}: group {group} mixes polygons and masks')
     return SourceImage(picture, width, height, list(groups.values()))

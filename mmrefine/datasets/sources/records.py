@@ -17,7 +17,7 @@ PICTURES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 _EXIF_ORIENTATION = 0x0112
 _TIFF_WIDTH, _TIFF_HEIGHT = 0x0100, 0x0101
 _TURNED = (5, 6, 7, 8)  # orientations that swap width and height
-_SPLITS = ('train', 'val', 'test')
+SPLITS = ('train', 'val', 'test')
 _SPLIT = re.compile(r'(?:(train|training)|(val|valid|validation|dev)|(test|testing))\d*')
 
 
@@ -154,7 +154,7 @@ def named_split(path: Path, source: Path) -> str | None:
     inside = path.relative_to(source) if source.is_dir() else Path(path.name)
     for name in (*inside.parts[:-1][::-1], *re.split(r'[^A-Za-z0-9]', path.stem)):
         if found := _SPLIT.fullmatch(name.lower()):
-            return next(split for split, word in zip(_SPLITS, found.groups()) if word)
+            return next(split for split, word in zip(SPLITS, found.groups()) if word)
     return None
 
 

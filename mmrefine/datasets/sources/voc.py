@@ -9,6 +9,7 @@ import numpy as np
 from .png_masks import packed_colours, rle_of
 from .records import (
     PICTURES,
+    SPLITS,
     Source,
     SourceImage,
     SourceObject,
@@ -93,6 +94,13 @@ def _label_map(root: Path) -> tuple[dict[tuple[int, ...], int], list[str]]:
         fields = [line.split(':') for line in lines]
         rows = [(name, tuple(int(v) for v in colour.split(','))) for name, colour, *_ in fields]
     names = class_names([name for name, _ in rows if name != 'background'], path)
+    owners: dict[tuple[int, ...], str] = {}
+    for name, colour in rows:
+        if (other := owners.setdefault(colour, name)) != name:
+            raise ValueError(
+                f'{path} has the colour {",".join(map(str, colour))} for {other} and for {name}, '
+                'which cannot be told apart: draw one of them in another colour'
+            )
     numbers = {name: i + 1 for i, name in enumerate(names)}
     return {colour: numbers.get(name, 0) for name, colour in rows}, names
 
@@ -132,10 +140,14 @@ def _values(path: Path, colours: Mapping[tuple[int, ...], int] | None = None) ->
 
 
 def _splits(root: Path) -> dict[str, str]:
-    found = {}
-    for split in ('train', 'val', 'test'):
+    """Name of a picture -> the one list that it is in."""
+    found: dict[str, str] = {}
+    for split in SPLITS:
         path = root / 'ImageSets' / 'Segmentation' / f'{split}.txt'
-        if path.is_file():
-            lines = text_of(path).splitlines()
-            found |= dict.fromkeys((line.strip() for line in lines), split)
+        for line in text_of(path).splitlines() if path.is_file() else ():
+            name = line.strip()
+            if name and (other := found.setdefault(name, split)) != split:
+                raise ValueError(
+                    f'{path} has {name}, which is in {other}.txt, too: remove one of the two lines'
+                )
     return found

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from .records import (
+    SPLITS,
     Source,
     SourceImage,
     SourceObject,
@@ -17,8 +18,6 @@ from .records import (
     pictures_below,
     text_of,
 )
-
-SPLITS = ('train', 'val', 'test')
 
 
 def find(source: Path) -> list[Path]:
@@ -51,6 +50,11 @@ def read(source: Path, files: list[Path]) -> Source:
         )
     path = files[0]
     content = _load(path)
+    if 'kpt_shape' in content:
+        raise ValueError(
+            f'{path} describes points of poses (kpt_shape): masks are learnt from outlines; export '
+            'the data set for segmentation'
+        )
     names = _names(content, path)
     images, unlabelled = [], []
     owners: dict[Path, Path] = {}
