@@ -5,7 +5,8 @@ from typing import Any
 
 from mmdet.datasets import CocoDataset, YouTubeVISDataset
 from mmdet.datasets.transforms import LoadAnnotations
-from mmdet.registry import DATASETS, TRANSFORMS
+from mmdet.registry import DATASETS
+from mmengine.dataset import Compose
 from mmengine.fileio import exists, get_local_path
 from mmengine.logging import print_log
 
@@ -14,7 +15,7 @@ from mmrefine.results.image_files import named_file
 
 from .annotation_check import Problem, check_annotations, check_identities, read_annotations
 from .learnable import mask_loaders, why_not
-from .load_masks import in_rle
+from .load_masks import LoadMaskAnnotations, in_rle
 
 
 class CheckedAnnotations:
@@ -95,8 +96,19 @@ class CheckedCocoDataset(CheckedAnnotations, CocoDataset):
             object is left to learn from.
     """
 
-    def __init__(self, *args: Any, pipeline: list | tuple = (), **kwargs: Any) -> None:
-        super().__init__(*args, pipeline=[_with_rle(step) for step in pipeline], **kwargs)
+    has_rle = False  # whether an object was found whose mask is an RLE
+
+    @property
+    def pipeline(self) -> Compose:
+        """What is done to every picture; another one, as of ``PipelineSwitchHook``, is made to load
+        RLE as the first is."""
+        return self._pipeline
+
+    @pipeline.setter
+    def pipeline(self, pipeline: Compose) -> None:
+        pipeline.transforms = [_with_rle(step) for step in pipeline.transforms]
+        self._pipeline = pipeline
+        self._load_bitmaps()
 
     def filter_data(self) -> list[dict]:
         """Filter as the stock class does, and make sure that there is something to learn, if only
@@ -118,17 +130,16 @@ class CheckedCocoDataset(CheckedAnnotations, CocoDataset):
         """Check and load; a set with objects in RLE gets bitmaps for all its masks, since Mosaic
         joins those of several images."""
         found = super().load_data_list()
-        if any(in_rle(instance) for info in found for instance in info['instances']):
-            for loader in mask_loaders(self):
-                loader.only_bitmaps = True
+        self.has_rle = any(in_rle(instance) for info in found for instance in info['instances'])
+        self._load_bitmaps()
         return found
+
+    def _load_bitmaps(self) -> None:
+        for loader in mask_loaders(self) if self.has_rle else ():
+            loader.only_bitmaps = True
 
 
 def _with_rle(step: Any) -> Any:
-    if not isinstance(step, Mapping) or step.get('poly2mask', True) or not step.get('with_mask'):
-        return step
-    kind = step['type'] if isinstance(step['type'], type) else TRANSFORMS.get(step['type'])
-    if kind is not LoadAnnotations:
-        return step
-    kept = {k: v for k, v in step.items() if k not in ('with_mask', 'poly2mask')}
-    return {**kept, 'type': 'LoadMaskAnnotations'}
+    if type(step) is LoadAnnotations and step.with_mask and not step.poly2mask:
+        return LoadMaskAnnotations.in_place_of(step)
+    return step

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from copy import copy
 from typing import Any
 
 from mmdet.datasets.transforms import LoadAnnotations, LoadTrackAnnotations
@@ -31,6 +32,14 @@ class LoadMaskAnnotations(LoadAnnotations):
         super().__init__(with_mask=True, poly2mask=False, **kwargs)
         self.only_bitmaps = False
         self.as_bitmaps = LoadAnnotations(with_mask=True, poly2mask=True, **kwargs)
+
+    @classmethod
+    def in_place_of(cls, stock: LoadAnnotations) -> 'LoadMaskAnnotations':
+        """The same as a stock step with ``poly2mask=False``."""
+        step = cls.__new__(cls)
+        step.__dict__.update(stock.__dict__, only_bitmaps=False, as_bitmaps=copy(stock))
+        step.as_bitmaps.poly2mask = True
+        return step
 
     def transform(self, results: dict) -> dict:
         """Load; see ``LoadAnnotations``."""

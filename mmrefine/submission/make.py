@@ -58,6 +58,11 @@ class MakeOptions:
     classes: list[str] | None = None
 
     @property
+    def is_dump(self) -> bool:
+        """Whether ``results`` is a dump."""
+        return self.results is not None and self.results.suffix in ('.pkl', '.pickle')
+
+    @property
     def targets(self) -> list[Path]:
         """What is written; the last one is what a server takes."""
         if self.format == 'coco':
@@ -83,6 +88,7 @@ def make_submission(options: MakeOptions) -> list[str]:
     """
     if (options.results is None) == (options.config is None):
         raise ValueError('give either --results or --config with --checkpoint and --image-root')
+    _refuse_idle(options)
     most_per_image(options.format, options.max_per_image)
     make = _make_tracks if options.format == 'youtube-vis' else _make_images
     for target in options.targets:
@@ -106,6 +112,21 @@ def make_submission(options: MakeOptions) -> list[str]:
             file.replace(target)
     options.log.unlink(missing_ok=True)
     return list(map(str, options.targets))
+
+
+def _refuse_idle(options: MakeOptions) -> None:
+    """Raise ValueError if an option is given that nothing would read."""
+    default = MakeOptions(options.format, options.gt, options.out)
+    for names, read, where in (
+        (('classes',), options.is_dump, 'a dump (.pkl) in --results'),
+        (('checkpoint', 'image_root', 'device'), options.config is not None, '--config'),
+        (('split', 'algorithm'), options.format == 'coco', '--format coco'),
+    ):
+        given = [name for name in names if getattr(options, name) != getattr(default, name)]
+        if given and not read:
+            raise ValueError(
+                f'--{given[0].replace("_", "-")} is read with {where} only: leave it out'
+            )
 
 
 def _require_replaceable(target: Path, format: str) -> None:
@@ -191,7 +212,7 @@ def _entries(options: MakeOptions, data: dict, gt: GroundTruth) -> Iterable[dict
             options.device,
         )
     assert options.results is not None  # make_submission has checked that one of both is given
-    if options.results.suffix in ('.pkl', '.pickle'):
+    if options.is_dump:
         categories = list(gt.categories)
         if options.classes is not None:
             categories = gt.categories_named(options.classes)

@@ -7,10 +7,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
+import mmcv
+import mmengine
 import numpy as np
 import pytest
 import torch
 from locations import ROOT
+from mmdet.registry import DATASETS
+from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
@@ -154,6 +158,18 @@ def test_a_part_without_objects_is_background(tmp_path: Path) -> None:
     assert train(dict(type='ConcatDataset', datasets=both), tmp_path) == 4
     with pytest.raises(ValueError, match=r'no object to learn from. \S*background.json'):
         train(background, tmp_path)
+
+
+@pytest.mark.parametrize('compose', [mmcv.transforms.Compose, mmengine.dataset.Compose])
+def test_a_pipeline_switched_to_loads_rle(tmp_path: Path, compose: type) -> None:
+    settings = dict(type='CheckedCocoDataset', filter_cfg=dict(filter_empty_gt=True))
+    both = [dict(segmentation=RLE), dict(segmentation=POLYGON)]
+    dataset = DATASETS.build(leaf(tmp_path, 'a', both, **settings))
+    for _ in range(2):
+        found = dataset[0]['data_samples']
+        assert len(found.gt_instances) == 2 and not len(found.ignored_instances)
+        assert isinstance(found.gt_instances.masks, BitmapMasks)
+        dataset.pipeline = compose(LOAD)
 
 
 def test_panoptic_objects_need_no_mask_of_their_own(

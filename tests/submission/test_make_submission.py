@@ -100,6 +100,25 @@ def test_fewer_a_video_can_be_asked_for(tmp_path: Path) -> None:
     assert {track['video_id']: track['score'] for track in kept} == best
 
 
+@pytest.mark.parametrize(
+    ('given', 'message'),
+    [
+        ('--format coco --results in.json --classes a', '--classes is read with a dump (.pkl)'),
+        ('--format coco --config a.py --classes a', '--classes is read with a dump'),
+        ('--format coco --results in.json --image-root a', '--image-root is read with --config'),
+        ('--format coco --results in.pkl --device cuda:0', '--device is read with --config only'),
+        ('--format lvis --results in.json --algorithm a', '--algorithm is read with --format coco'),
+    ],
+)
+def test_options_that_nothing_reads_are_refused(
+    tool: ModuleType, tmp_path: Path, given: str, message: str, capsys: pytest.CaptureFixture
+) -> None:
+    gt, _ = write(tmp_path, *make_scene(0))
+    given = given.replace('in.', f'{tmp_path}/in.')
+    assert tool.main(['make', *f'--gt {gt} --out {tmp_path}/out {given}'.split()]) == 1
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize('most', [0, -2])
 def test_a_cap_below_one_is_refused(most: int, tmp_path: Path) -> None:
     gt, source = write(tmp_path, *make_scene(0))
