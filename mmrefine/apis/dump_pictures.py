@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from mmdet.registry import DATASETS
 from mmengine.registry import init_default_scope
 
 from mmrefine.masks.run_lengths import to_counts
 from mmrefine.results.dumps import read_dump
+from mmrefine.results.image_files import read_picture
 from mmrefine.results.log import log_warning
 from mmrefine.results.predictions import read_instances
 from mmrefine.visualization.instances import Instances
@@ -75,9 +75,7 @@ def draw_dump(
     classes = dataset.metainfo['classes']
     sheet, drawn = [], 0
     for info, name in zip(infos, picture_names(infos)):
-        image = cv2.imread(info['img_path'])
-        if image is None:
-            raise OSError(f'cannot read {info["img_path"]}')
+        image = read_picture(Path(info['img_path']))
         size = image.shape[:2]
         label = f'{results}: image {info["img_id"]!r}'
         pred = samples[info['img_id']].get('pred_instances', {})

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import numpy as np
 
 from mmrefine.datasets.sources.records import PICTURES, text_of
 from mmrefine.results.log import log_warning
@@ -116,26 +115,6 @@ def _distinct(pictures: dict[Path, Path]) -> Iterator[Picture]:
         taken.add(candidate)
         file_name = relative if shared[relative] == 1 else path
         yield Picture(path, candidate, file_name.as_posix())
-
-
-def read_picture(path: Path) -> np.ndarray:
-    """Read a picture, uint8[H, W, 3], as OpenCV does: upright by its EXIF orientation, 8 bits, BGR.
-
-    Grey pictures get three channels, alpha is dropped, of 16 bits the upper 8 are taken. A
-    ValueError names one that cannot be read.
-    """
-    # imread knows no paths outside the local character set on some systems
-    content = np.fromfile(path, np.uint8)
-    try:
-        picture = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
-    except cv2.error as error:
-        raise ValueError(
-            f'{path} cannot be read as a picture: {error.err or error}; the variables '
-            'OPENCV_IO_MAX_IMAGE_WIDTH, _HEIGHT and _PIXELS of the environment raise its limits'
-        ) from None
-    if picture is None:
-        raise ValueError(f'{path} cannot be read as a picture: damaged, or no picture')
-    return picture
 
 
 def read_world_file(path: Path) -> list[float]:

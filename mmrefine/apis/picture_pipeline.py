@@ -17,6 +17,10 @@ AS_PREPARED = View()
 UNFIT = (AssertionError, AttributeError, OSError, cv2.error)
 
 
+class PictureError(ValueError):
+    """A picture that a model cannot be given, though others may."""
+
+
 class PicturePipeline:
     """The test pipeline of a config, without annotations.
 
@@ -41,12 +45,12 @@ class PicturePipeline:
         """Read a picture as the config does, and make uint8[H, W, 3] in BGR of it.
 
         Raises:
-            ValueError: The config's loader cannot read it.
+            PictureError: The config's loader cannot read it.
         """
         try:
             pixels = self._load({'img_path': str(path), 'img_id': 0})['img']
         except UNFIT as error:
-            raise ValueError(f'{path} cannot be read as a picture: {error}') from error
+            raise PictureError(f'{path} cannot be read as a picture: {error}') from error
         grey = pixels.ndim == 2
         return (cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR) if grey else pixels).astype(np.uint8)
 
@@ -54,8 +58,9 @@ class PicturePipeline:
         """Prepare a file, or uint8[H, W, 3] in BGR: ``inputs`` and ``data_samples``.
 
         Raises:
+            PictureError: The pipeline cannot take it.
             TypeError: It is neither.
-            ValueError: There is no such file, or the array or file is no picture.
+            ValueError: There is no such file, or the array is no picture.
         """
         data: dict[str, Any] = {'img_id': 0}
         if isinstance(picture, np.ndarray):
@@ -76,7 +81,8 @@ class PicturePipeline:
         try:
             return self._prepare(load(data))
         except UNFIT as error:
-            raise ValueError(f'{name} is no image the test pipeline can take: {error}') from error
+            text = f'{name} is no image the test pipeline can take: {error}'
+            raise PictureError(text.strip()) from error
 
 
 def is_picture(pixels: Any) -> bool:

@@ -11,12 +11,14 @@ import numpy as np
 from torch import nn
 
 from mmrefine.results.files import value_digest
+from mmrefine.results.image_files import read_picture
 from mmrefine.results.progress import progress_bar
 from mmrefine.results.resume_log import ResumeLog
 
 from .exclusive import exclusive_masks
-from .inputs import Picture, find_inputs, read_picture, read_world_file, refuse_inputs_in
+from .inputs import Picture, find_inputs, read_world_file, refuse_inputs_in
 from .load_model import model_digest
+from .picture_pipeline import PictureError
 from .prediction_files import PredictionFiles
 from .predictor import Prediction, Predictor, batches
 from .tiles import TiledPredictor
@@ -88,8 +90,9 @@ def predict(
         model: From ``mmrefine.load_model`` or ``mmdet.apis.init_detector``.
         inputs: Pictures, folders, patterns or lists, see ``find_inputs``.
         out: Folder for ``pictures/``, ``predictions.json`` (COCO results), ``images.json`` (their
-            pictures and categories); a stopped run of the same model and arguments goes on there.
-            None returns the predictions.
+            pictures and categories), ``predicted_files.txt`` (the names of all files). A stopped
+            run of the same model and arguments goes on there; what a finished one listed is
+            replaced, or removed. None returns the predictions.
         score: Objects below it are left out.
         classes: Names of the classes to keep; None keeps all.
         batch_size: Pictures, or tiles, at once.
@@ -153,13 +156,13 @@ def predict(
         predicted = _predicted(predictor, todo, batch_size, exclusive, result.unreadable)
         with progress_bar('pictures', len(todo), show_progress) as step:
             for picture, pixels, prediction in predicted:
-                files.write_picture(picture, pixels, prediction)
+                drawn = files.write_picture(picture, pixels, prediction)
                 number = todo[picture]
-                log.add(number, [(None, files.entry(number, picture, prediction))])
+                log.add(number, [(None, files.entry(number, picture, prediction, drawn))])
                 step()
         for entry in log.results():
             result.count(names[label] for label, *_ in entry['objects'])
-        files.write_lists(log.results)
+        files.write_lists(log.results, [picture.path for picture in found])
     log.path.unlink()
     return result
 
@@ -175,9 +178,31 @@ def _predicted(
     # Drawings and crops show what the model saw, as the config's loader reads it.
     read = read_picture if predictor.reads_arrays else predictor.read
     for batch in batches(_readable(pictures, read, unreadable), batch_size):
-        given = [pixels if predictor.reads_arrays else picture.path for picture, pixels in batch]
-        for (picture, pixels), found in zip(batch, predictor(given)):
+        for picture, pixels, found in _batch(predictor, batch, unreadable):
             yield picture, pixels, exclusive_masks(found) if exclusive else found
+
+
+def _batch(
+    predictor: Predictor | TiledPredictor,
+    batch: list[tuple[Picture, np.ndarray]],
+    unreadable: list[str],
+) -> Iterator[tuple[Picture, np.ndarray, Prediction]]:
+    """Predict a batch, after an error picture by picture: the error then names its own."""
+    given = [pixels if predictor.reads_arrays else picture.path for picture, pixels in batch]
+    try:
+        found = list(predictor(given))
+    except ValueError as error:
+        if len(batch) > 1:
+            for one in batch:
+                yield from _batch(predictor, [one], unreadable)
+            return
+        path = str(batch[0][0].path)
+        text = str(error) if path in str(error) else f'{path}: {error}'
+        if not isinstance(error, PictureError):
+            raise ValueError(text) from error
+        unreadable.append(text)
+    else:
+        yield from ((*pair, prediction) for pair, prediction in zip(batch, found))
 
 
 def _readable(

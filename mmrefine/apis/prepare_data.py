@@ -19,6 +19,7 @@ from mmrefine.datasets.sources import Source, SourceImage, read_source, require_
 from mmrefine.datasets.sources.records import PICTURES, counted
 from mmrefine.masks.run_lengths import to_counts
 from mmrefine.results.files import atomic_file
+from mmrefine.results.image_files import read_picture
 from mmrefine.visualization.overlays import (
     contact_sheet,
     draw_instances,
@@ -26,8 +27,6 @@ from mmrefine.visualization.overlays import (
     shrunk,
 )
 from mmrefine.visualization.picture_files import write_bgr
-
-from .inputs import read_picture
 
 SHEET = 12  # pictures on the contact sheet
 PANEL = 480  # pixels of the longer side of a picture on it

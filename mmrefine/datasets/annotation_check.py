@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
-import mmcv
 import numpy as np
 
 from mmrefine.results.annotations import KINDS, find_faults, record_id, require_lists
 from mmrefine.results.fields import is_number
-from mmrefine.results.image_files import named_file
+from mmrefine.results.image_files import named_file, read_picture
 from mmrefine.results.json_files import load_json
 
 SHOWN = 5  # ids listed with a problem
@@ -120,10 +118,12 @@ def check_images(content: Mapping[str, Any], folder: Path) -> list[Problem]:
         name, sides = named_file(record), (record.get('height'), record.get('width'))
         if name is None or not all(sides):
             continue
-        size = _upright_size(folder / name)
-        if size is None:
+        try:
+            size = read_picture(folder / name).shape[:2]
+        except (OSError, ValueError):
             found['pictures that cannot be read'].append(name)
-        elif size == sides[::-1] != sides:
+            continue
+        if size == sides[::-1] != sides:
             text = (
                 'pictures whose width and height the file swaps, upright by their EXIF orientation'
             )
@@ -159,13 +159,3 @@ def summary(content: Mapping[str, Any]) -> list[str]:
             (w0, h0), (w1, h1) = np.min(sides, axis=0), np.max(sides, axis=0)
             lines.append(f'{what} of {w0:g} x {h0:g} to {w1:g} x {h1:g} pixels (width x height)')
     return [*lines, f'{crowds} crowds'] if crowds else lines
-
-
-def _upright_size(path: Path) -> tuple[int, int] | None:
-    """Size ``(h, w)`` of a picture as LoadImageFromFile reads it, upright by its EXIF orientation;
-    None if it is missing or cannot be read."""
-    try:
-        picture = mmcv.imfrombytes(path.read_bytes(), backend='cv2')
-    except (OSError, cv2.error):  # no file; an empty one, or more pixels than OpenCV allows
-        return None
-    return None if picture is None else picture.shape[:2]

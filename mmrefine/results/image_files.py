@@ -1,8 +1,11 @@
-"""Find the image files that an annotation file names."""
+"""Find the image files that an annotation file names, and read them."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import cv2
+import numpy as np
 
 SHOWN = 3  # files named in an error
 
@@ -54,3 +57,23 @@ def existing_files(images: Iterable[Mapping[str, Any]], folder: str | Path) -> d
             f'{", ".join(missing[:SHOWN])}{more}'
         )
     return files
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """Read a picture, uint8[H, W, 3], as OpenCV does: upright by its EXIF orientation, 8 bits, BGR.
+
+    Grey pictures get three channels, alpha is dropped, of 16 bits the upper 8 are taken. A
+    ValueError names one that cannot be read.
+    """
+    # imread knows no paths outside the local character set on some systems
+    content = np.fromfile(path, np.uint8)
+    try:
+        picture = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+    except cv2.error as error:
+        raise ValueError(
+            f'{path} cannot be read as a picture: {error.err or error}; the variables '
+            'OPENCV_IO_MAX_IMAGE_WIDTH, _HEIGHT and _PIXELS of the environment raise its limits'
+        ) from None
+    if picture is None:
+        raise ValueError(f'{path} cannot be read as a picture: damaged, or no picture')
+    return picture

@@ -258,3 +258,16 @@ def test_pictures_of_the_data_set_are_kept(config, tmp_path, capsys):
     assert main(words(config, results, tmp_path / 'data' / 'b')) == 1
     assert 'holds pictures of the data set' in capsys.readouterr().err
     assert (tmp_path / 'data' / 'b' / '0002.png').read_bytes() == before
+
+
+def test_pictures_beyond_the_limits_of_opencv_are_one_sentence(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def refuse(*args: object) -> None:
+        raise cv2.error('pixels <= CV_IO_MAX_IMAGE_PIXELS')
+
+    for reader in ('imread', 'imdecode'):
+        monkeypatch.setattr(cv2, reader, refuse)
+    results = dump(tmp_path / 'results.pkl')
+    assert main(words(config, results, tmp_path / 'out')) == 1
+    assert 'a/0001.png cannot be read' in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """Pictures in, drawn pictures and results out; every way a user can go wrong."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -78,6 +79,30 @@ def _with_masks(content: dict, entries: list[dict]) -> list[dict]:
     ]
 
 
+def test_a_run_replaces_the_one_before(model: torch.nn.Module, tmp_path: Path) -> None:
+    for seed, name in enumerate(('a.png', 'b.png')):
+        photo(tmp_path / 'in' / name, seed=seed)
+    out = tmp_path / 'out'
+
+    def files() -> set[str]:
+        return {p.relative_to(out).as_posix() for p in out.rglob('*') if p.is_file()}
+
+    predict(model, tmp_path / 'in', out, score=SCORE, polygons=True, crops=True)
+    own = [out / 'crops' / 'mine.png', tmp_path / 'beside.txt']
+    for path in own:
+        path.write_text('x')
+    listed = out / 'predicted_files.txt'
+    assert {*listed.read_text().splitlines()} == files() - {listed.name, 'crops/mine.png'}
+    listed.write_text(f'{listed.read_text()}../beside.txt\n{own[1]}\n')
+    taken = min(p for p in (out / 'crops').iterdir() if p not in own)
+    predict(model, [tmp_path / 'in' / 'b.png', taken], out, score=0.99)
+    assert files() == {
+        *('images.json', 'predictions.json', listed.name, 'crops/mine.png', 'pictures/b.jpg'),
+        *(f'crops/{taken.name}', f'pictures/{taken.stem}.jpg'),
+    }
+    assert own[1].is_file()
+
+
 def test_an_interrupted_run_goes_on(
     model: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +154,46 @@ def test_unreadable_pictures_are_told_and_left_out(model: torch.nn.Module, tmp_p
     run = predict(model, tmp_path, tmp_path / 'out', score=SCORE)
     assert run.pictures == 1 and len(run.unreadable) == 3
     assert all(name in ' '.join(run.unreadable) for name in ('bad.jpg', 'empty.png', 'cut.png'))
+
+
+@pytest.mark.parametrize('options', [{}, {'batch_size': 3}])
+def test_pictures_the_scale_makes_nothing_of_are_left_out(
+    model: torch.nn.Module, tmp_path: Path, options: dict
+) -> None:
+    photo(tmp_path / 'a.png')
+    cv2.imwrite(str(tmp_path / 'b.png'), np.zeros((1, 4000, 3), np.uint8))
+    photo(tmp_path / 'c.png', seed=1)
+    config = model.cfg
+    model.cfg = copy.deepcopy(config)
+    for step in model.cfg.test_dataloader.dataset.pipeline:
+        if step.type == 'Resize':
+            step.pop('scale_factor', None)
+            step.update(scale=(64, 48), keep_ratio=True)
+    try:
+        run = predict(model, tmp_path, score=SCORE, **options)
+    finally:
+        model.cfg = config
+    assert [path.name for path in run.predictions] == ['a.png', 'c.png']
+    (said,) = run.unreadable
+    assert said.startswith(f'{tmp_path / "b.png"}: ') and 'no image the test pipeline' in said
+
+
+def test_other_errors_name_the_picture_and_end_the_run(
+    model: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mmrefine.apis import predictor as module
+
+    def fail(instances: object, size: tuple[int, int], name: str) -> None:
+        if size == (96, 128):
+            raise ValueError(f'{name} has scores that are no numbers')
+        return whole(instances, size, name)
+
+    photo(tmp_path / 'b.png')
+    cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((80, 80, 3), np.uint8))
+    whole = module.read_instances
+    monkeypatch.setattr(module, 'read_instances', fail)
+    with pytest.raises(ValueError, match='b.png: the picture has scores'):
+        predict(model, tmp_path, score=SCORE, batch_size=2)
 
 
 def test_results_never_replace_inputs(model: torch.nn.Module, tmp_path: Path) -> None:

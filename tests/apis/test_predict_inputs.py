@@ -9,7 +9,8 @@ from noise_pictures import photo
 from PIL import Image
 
 from mmrefine.apis import inputs
-from mmrefine.apis.inputs import find_inputs, read_picture
+from mmrefine.apis.inputs import find_inputs
+from mmrefine.results.image_files import read_picture
 
 
 def test_a_picture_beyond_the_limits_of_opencv_is_left_out(

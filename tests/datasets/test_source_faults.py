@@ -21,9 +21,9 @@ from source_files import (
     yolo_line,
 )
 
-from mmrefine.apis.inputs import read_picture
 from mmrefine.datasets.sources import read_source
 from mmrefine.datasets.sources.records import picture_size
+from mmrefine.results.image_files import read_picture
 
 
 def coco_folder(folder: Path, change: dict | None = None) -> Path:
