@@ -13,7 +13,7 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from mmrefine.masks import RLEMasks, encode
+from mmrefine.masks.formats import to_rles
 from mmrefine.masks.rle import RLE
 from mmrefine.masks.stock_heads import RLE_HEADS, RLEOutput, rle_head
 
@@ -72,10 +72,7 @@ class MaskBranch:
                 x=x, batch_img_metas=[meta], results_list=[detections], rescale=True, **context
             )[0]
             found = results.masks
-            if hasattr(found, 'as_list'):
-                masks += found.as_list()
-            else:
-                masks += found.tolist() if isinstance(found, RLEMasks) else encode(found)
+            masks += found.as_list() if hasattr(found, 'as_list') else to_rles(found)
             scores.append(results.scores)
         return InstanceData(masks=masks, scores=torch.cat(scores))
 

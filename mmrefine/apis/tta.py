@@ -22,8 +22,9 @@ from mmengine.structures import InstanceData
 from pycocotools import mask as coco_mask
 from torch import Tensor, nn
 
-from mmrefine.masks import RLEMasks, encode, roi_masks_to_rle
+from mmrefine.masks import RLEMasks, roi_masks_to_rle
 from mmrefine.masks.crops import flip_masks
+from mmrefine.masks.formats import to_rles
 from mmrefine.masks.stock_heads import set_mask_format
 
 from .given_boxes import network_boxes
@@ -88,19 +89,12 @@ class ViewsTTAModel(DetTTAModel):
         results, source = self._merge_boxes(data_samples)
         if 'masks' in data_samples[0].pred_instances:
             size = tuple(merged.ori_shape[:2])
-            counts = [len(sample.pred_instances) for sample in data_samples]
-            masks: list[dict] = [{}] * len(source)
-            first = 0
-            for sample, count in zip(data_samples, counts):
-                mine = ((source >= first) & (source < first + count)).nonzero().flatten()
-                chosen = sample.pred_instances[source[mine] - first].masks
-                rles = chosen.tolist() if isinstance(chosen, RLEMasks) else encode(chosen)
-                if sample.get('flip'):
-                    rles = flip_masks(rles, sample.flip_direction)
-                for place, rle in zip(mine.tolist(), rles):
-                    masks[place] = rle
-                first += count
-            results.masks = RLEMasks(masks, size)
+            rles: list[dict] = []
+            for sample in data_samples:
+                found = to_rles(sample.pred_instances.masks)
+                turned = sample.get('flip')
+                rles += flip_masks(found, sample.flip_direction) if turned else found
+            results.masks = RLEMasks([rles[i] for i in source.tolist()], size)
         merged.pred_instances = results
         return merged
 
@@ -111,7 +105,7 @@ class ViewsTTAModel(DetTTAModel):
         boxes, scores = self.merge_aug_bboxes(
             [_solid_boxes(instances) for instances in found],
             [instances.scores for instances in found],
-            [_flip_info(sample) for sample in samples],
+            [{'flip': False, 'flip_direction': None, **sample.metainfo} for sample in samples],
         )
         labels = torch.cat([instances.labels for instances in found])
         config = {'iou_threshold': 0.5, **self.tta_cfg['nms']}
@@ -242,17 +236,6 @@ def _solid_boxes(instances: InstanceData) -> Tensor:
     boxes = instances.bboxes
     if 'masks' not in instances or not len(boxes) or (boxes[:, 2:] > boxes[:, :2]).any():
         return boxes
-    masks = instances.masks
-    rles = masks.tolist() if isinstance(masks, RLEMasks) else encode(masks)
-    corners = boxes.new_tensor(coco_mask.toBbox(rles))
+    corners = boxes.new_tensor(coco_mask.toBbox(to_rles(instances.masks)))
     corners[:, 2:] += corners[:, :2]
     return corners
-
-
-def _flip_info(sample: DetDataSample) -> dict[str, Any]:
-    """What ``merge_aug_bboxes`` reads; views without a flip may leave it out."""
-    return dict(
-        ori_shape=sample.ori_shape,
-        flip=sample.get('flip', False),
-        flip_direction=sample.get('flip_direction'),
-    )

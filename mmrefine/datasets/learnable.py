@@ -25,13 +25,11 @@ class LearnableDataHook(Hook):
             ValueError: There is no object; the message counts what was found instead.
         """
         found = []
-        for dataset in parts(runner.train_dataloader.dataset):
-            if hasattr(dataset, 'dataset') or hasattr(dataset, 'datasets'):
-                continue
+        for dataset in innermost(runner.train_dataloader.dataset):
             if not hasattr(dataset, 'get_data_info'):
                 return
             reasons: Counter[str] = Counter()
-            for instance in _instances(dataset):
+            for instance in instances_of(dataset):
                 reason = why_not(instance, dataset)
                 if reason is None:
                     return
@@ -46,6 +44,11 @@ def parts(dataset: Any) -> Iterator[Any]:
     for inner in [getattr(dataset, 'dataset', None), *getattr(dataset, 'datasets', [])]:
         if inner is not None:
             yield from parts(inner)
+
+
+def innermost(dataset: Any) -> list[Any]:
+    """The data sets that read files, below those that repeat or join others."""
+    return [part for part in parts(dataset) if len(list(parts(part))) == 1]
 
 
 def why_not(instance: Mapping[str, Any], dataset: Any) -> str | None:
@@ -73,7 +76,8 @@ def mask_loaders(dataset: Any) -> list[Any]:
     return [one for one in loaders if not isinstance(one, LoadPanopticAnnotations)]
 
 
-def _instances(dataset: Any) -> Iterator[Mapping[str, Any]]:
+def instances_of(dataset: Any) -> Iterator[Mapping[str, Any]]:
+    """The annotations of all its images or frames, as data sets parse them."""
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)
         for image in info.get('images', [info]):  # of a video

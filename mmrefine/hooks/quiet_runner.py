@@ -4,7 +4,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from mmdet.registry import LOG_PROCESSORS, RUNNERS
@@ -12,6 +12,8 @@ from mmengine.dist import get_world_size, is_main_process
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, LogProcessor, Runner
+
+from mmrefine.datasets.learnable import innermost, instances_of
 
 COUNTED = 20_000  # pictures; going through more takes many seconds
 # What other packages announce about their own future, in their logs and as warnings.
@@ -129,22 +131,10 @@ def run_facts(runner: Runner, mode: str) -> str:
 
 def data_facts(dataset: Any) -> str:
     """Pictures, objects and classes of a data set; objects of a large one are not counted."""
-    parts = list(_innermost(dataset))
+    parts = innermost(dataset)
     pictures = sum(len(part) for part in parts)
     facts = f'{pictures:,} pictures'
     if pictures <= COUNTED and all(hasattr(part, 'get_data_info') for part in parts):
-        infos = (part.get_data_info(i) for part in parts for i in range(len(part)))
-        frames = (frame for info in infos for frame in info.get('images', [info]))
-        facts += f', {sum(len(frame.get("instances", ())) for frame in frames):,} objects'
+        facts += f', {sum(1 for part in parts for _ in instances_of(part)):,} objects'
     classes = (getattr(dataset, 'metainfo', None) or {}).get('classes') or ()
     return facts + (f' of {len(classes)} classes' if classes else '')
-
-
-def _innermost(dataset: Any) -> Iterator[Any]:
-    """The data sets that read files, below those that repeat or join others."""
-    inner = [getattr(dataset, 'dataset', None), *getattr(dataset, 'datasets', ())]
-    inner = [part for part in inner if part is not None]
-    if not inner:
-        yield dataset
-    for part in inner:
-        yield from _innermost(part)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .rle import RLE
+from .rle import RLE, encode
 from .run_lengths import to_dense
 
 FORMATS = ('dense', 'rle')
@@ -40,6 +40,11 @@ def in_format(
     if check_format(mask_format) == 'rle':
         return RLEMasks(rles, image_size)
     return to_dense(rles, image_size, device)
+
+
+def to_rles(masks: 'Tensor | np.ndarray | RLEMasks') -> list[RLE]:
+    """Masks in either format -> N plain COCO RLEs."""
+    return masks.tolist() if isinstance(masks, RLEMasks) else encode(masks)
 
 
 class RLEMask(dict):

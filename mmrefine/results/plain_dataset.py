@@ -17,7 +17,10 @@ def image_truth(sample: Mapping, size: tuple[int, int]) -> dict[str, Any]:
     pipeline that loads annotations after resizing.
     """
     if 'instances' in sample:
-        objects = [_from_instance(i) for i in sample['instances']]
+        objects = [
+            _annotation(i['bbox'], i['bbox_label'], i.get('ignore_flag', 0), i.get('mask'))
+            for i in sample['instances']
+        ]
     elif 'gt_instances' in sample:
         objects = list(_from_tensors(sample['gt_instances'], size, crowd=0))
         objects += _from_tensors(sample.get('ignored_instances', {}), size, crowd=1)
@@ -27,11 +30,6 @@ def image_truth(sample: Mapping, size: tuple[int, int]) -> dict[str, Any]:
             'annotations in the test pipeline (LoadAnnotations after Resize)'
         )
     return {'size': size, 'objects': objects}
-
-
-def _from_instance(instance: Mapping) -> dict:
-    label, crowd = int(instance['bbox_label']), int(instance.get('ignore_flag', 0))
-    return _annotation(instance['bbox'], label, crowd, instance.get('mask'))
 
 
 def _from_tensors(instances: Mapping, size: tuple[int, int], crowd: int) -> list[dict]:
@@ -44,13 +42,13 @@ def _from_tensors(instances: Mapping, size: tuple[int, int], crowd: int) -> list
         dense = masks.to_ndarray().astype(np.uint8) if hasattr(masks, 'to_ndarray') else masks
         counts = mask_counts(dense, size, 'ground truth')
         rles = [{'size': list(size), 'counts': one} for one in counts]
-    return [_annotation(b, int(i), crowd, rle) for b, i, rle in zip(boxes, labels, rles)]
+    return [_annotation(b, i, crowd, rle) for b, i, rle in zip(boxes, labels, rles)]
 
 
 def _annotation(corners: Sequence, label: int, crowd: int, segmentation: Any) -> dict:
     x1, y1, x2, y2 = (float(value) for value in corners)
     box = [x1, y1, x2 - x1, y2 - y1]
-    annotation = {'category_id': label, 'bbox': box, 'iscrowd': crowd}
+    annotation = {'category_id': int(label), 'bbox': box, 'iscrowd': int(crowd)}
     return {**annotation, 'segmentation': segmentation} if segmentation else annotation
 
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from mmengine.structures import InstanceData
@@ -33,12 +33,10 @@ class TrackFile:
         self.frames = 0
         # Track -> (frame, label, score, position of the mask in the temporary file).
         self._tracks: dict[int, list[tuple[int, int, float, int]]] = defaultdict(list)
-        self._masks: IO[bytes] | None = None
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._masks = tempfile.TemporaryFile(dir=self.path.parent)  # noqa: SIM115
 
     def __enter__(self) -> 'TrackFile':
-        """Open the temporary file."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._masks = tempfile.TemporaryFile(dir=self.path.parent)
         return self
 
     def __exit__(
@@ -48,17 +46,13 @@ class TrackFile:
         trace: TracebackType | None,
     ) -> None:
         """Write the result unless the block failed."""
-        if self._masks is not None:
-            with self._masks as masks:
-                if kind is None:
-                    write_json_list(self.path, self._entries(masks))
-            self._masks = None
+        with self._masks:
+            if kind is None:
+                write_json_list(self.path, self._entries())
 
     def add(self, objects: InstanceData | None) -> None:
         """Take the objects of the next frame: ``instances_id``, ``labels``, ``scores``, RLE
         ``masks``; None for a frame that could not be read."""
-        if self._masks is None:
-            raise ValueError('open the track file first: with TrackFile(path) as tracks: ...')
         number, self.frames = self.frames, self.frames + 1
         if objects is None:
             return
@@ -76,12 +70,12 @@ class TrackFile:
             self._tracks[track].append((number, label, score, self._masks.tell()))
             self._masks.write(json_text(entry).encode('ascii') + b'\n')
 
-    def _entries(self, masks: IO[bytes]) -> Iterator[dict[str, Any]]:
+    def _entries(self) -> Iterator[dict[str, Any]]:
         for _, parts in sorted(self._tracks.items()):
             seen = {}
             for number, label, score, position in parts:
-                masks.seek(position)
-                seen[number] = label, score, json.loads(masks.readline())
+                self._masks.seek(position)
+                seen[number] = label, score, json.loads(self._masks.readline())
             categories = range(1, 2 + max(label for label, *_ in seen.values()))
             yield track_entry(self.video_id, categories, seen, self.frames)
 

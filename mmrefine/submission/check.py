@@ -1,22 +1,18 @@
 """Find what is wrong with a submission: every bad entry, and why."""
 
 import contextlib
-import io
 import json
-import logging
 import tempfile
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 from typing import Any
-
-from pycocotools.coco import COCO
 
 from mmrefine.results.cityscapes import check_cityscapes, cityscapes_images
 from mmrefine.results.entries import Entry, EntryReader
 from mmrefine.results.ground_truth import GroundTruth
-from mmrefine.results.json_files import iterate_json_list, load_json
+from mmrefine.results.json_files import iterate_json_list
 from mmrefine.results.tracks import VideoTruth, read_track
 
 from .formats import most_per_image, name_note
@@ -78,6 +74,8 @@ def check_list(
             kinds.update(['entries', *given])
             if not given:
                 reader.report(f'{found.label} has neither segmentation nor bbox')
+            elif entry.get('bbox', 0) is None:
+                reader.report(f'{found.label} has no numbers in its bbox: leave the field out')
         return found
 
     with _opened(Path(path), None) as source:
@@ -87,7 +85,7 @@ def check_list(
         total, masked, boxed = (kinds[k] for k in ('entries', 'segmentation', 'bbox'))
         if masked not in (0, total) or boxed not in (0, total):
             problems.append(f'only {masked} of {total} entries have masks, {boxed} have boxes')
-        return problems or _load_as_the_server(source, gt, format)
+        return problems
 
 
 def check_tracks(
@@ -161,42 +159,3 @@ def _problems(source: Path, gt: GroundTruth, owner: str, read: Read, most: int |
         if most is not None and number > most:
             problems.append(f'{owner} {owner_id} has {number} entries, at most {most} are allowed')
     return problems
-
-
-def _load_as_the_server(source: Path, gt: GroundTruth, format: str) -> list[str]:
-    """Load a good file with the official loader."""
-    data = {
-        'images': [{'id': i, 'height': h, 'width': w} for i, (h, w) in gt.sizes.items()],
-        'categories': [{'id': i, 'name': name} for i, name in gt.categories.items()],
-        'annotations': [],
-    }
-    results = load_json(source)
-    if not results:
-        return []
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            load = _load_lvis if format == 'lvis' else _load_coco
-            load(data, results)
-    except Exception as error:  # whatever the loader stumbles over, the server would too
-        return [f'the official loader refuses the file: {type(error).__name__}: {error}']
-    return []
-
-
-def _load_coco(data: Mapping, results: list) -> None:
-    api = COCO()
-    api.dataset = data
-    api.createIndex()
-    api.loadRes(results)
-
-
-def _load_lvis(data: Mapping, results: list) -> None:
-    try:
-        from lvis import LVIS, LVISResults
-    except ModuleNotFoundError:
-        return _load_coco(data, results)
-    api = LVIS.__new__(LVIS)  # its constructor reads a file
-    api.logger, api.dataset = logging.getLogger('lvis'), data
-    api.logger.setLevel(logging.ERROR)
-    api._create_index()
-    LVISResults(api, results)
-    return None

@@ -38,6 +38,14 @@ def test_good_results_pass(tmp_path: Path, format: str) -> None:
     assert problems_of(tmp_path, [], format) == []
 
 
+@pytest.mark.parametrize('format', ['coco', 'lvis'])
+@pytest.mark.parametrize('box', [None, []])
+def test_empty_boxes_beside_masks_are_refused(tmp_path: Path, format: str, box: object) -> None:
+    results = [{**result, 'bbox': box} for result in make_scene(0)[1]]
+    problems = problems_of(tmp_path, results, format)
+    assert len(problems) == len(results) and all('bbox' in problem for problem in problems)
+
+
 @pytest.mark.parametrize(
     ('change', 'reason'),
     [
