@@ -89,7 +89,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     'loading_errors': (),
     'plain_arrays': (),
     'registration': (),
-    'safetensors_file': ('results',),
+    'safetensors_file': ('loading_errors', 'results'),
     'layers': (),
     'masks': ('layers',),
     'fcos': ('layers', 'masks'),

@@ -12,6 +12,7 @@ from torch import nn
 
 from mmrefine.results.files import value_digest
 from mmrefine.results.image_files import read_picture
+from mmrefine.results.log import log_warning
 from mmrefine.results.progress import progress_bar
 from mmrefine.results.resume_log import ResumeLog
 
@@ -90,9 +91,9 @@ def predict(
         model: From ``mmrefine.load_model`` or ``mmdet.apis.init_detector``.
         inputs: Pictures, folders, patterns or lists, see ``find_inputs``.
         out: Folder for ``pictures/``, ``predictions.json`` (COCO results), ``images.json`` (their
-            pictures and categories), ``predicted_files.txt`` (the names of all files). A stopped
-            run of the same model and arguments goes on there; what a finished one listed is
-            replaced, or removed. None returns the predictions.
+            pictures and categories); a stopped run of the same model and arguments goes on there,
+            files of a finished one stay if none of the same name is written. None returns the
+            predictions.
         score: Objects below it are left out.
         classes: Names of the classes to keep; None keeps all.
         batch_size: Pictures, or tiles, at once.
@@ -150,19 +151,21 @@ def predict(
         'outputs': str(written),
         'views': str((tiling, views, merge, exclusive)),
     }
+    if (result.out / 'images.json').exists():
+        log_warning(f'{result.out} holds an earlier run, of which pictures and crops may stay')
     with closing(ResumeLog(result.out / 'run.log', settings)) as log:
         done = log.done()
         todo = {picture: i for i, picture in enumerate(found) if i not in done}
         predicted = _predicted(predictor, todo, batch_size, exclusive, result.unreadable)
         with progress_bar('pictures', len(todo), show_progress) as step:
             for picture, pixels, prediction in predicted:
-                drawn = files.write_picture(picture, pixels, prediction)
+                files.write_picture(picture, pixels, prediction)
                 number = todo[picture]
-                log.add(number, [(None, files.entry(number, picture, prediction, drawn))])
+                log.add(number, [(None, files.entry(number, picture, prediction))])
                 step()
         for entry in log.results():
             result.count(names[label] for label, *_ in entry['objects'])
-        files.write_lists(log.results, [picture.path for picture in found])
+        files.write_lists(log.results)
     log.path.unlink()
     return result
 

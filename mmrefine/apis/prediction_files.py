@@ -21,9 +21,6 @@ from mmrefine.visualization.picture_files import write_bgr
 from .inputs import Picture, read_world_file
 from .predictor import Prediction, draw_prediction
 
-LISTS = ('images.json', 'predictions.json', 'polygons.json', 'polygons.geojson')
-FILES = 'predicted_files.txt'
-
 
 @dataclass
 class PredictionFiles:
@@ -42,10 +39,8 @@ class PredictionFiles:
         wanted = {'pictures': self.pictures, 'crops': self.crops}
         return [self.out / name for name, given in wanted.items() if given]
 
-    def write_picture(self, picture: Picture, pixels: np.ndarray, found: Prediction) -> list[str]:
-        """Draw the objects of a picture, and cut each out, transparent around it; the names of the
-        files."""
-        written = []
+    def write_picture(self, picture: Picture, pixels: np.ndarray, found: Prediction) -> None:
+        """Draw the objects of a picture, and cut each out, transparent around it."""
         for i, rle in enumerate(found.rles if self.crops else ()):
             (crop,) = crop_masks([rle['counts']], rle['size'][0])
             inside = crop.pixels * np.uint8(255)  # (h, w), the box of the mask
@@ -54,19 +49,13 @@ class PredictionFiles:
                 continue
             cut = np.dstack([pixels[crop.y : crop.y + h, crop.x : crop.x + w], inside])
             name = self.classes[found.labels[i]].replace('/', '_')
-            written.append(f'crops/{picture.name.as_posix()}_{i + 1:03d}_{name}.png')
-            write_bgr(self.out / written[-1], cut)
+            write_bgr(self.out / 'crops' / f'{picture.name}_{i + 1:03d}_{name}.png', cut)
         if self.pictures:
             drawn = draw_prediction(pixels, found, self.classes)
-            written.append(f'pictures/{picture.name.as_posix()}.jpg')
-            write_bgr(self.out / written[-1], drawn)
-        return written
+            write_bgr(self.out / 'pictures' / f'{picture.name}.jpg', drawn)
 
-    def entry(
-        self, number: int, picture: Picture, found: Prediction, files: list[str]
-    ) -> dict[str, Any]:
-        """What the lists say of a picture: its ``image``, ``objects``, ``affine`` on a map, and
-        ``files``."""
+    def entry(self, number: int, picture: Picture, found: Prediction) -> dict[str, Any]:
+        """What the lists say of a picture: its ``image``, ``objects`` and ``affine`` on a map."""
         h, w = found.size
         objects = [
             (int(label), float(score), box.tolist(), rle['counts'].decode('ascii'))
@@ -74,11 +63,10 @@ class PredictionFiles:
         ]
         image = {'id': number + 1, 'file_name': picture.file_name, 'width': w, 'height': h}
         affine = read_world_file(picture.path) if self.world_files else None
-        return {'image': image, 'objects': objects, 'affine': affine, 'files': files}
+        return {'image': image, 'objects': objects, 'affine': affine}
 
-    def write_lists(self, entries: Callable[[], Iterator[Any]], inputs: Sequence[Path]) -> None:
-        """Write the lists from the entries of all pictures, which are read several times; remove
-        what an earlier run listed and this one did not write, but no input."""
+    def write_lists(self, entries: Callable[[], Iterator[Any]]) -> None:
+        """Write the lists from the entries of all pictures, which are read several times."""
         categories = [{'id': i + 1, 'name': name} for i, name in enumerate(self.classes)]
         images = [entry['image'] for entry in entries()]
         head = {'images': images, 'categories': categories}
@@ -89,20 +77,6 @@ class PredictionFiles:
             self._write('polygons.json', {**head, 'annotations': annotations})
             features = list(_features(entries(), self.classes, self.tolerance))
             self._write('polygons.geojson', {'type': 'FeatureCollection', 'features': features})
-        names = [*LISTS[: 4 if self.polygons else 2], *(n for e in entries() for n in e['files'])]
-        self._remove_former({*names}, inputs)
-        with atomic_file(self.out / FILES) as file:
-            file.writelines(f'{name}\n' for name in names)
-
-    def _remove_former(self, names: set[str], inputs: Sequence[Path]) -> None:
-        listed = self.out / FILES
-        former = listed.read_text(encoding='utf-8').splitlines() if listed.is_file() else []
-        kept = {path.resolve() for path in (*inputs, *map(self.out.joinpath, names))}
-        for name in map(Path, former):
-            path = self.out / name
-            inside = not name.is_absolute() and '..' not in name.parts
-            if inside and path.is_file() and path.resolve() not in kept:
-                path.unlink()
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
         with atomic_file(self.out / name) as file:

@@ -79,28 +79,18 @@ def _with_masks(content: dict, entries: list[dict]) -> list[dict]:
     ]
 
 
-def test_a_run_replaces_the_one_before(model: torch.nn.Module, tmp_path: Path) -> None:
-    for seed, name in enumerate(('a.png', 'b.png')):
-        photo(tmp_path / 'in' / name, seed=seed)
-    out = tmp_path / 'out'
+def test_a_folder_of_an_earlier_run_is_told(
+    model: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mmrefine.apis import predict as module
 
-    def files() -> set[str]:
-        return {p.relative_to(out).as_posix() for p in out.rglob('*') if p.is_file()}
-
-    predict(model, tmp_path / 'in', out, score=SCORE, polygons=True, crops=True)
-    own = [out / 'crops' / 'mine.png', tmp_path / 'beside.txt']
-    for path in own:
-        path.write_text('x')
-    listed = out / 'predicted_files.txt'
-    assert {*listed.read_text().splitlines()} == files() - {listed.name, 'crops/mine.png'}
-    listed.write_text(f'{listed.read_text()}../beside.txt\n{own[1]}\n')
-    taken = min(p for p in (out / 'crops').iterdir() if p not in own)
-    predict(model, [tmp_path / 'in' / 'b.png', taken], out, score=0.99)
-    assert files() == {
-        *('images.json', 'predictions.json', listed.name, 'crops/mine.png', 'pictures/b.jpg'),
-        *(f'crops/{taken.name}', f'pictures/{taken.stem}.jpg'),
-    }
-    assert own[1].is_file()
+    said: list[str] = []
+    monkeypatch.setattr(module, 'log_warning', said.append)
+    path, out = photo(tmp_path / 'a.png'), tmp_path / 'out'
+    predict(model, path, out, score=SCORE)
+    assert said == []
+    predict(model, path, out, score=0.99)
+    assert said == [f'{out} holds an earlier run, of which pictures and crops may stay']
 
 
 def test_an_interrupted_run_goes_on(
