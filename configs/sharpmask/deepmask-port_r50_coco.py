@@ -9,7 +9,6 @@ model = dict(
     train_cfg=dict(skip_idle=False),  # one optimiser steps all parameters
     test_cfg=dict(
         log2_scales=(-2.5, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0),
-        max_per_img=1000,
         size_rounding='floor',
         paste='port',
     ),

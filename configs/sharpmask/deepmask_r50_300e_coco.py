@@ -23,7 +23,7 @@ model = dict(
     mask_head=dict(type='DeepMaskHead'),
     # Parity: a head is stepped on its own batches only, decay and momentum included
     train_cfg=dict(skip_idle=True),
-    test_cfg=dict(mask_format='rle'),
+    test_cfg=dict(max_per_img=1000, mask_format='rle'),  # as many as AR@1000 takes
 )
 dataset_type = 'CocoDataset'
 data_root = 'data/coco/'

@@ -1,7 +1,6 @@
 # Run: `th train.lua`, evaluated by `th evalPerImage.lua -np 1000` of
 # facebookresearch/deepmask: train2014, and the 5000 images of val2014 with the lowest ids.
 _base_ = ['./deepmask_r50_300e_coco.py', '../_base_/coco2014.py']
-model = dict(test_cfg=dict(max_per_img=1000))
 train_dataloader = dict(dataset=dict(dataset=_base_.train2014))
 val_dataloader = dict(dataset=dict(dataset=_base_.val2014))
 test_dataloader = dict(dataset=_base_.first2014)

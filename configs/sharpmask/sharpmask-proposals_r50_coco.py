@@ -2,7 +2,6 @@
 # images add --cfg-options test_dataloader.dataset.ann_file=annotations/instances_train2017.json
 # test_dataloader.dataset.data_prefix.img=train2017/ test_evaluator.proposals_file=train2017.pkl
 _base_ = './sharpmask_r50_300e_coco.py'
-model = dict(test_cfg=dict(max_per_img=1000))
 test_evaluator = dict(
     _delete_=True,
     type='DumpProposals',
