@@ -1,6 +1,7 @@
 """Every config loads, survives a dump, builds its model, and is named as its metafile says."""
 
 import ast
+import functools
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -36,6 +37,11 @@ def ids(paths: list[Path]) -> list[str]:
     return [path.relative_to(ROOT / 'configs').as_posix() for path in paths]
 
 
+@functools.cache
+def loaded(path: Path) -> Config:
+    return Config.fromfile(path)
+
+
 def entries() -> list[tuple[Path, dict]]:
     """Metafile and entry of every published model."""
     return [
@@ -51,7 +57,7 @@ def test_config_loads_dumps_and_builds(
     monkeypatch.setattr(
         mmengine_config, 'FormatCode', lambda text, **style: (text, True), raising=False
     )
-    config = Config.fromfile(path)
+    config = loaded(path)
     assert config.custom_imports == dict(imports=['mmrefine'], allow_failed_imports=False)
     config.dump(tmp_path / path.name)
     again = Config.fromfile(tmp_path / path.name)
@@ -112,3 +118,20 @@ def test_cityscapes_trains_from_imagenet_at_a_rate_for_eight_images(family: str)
     assert config.auto_scale_lr.base_batch_size == 8
     assert config.load_from is None
     assert 'resnet50' in config.model.backbone.init_cfg.checkpoint
+
+
+@pytest.mark.parametrize('path', LEAVES, ids=ids(LEAVES))
+def test_no_config_takes_objects_in_rle_for_background(path: Path) -> None:
+    nodes = [loaded(path).train_dataloader.dataset]
+    while nodes:
+        node = nodes.pop()
+        for step in node.get('pipeline') or []:
+            assert step.type != 'LoadAnnotations' or step.get('poly2mask', True), step
+        nodes += [node.dataset] if 'dataset' in node else []
+
+
+@pytest.mark.parametrize('path', LEAVES, ids=ids(LEAVES))
+def test_recall_is_of_as_many_proposals_as_it_says(path: Path) -> None:
+    config = loaded(path)
+    if 'ProposalARMetric' in repr(config.test_evaluator):
+        assert config.model.test_cfg.max_per_img >= 1000
