@@ -8,6 +8,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from mmdet.models.dense_heads import (
+    ATSSHead,
+    DDODHead,
+    FCOSHead,
+    GFLHead,
+    RetinaHead,
+    RTMDetInsHead,
+)
 from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from mmdet.registry import MODELS
 from mmdet.structures.bbox import get_box_tensor
@@ -23,6 +31,9 @@ from mmrefine.layers import require_labels
 from .box_head import ProposalLayers
 from .postprocess import PointPredictions, detections_with_embeds
 from .targets import Proposals, match_proposals
+
+# Others give their boxes in other units, or other maps in the place of centerness.
+SUPPORTED = (ATSSHead, DDODHead, FCOSHead, GFLHead, RetinaHead)
 
 
 class EmbeddedOutputs(NamedTuple):
@@ -43,7 +54,8 @@ class EmbeddedHead(ProposalLayers, BaseModule):
     mask.
 
     Works with heads that have one prior per cell, a regression tower ``reg_convs`` shared by the
-    levels, and sigmoid classes: ATSS, GFL, FCOS, RetinaNet with one anchor, and the like.
+    levels, and sigmoid classes: ATSS, DDOD, GFL, FCOS, RetinaNet with one anchor, and what derives
+    from them.
 
     Args:
         head: Config of the dense head, which gets ``train_cfg`` and ``test_cfg``.
@@ -81,6 +93,17 @@ class EmbeddedHead(ProposalLayers, BaseModule):
             raise ValueError(
                 f'{type(self.head).__name__} has no regression tower "reg_convs" shared by its '
                 'levels; EmbeddedHead takes embeddings from it'
+            )
+        if not isinstance(self.head, SUPPORTED) or isinstance(self.head, RTMDetInsHead):
+            names = ', '.join(kind.__name__ for kind in SUPPORTED)
+            raise ValueError(
+                f'EmbeddedHead cannot read the boxes of {type(self.head).__name__}: take one of '
+                f'{names}, or a class derived from one'
+            )
+        if not self.head.use_sigmoid_cls:
+            raise ValueError(
+                f'the classes of {type(self.head).__name__} are a softmax, but EmbeddedHead takes '
+                'sigmoids: set use_sigmoid=True in its loss_cls'
             )
         # A hook that stays, since compilers cannot trace the registration of one.
         self._features: list[Tensor] | None = None

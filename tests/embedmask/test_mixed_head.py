@@ -133,3 +133,28 @@ def test_heads_without_a_shared_regression_tower_are_refused():
     head = dict(type='YOLOXHead', num_classes=3, in_channels=64, feat_channels=64)
     with pytest.raises(ValueError, match='YOLOXHead has no regression tower'):
         EmbeddedHead(head)
+
+
+@pytest.mark.parametrize(
+    'head',
+    [
+        dict(type='FoveaHead', base_edge_list=[16, 32, 64, 128, 256]),
+        dict(type='CenterNetUpdateHead', strides=[8, 16, 32, 64, 128]),
+        dict(
+            type='RTMDetInsHead',
+            anchor_generator=dict(type='MlvlPointGenerator', offset=0, strides=[8, 16]),
+            bbox_coder=dict(type='DistancePointBBoxCoder'),
+            loss_mask=dict(type='DiceLoss'),
+        ),
+    ],
+)
+def test_heads_whose_boxes_mean_something_else_are_refused(head):
+    kind = head['type']
+    with pytest.raises(ValueError, match=f'boxes of {kind}: take one of ATSSHead, .*FCOSHead'):
+        EmbeddedHead(dict(num_classes=3, in_channels=64, feat_channels=64, **head))
+
+
+def test_softmax_classes_are_refused():
+    loss = dict(type='CrossEntropyLoss', use_sigmoid=False)
+    with pytest.raises(ValueError, match='set use_sigmoid=True'):
+        detector('fcos', loss_cls=loss)
