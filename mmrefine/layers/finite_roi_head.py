@@ -9,7 +9,7 @@ from mmdet.structures.bbox import get_box_tensor
 from mmdet.utils import ConfigType, InstanceList
 from torch import Tensor, nn
 
-from .checks import require_finite, require_labels
+from .checks import require_finite, require_labels, require_masks
 from .precision import autocast_to
 
 BOX_OUTPUTS = ('cls_score', 'bbox_pred', 'decoded_bboxes')  # the last of query-based heads
@@ -37,6 +37,7 @@ class FiniteRoIHead:
     """
 
     training: bool
+    with_mask: bool
     bbox_head: nn.Module
 
     @property
@@ -63,10 +64,13 @@ class FiniteRoIHead:
         """Losses of boxes and masks; arguments as in the stock RoI head.
 
         Raises:
-            ValueError: A label is no class of the heads.
+            ValueError: A label is no class of the heads, or masks are missing.
         """
+        gt_instances = [sample.gt_instances for sample in batch_data_samples]
         if self.box_classes is not None:
-            require_labels([s.gt_instances for s in batch_data_samples], self.box_classes)
+            require_labels(gt_instances, self.box_classes)
+        if self.with_mask:
+            require_masks(gt_instances, [sample.metainfo for sample in batch_data_samples])
         return super().loss(x, rpn_results_list, batch_data_samples)  # type: ignore[misc]
 
     def _bbox_forward(self, *args: Any, **kwargs: Any) -> dict:

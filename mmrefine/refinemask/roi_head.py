@@ -145,11 +145,6 @@ class FineMaskMixin(FiniteRoIHead):
             ``loss_mask`` and ``mask_targets`` (see ``loss_and_target`` of the mask head) and the
             finest logits ``mask_preds``.
         """
-        if any('masks' not in gt for gt in batch_gt_instances):
-            raise ValueError(
-                'ground truth without masks: set with_mask=True in LoadAnnotations of the '
-                'training pipeline'
-            )
         rois = bbox2roi([result.pos_priors for result in sampling_results])  # (N, 5)
         labels = torch.cat([result.pos_gt_labels for result in sampling_results])
         outputs = self.mask_head(*self.mask_inputs(x, rois), rois, labels)

@@ -77,6 +77,14 @@ def test_labels_are_classes(config: str, label: int) -> None:
         small(config).loss(images(), data)
 
 
+@every_config
+def test_ground_truth_needs_masks(config: str) -> None:
+    data = samples()
+    del data[1].gt_instances.masks
+    with pytest.raises(ValueError, match='set with_mask=True'):
+        small(config).loss(images(), data)
+
+
 def proposals() -> list[InstanceData]:
     """Of both images, in single precision: mmcv's NMS kernel for the CPU has no other."""
     boxes = torch.tensor([[4.0, 4, 60, 50], [20, 10, 44, 62]])
