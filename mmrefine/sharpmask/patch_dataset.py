@@ -30,6 +30,7 @@ from .patch_geometry import (
     object_size,
     scale_keys,
 )
+from .patch_transforms import naming
 
 MODES = ('mixed', 'alternate')
 
@@ -142,7 +143,8 @@ class ObjectPatchDataset(BaseDataset):
         """List the objects image by image: image, number in it, label, box, crowd, usable."""
         rows, bare = [], 0
         for image in range(len(self.dataset)):
-            for number, instance in enumerate(self.dataset.get_data_info(image)['instances']):
+            info = self.dataset.get_data_info(image)
+            for number, instance in enumerate(info['instances']):
                 x1, y1, x2, y2 = instance['bbox']
                 width, height = x2 - x1, y2 - y1
                 if width <= 0 or height <= 0:
@@ -151,12 +153,9 @@ class ObjectPatchDataset(BaseDataset):
                 large = min(width, height) >= self.min_side
                 drawable = _is_drawable(instance.get('mask'))
                 bare += not drawable
-                usable = (
-                    not crowd
-                    and large
-                    and drawable
-                    and segmentation_area(instance['mask']) >= self.min_area
-                )
+                usable = not crowd and large and drawable
+                with naming(info, number):
+                    usable = usable and segmentation_area(instance['mask']) >= self.min_area
                 label, box = instance['bbox_label'], (x1, y1, width, height)
                 rows.append((image, number, label, *box, crowd, usable))
         if bare == len(rows) > 0:
@@ -214,12 +213,13 @@ class ObjectPatchDataset(BaseDataset):
         image, framed, crop, score = self.draw(kind, rng)
         info = self.dataset.get_data_info(image)
         instances = info.pop('instances')
-        mask = None if kind == 'score' else instances[self.numbers[framed]]['mask']
+        number = None if kind == 'score' else int(self.numbers[framed])
         return info | dict(
             patch_head=kind,
             patch_crop=crop,
             patch_score=score,
-            patch_segmentation=mask,
+            patch_object=number,
+            patch_segmentation=None if number is None else instances[number]['mask'],
             patch_draw=rng.random(),
         )
 

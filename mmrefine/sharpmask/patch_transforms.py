@@ -6,6 +6,8 @@ Origin:   foolwood/deepmask-pytorch (``corners``: corner-aligned sampling of ima
 Units:    crops are (x, y, side, side) in image pixels, x and y the left and top edge.
 """
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import cv2
@@ -25,6 +27,16 @@ from .patch_geometry import inner_box
 OUTSIDE = 127.5
 # Windows that a polygon may extend beyond its label's.
 REACH = 32
+
+
+@contextmanager
+def naming(info: Mapping[str, Any], number: int | None) -> Iterator[None]:
+    """Say which object, ``number`` in the image ``info``, has a mask that cannot be read."""
+    try:
+        yield
+    except ValueError as error:
+        image = info.get('img_path', info.get('img_id'))
+        raise ValueError(f'{image}, object {number}: {error}') from None
 
 
 def warp_square(image: np.ndarray, crop: np.ndarray, size: int, outside: float) -> np.ndarray:
@@ -110,7 +122,7 @@ class CropObjectPatch(BaseTransform):
     """Cut the patch that ``ObjectPatchDataset`` chose, and rasterise its label.
 
     Required: ``img``, ``patch_crop`` (x, y, side, side), ``patch_segmentation`` (COCO form or
-        None), ``patch_draw`` in [0, 1).
+        None), ``patch_draw`` in [0, 1). ``patch_object``, its number in the image, is for errors.
     Modified: ``img`` becomes array[size + context, size + context, 3]. Added: ``patch_mask`` uint8
         array[label, label].
 
@@ -154,15 +166,17 @@ class CropObjectPatch(BaseTransform):
             crop = np.array([*corner, side, side])
         else:
             patch = warp_square(image, crop, full, OUTSIDE)
-        if segmentation is None:
-            label = np.zeros((self.label_size, self.label_size), np.uint8)
-        elif official and isinstance(segmentation, list):
-            check_polygons(segmentation, image.shape[:2])
-            label = label_of_polygons(segmentation, corner, side, self.size / full, self.label_size)
-        else:
-            size = image.shape[:2]
-            mask = coco_mask.decode(dict(size=size, counts=to_counts(segmentation, size)))
-            label = self.label(mask, crop)
+        size = image.shape[:2]
+        with naming(results, results.get('patch_object')):
+            if segmentation is None:
+                label = np.zeros((self.label_size, self.label_size), np.uint8)
+            elif official and isinstance(segmentation, list):
+                check_polygons(segmentation, size)
+                share = self.size / full
+                label = label_of_polygons(segmentation, corner, side, share, self.label_size)
+            else:
+                mask = coco_mask.decode(dict(size=size, counts=to_counts(segmentation, size)))
+                label = self.label(mask, crop)
         if results['patch_draw'] < self.flip_prob:
             patch, label = patch[:, ::-1], label[:, ::-1]
         results.update(img=patch, patch_mask=label, img_shape=(full, full), ori_shape=(full, full))

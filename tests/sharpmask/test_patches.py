@@ -327,3 +327,17 @@ def test_the_monitor_counts_masks_without_overlap():
 
 def test_empty_prediction_of_an_empty_label_is_perfect():
     assert patch_iou(torch.full((4, 4), -1.0), torch.zeros(8, 8)) == 1
+
+
+@pytest.mark.parametrize('resample', ['corners', 'official'])
+@pytest.mark.parametrize(
+    'mask', [[[0, 0, 50, 0, 1e12, 50]], {'size': [120, 160], 'counts': '1' * 99}]
+)
+def test_a_mask_that_cannot_be_read_is_named(mask, resample):
+    bad = {**box_instance(10, 10, 60, 40), 'mask': mask}
+    steps = [dict(type='CropObjectPatch', resample=resample)]
+    with pytest.raises(ValueError, match='^0, object 1: .*(far outside|cannot be decoded|add up)'):
+        data = ObjectPatchDataset(
+            ListDataset([[box_instance(5, 5, 2, 2), bad]]), steps, score_share=0.0, min_area=0
+        )
+        data[0]
