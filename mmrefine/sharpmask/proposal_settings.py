@@ -21,7 +21,6 @@ TEST_DEFAULTS = dict(
     strip='auto',
     trunk_dtype=None,
     nms=None,
-    classes=('object',),
 )
 
 

@@ -45,6 +45,8 @@ class SharpMask(DeepMask):
         self.refine_head = MODELS.build(refine_head)
         self.freeze_coarse = freeze_coarse
         self.coarse = coarse
+        # What gives no masks has no loss, of which a training on several GPUs complains.
+        (self.refine_head if coarse else self.mask_head.mask_fc).requires_grad_(False)
         if freeze_coarse:
             self.skip_idle = False  # one branch is left, which every batch trains
             for module in (self.backbone, self.mask_head):

@@ -130,6 +130,7 @@ def test_bfloat16_changes_scores_little():
         (dict(strip='rows'), "'rows'"),
         (dict(nms=1.2), '1.2'),
         (dict(nms='nms'), "'nms'"),
+        (dict(classes=('window',)), "unknown test_cfg keys .'classes'"),
     ],
 )
 def test_bad_test_settings_are_refused(options, message):
@@ -200,6 +201,13 @@ def test_joint_training_reaches_the_trunk():
     model = build(True, freeze=False).train()
     sum(model.loss(torch.randn(2, 3, PATCH, PATCH), [patch_sample(48)] * 2).values()).backward()
     assert model.backbone.conv1.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize('coarse', [False, True])
+def test_joint_training_has_a_gradient_for_every_trained_weight(coarse):
+    model = build(True, coarse, freeze=False).train()
+    sum(model.loss(torch.randn(2, 3, PATCH, PATCH), [patch_sample(48)] * 2).values()).backward()
+    assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
 def test_patches_of_the_wrong_size_are_refused():
