@@ -1,4 +1,5 @@
-# embedmask_compact.py as the AdelaiDet version has it.
+# embedmask_compact.py with the proposals, the branch and the losses of the AdelaiDet version, but
+# without its box_halo=None, clip_before_nms=False and offset of the box loss.
 _base_ = './embedmask_compact.py'
 model = dict(
     bbox_head=dict(

@@ -80,7 +80,7 @@ class VideoSegmenter:
         batch = {'inputs': [inputs], 'data_samples': [sample]}
         batch = self.model.data_preprocessor(batch, training=False)
         frame = batch['data_samples'][0][0]
-        mask_cfg = {**self.model.mask_head.test_cfg, 'mask_format': 'rle'}
+        mask_cfg = {**(self.model.mask_head.test_cfg or {}), 'mask_format': 'rle'}
         # (1, T = 1, 3, H, W) -> (1, 3, H, W)
         self.model.predict_frames(batch['inputs'][:, 0], [frame], mask_cfg=mask_cfg)
         return frame.pred_track_instances.cpu()

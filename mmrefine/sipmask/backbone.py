@@ -7,6 +7,8 @@ from mmdet.models.backbones import ResNet
 from mmdet.registry import MODELS
 from torch import nn
 
+from mmrefine.layers import loads_weights
+
 
 @MODELS.register_module()
 class IntervalDCNResNet(ResNet):
@@ -29,8 +31,7 @@ class IntervalDCNResNet(ResNet):
     def init_weights(self) -> None:
         """As the base class, but sampling starts on the regular grid when training from scratch."""
         super().init_weights()
-        steps = self.init_cfg if isinstance(self.init_cfg, list) else [self.init_cfg or {}]
-        if any(step.get('type') == 'Pretrained' for step in steps):
+        if loads_weights(self.init_cfg):
             return
         for module in self.modules():
             if isinstance(module, DeformConv2dPack):

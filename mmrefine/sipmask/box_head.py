@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from mmdet.registry import MODELS
 from mmdet.utils import ConfigType, InstanceList, MultiConfig, OptConfigType
+from mmengine.model import BaseModule
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
@@ -28,6 +29,7 @@ from mmrefine.fcos import (
 )
 from mmrefine.fcos.candidates import least_sides
 from mmrefine.fcos.head import GROUP_NORM
+from mmrefine.layers import loads_weights
 from mmrefine.masks import output_size
 
 from .align import FeatureAlign
@@ -102,6 +104,12 @@ class SipMaskBBoxHead(FCOSHeadBase):
         self.num_feature_levels = num_feature_levels
         self.feat_align = FeatureAlign(self.feat_channels, align_bias, norm_cfg)
         self.conv_coeff = nn.Conv2d(self.feat_channels, num_bases * num_cells**2, 3, padding=1)
+
+    def init_weights(self) -> None:
+        """As the base class, which resets every ``conv_offset``, even one that was loaded."""
+        if loads_weights(self.init_cfg):
+            return BaseModule.init_weights(self)
+        super().init_weights()
 
     def forward(self, x: Sequence[Tensor]) -> SipMaskOutputs:
         """Pyramid maps Tensor[B, C_in, H, W], finest first -> predictions of every level."""

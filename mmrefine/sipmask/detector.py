@@ -47,7 +47,7 @@ class SipMask(SingleStageInstanceSegmentor):
         **kwargs: Any,
     ) -> None:
         # The base class writes into the configs, which belong to the caller: it gets copies.
-        mask_head = {'num_classes': bbox_head['num_classes'], **mask_head}
+        mask_head = {'num_classes': bbox_head.get('num_classes'), **mask_head}
         super().__init__(backbone, neck, dict(bbox_head), mask_head, **kwargs)
         require_agreement(self.bbox_head, self.mask_head)
         warn_of_unknown_keys(kwargs.get('test_cfg') or {}, KNOWN_KEYS)

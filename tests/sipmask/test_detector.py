@@ -258,3 +258,10 @@ def test_nothing_stays_on_the_modules_between_calls():
 def test_heads_of_other_classes_are_refused():
     with pytest.raises(ValueError, match='mask_head.num_classes=4 but bbox_head.num_classes=3'):
         tiny_detector(mask={'num_classes': 4, 'rescoring': True})
+
+
+def test_a_missing_number_of_classes_is_named():
+    config = tiny_config()
+    del config['bbox_head']['num_classes']
+    with pytest.raises(TypeError, match="SipMaskBBoxHead.*'num_classes'"):
+        MODELS.build(config)

@@ -165,3 +165,13 @@ def test_initial_weights_follow_the_original():
     assert 0.009 < box.conv_reg.weight.std() < 0.011
     assert 0.009 < mask.conv_basis.weight.std() < 0.011
     assert mask.conv_scoring.weight.std() < 0.002
+
+
+def test_weights_of_a_file_are_the_initial_ones(tmp_path):
+    given, file = SipMaskBBoxHead(**SMALL), tmp_path / 'head.pth'
+    torch.nn.init.normal_(given.feat_align.conv_offset.weight)
+    torch.save(given.state_dict(), file)
+    head = SipMaskBBoxHead(**SMALL, init_cfg=dict(type='Pretrained', checkpoint=str(file)))
+    head.init_weights()
+    for name, weight in given.state_dict().items():
+        assert torch.equal(head.state_dict()[name], weight), name

@@ -161,7 +161,7 @@ class SipMaskVIS(SipMask, BaseMOTModel):
         ``SipMaskTrackHead.embed_cells``.
         """
         # Matching compares boxes of original frames, whose network inputs may differ in size.
-        rule = {**self.bbox_head.test_cfg, 'box_export_offset': 0}
+        rule = {**(self.bbox_head.test_cfg or {}), 'box_export_offset': 0}
         found = FrameObjects(
             output_boxes(result.bboxes, meta, True, rule),
             result.scores,

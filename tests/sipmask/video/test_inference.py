@@ -10,6 +10,7 @@ import tiny_sipmask
 import torch
 from mmcv.transforms import LoadImageFromFile, TransformBroadcaster
 from mmdet.apis import inference_mot, init_track_model
+from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 from pycocotools.mask import frPyObjects
@@ -369,3 +370,9 @@ def test_the_tool_names_bad_weights_and_devices(folder, files, tmp_path, capsys)
     for device in ('foo', f'cuda:{torch.cuda.device_count()}'):
         assert main([*arguments, files[1], '--device', device]) == 1
         assert device in capsys.readouterr().err
+
+
+def test_a_model_without_test_settings_follows_objects():
+    model = MODELS.build({**tiny_video_config(), 'test_cfg': None})
+    model.cfg, model.dataset_meta = config_of(), {'classes': tuple('abc')}
+    assert VideoSegmenter(model)(picture()).instances_id.ndim == 1
