@@ -11,22 +11,21 @@ metainfo = dict(
         (90, 90, 90), (180, 110, 40), (60, 190, 60), (0, 110, 230),
     ],
 )  # fmt: skip
+common = dict(data_root=data_root, metainfo=metainfo)
 train_dataloader = dict(
     dataset=dict(
-        data_root=data_root,
-        metainfo=metainfo,
         ann_file='annotations/facades_train.json',
         data_prefix=dict(img='images/train/'),
         pipeline=_base_.crop_pipeline,
+        **common,
     )
 )
 val_dataloader = dict(
     dataset=dict(
-        data_root=data_root,
-        metainfo=metainfo,
         ann_file='annotations/facades_val.json',
         data_prefix=dict(img='images/val/'),
         pipeline=_base_.photo_pipeline,
+        **common,
     )
 )
 test_dataloader = val_dataloader

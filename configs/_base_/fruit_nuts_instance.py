@@ -20,23 +20,12 @@ test_pipeline = [
         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
     ),
 ]
+common = dict(data_root=data_root, metainfo=metainfo, data_prefix=dict(img='images/'))
 train_dataloader = dict(
-    dataset=dict(
-        data_root=data_root,
-        metainfo=metainfo,
-        ann_file='annotations/instances_train.json',
-        data_prefix=dict(img='images/'),
-        pipeline=train_pipeline,
-    )
+    dataset=dict(ann_file='annotations/instances_train.json', pipeline=train_pipeline, **common)
 )
 val_dataloader = dict(
-    dataset=dict(
-        data_root=data_root,
-        metainfo=metainfo,
-        ann_file='annotations/instances_val.json',
-        data_prefix=dict(img='images/'),
-        pipeline=test_pipeline,
-    )
+    dataset=dict(ann_file='annotations/instances_val.json', pipeline=test_pipeline, **common)
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/instances_val.json')

@@ -2,22 +2,21 @@
 _base_ = ['./instance_loaders.py', './photo_crops.py']
 data_root = '{{$MMREFINE_LEAVES:data/coffee_leaves_mit}}/'
 metainfo = dict(classes=('leaf', 'lesion'), palette=[(60, 190, 60), (180, 110, 40)])
+common = dict(data_root=data_root, metainfo=metainfo)
 train_dataloader = dict(
     dataset=dict(
-        data_root=data_root,
-        metainfo=metainfo,
         ann_file='annotations/leaves_train.json',
         data_prefix=dict(img='images/train/'),
         pipeline=_base_.crop_pipeline,
+        **common,
     )
 )
 val_dataloader = dict(
     dataset=dict(
-        data_root=data_root,
-        metainfo=metainfo,
         ann_file='annotations/leaves_val.json',
         data_prefix=dict(img='images/val/'),
         pipeline=_base_.photo_pipeline,
+        **common,
     )
 )
 test_dataloader = val_dataloader

@@ -9,22 +9,9 @@ metainfo = dict(
     ],
 )  # fmt: skip
 origin = 'python tools/make_shapes.py data/shapes writes it; MMREFINE_SHAPES names another folder'
-train_dataloader = dict(
-    dataset=dict(
-        data_root=data_root,
-        metainfo=metainfo,
-        ann_file='annotations/instances_train.json',
-        origin=origin,
-    )
-)
-val_dataloader = dict(
-    dataset=dict(
-        data_root=data_root,
-        metainfo=metainfo,
-        ann_file='annotations/instances_val.json',
-        origin=origin,
-    )
-)
+common = dict(data_root=data_root, metainfo=metainfo, origin=origin)
+train_dataloader = dict(dataset=dict(ann_file='annotations/instances_train.json', **common))
+val_dataloader = dict(dataset=dict(ann_file='annotations/instances_val.json', **common))
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/instances_val.json')
 test_evaluator = val_evaluator
