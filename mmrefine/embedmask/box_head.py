@@ -105,7 +105,6 @@ class ProposalLayers(nn.Module):
         self.embed_dim, self.coord_embed, self.margin_source = embed_dim, coord_embed, margin_source
         self.margin_dims, self.fixed_margin = margin_dims, fixed_margin
         self.margin_unit, self.box_unit = margin_unit, box_unit
-        self.embed_strides = tuple(strides)
         self.position_scale = Scale(1.0) if coord_embed and learn_position_scale else None
         width = reduce_channels or channels
         self.conv_embed_reduce, self.conv_margin_reduce = (
@@ -156,12 +155,12 @@ class ProposalLayers(nn.Module):
         if not self.coord_embed:
             return self.conv_embed(feature)
         spatial = self.conv_embed_spatial(feature)  # (B, 2, H, W)
-        spatial = add_coordinates(spatial, self.embed_strides[level], self.position())
+        spatial = add_coordinates(spatial, self.strides[level], self.position())
         return torch.cat((spatial, self.conv_embed_free(feature)), dim=1)  # (B, D, H, W)
 
     def _margin(self, feature: Tensor, ltrb_stride: Tensor, level: int) -> Tensor:
         if self.margin_source == 'box':
-            sides = ltrb_stride.detach() * (self.embed_strides[level] / self.box_unit)
+            sides = ltrb_stride.detach() * (self.strides[level] / self.box_unit)
             log_margin = self.conv_margin(sides)  # (B, 1, H, W)
         else:
             feature = self.conv_margin_reduce(feature / self.margin_unit)

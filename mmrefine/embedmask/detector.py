@@ -53,6 +53,13 @@ class EmbedMask(SingleStageInstanceSegmentor):
                     f'bbox_head.proposal.{key}={ours} but mask_head.{key}={theirs}: embeddings of '
                     'proposals and pixels are compared, set both alike'
                 )
+        given = self.bbox_head.in_channels, self.bbox_head.strides[0]
+        expected = self.mask_head.in_channels, self.mask_head.stride
+        if given != expected:
+            raise ValueError(
+                f'the finest level has {given[0]} channels and stride {given[1]}, but the mask '
+                f'head expects {expected[0]} and {expected[1]}: set its in_channels and stride'
+            )
         classes = getattr(self.bbox_head, 'head', self.bbox_head).num_classes
         if self.mask_head.loss_semantic is not None and self.mask_head.num_classes != classes:
             raise ValueError(
@@ -66,15 +73,6 @@ class EmbedMask(SingleStageInstanceSegmentor):
         x = super().extract_feat(batch_inputs)
         height, width = batch_inputs.shape[-2:]
         require_pyramid(x, self.bbox_head.strides, self.bbox_head.in_channels, (height, width))
-        if x[0].shape[1] != self.mask_head.in_channels or (
-            self.mask_head.stride != self.bbox_head.strides[0]
-        ):
-            raise ValueError(
-                f'the finest level has {x[0].shape[1]} channels and stride '
-                f'{self.bbox_head.strides[0]}, but the mask head expects '
-                f'{self.mask_head.in_channels} and {self.mask_head.stride}: set its in_channels '
-                'and stride'
-            )
         return x
 
     def _forward(

@@ -18,6 +18,7 @@ from mmdet.registry import MODELS
 from mmdet.utils import ConfigType, InstanceList, MultiConfig, OptConfigType, reduce_mean
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mmrefine.layers import ConvStack, require_labels
 
@@ -191,12 +192,9 @@ class FCOSHeadBase(BaseDenseHead):
         """``loss_cls``, ``loss_bbox`` and ``loss_centerness`` of a batch; ``targets`` from
         ``assign``."""
         num_images = len(gt_instances)
-        labels = torch.stack(
-            [
-                PointTargets(index, None).labels(gt.labels, self.num_classes)
-                for index, gt in zip(targets.gt_index, gt_instances)
-            ]
-        )
+        # -1, of the background, takes what is appended to the objects' labels.
+        known = [F.pad(gt.labels, (0, 1), value=self.num_classes) for gt in gt_instances]
+        labels = torch.stack([each[index] for each, index in zip(known, targets.gt_index)])
         positive = targets.gt_index >= 0
         centers = torch.where(positive, centerness_targets(targets.ltrb), 0.0)
         sums = torch.stack((positive.sum().float(), centers.sum().float()))

@@ -21,11 +21,6 @@ class PointTargets(NamedTuple):
     # Tensor[P, 4], distances to the object's sides in pixels; meaningless for background
     ltrb: Tensor
 
-    def labels(self, gt_labels: Tensor, background: int) -> Tensor:
-        """LongTensor[G] -> LongTensor[P]: label of every point, ``background`` where unassigned."""
-        padded = torch.cat((gt_labels, gt_labels.new_full((1,), background)))
-        return padded[self.gt_index]
-
 
 def assign_points(
     grid: PointGrid,

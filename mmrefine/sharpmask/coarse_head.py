@@ -11,7 +11,7 @@ Shapes:   B images, N windows, C trunk channels, D code channels, G grid side in
 """
 
 from mmdet.registry import MODELS
-from mmdet.utils import ConfigType, OptMultiConfig
+from mmdet.utils import OptMultiConfig
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -32,8 +32,6 @@ class DeepMaskHead(BaseModule):
         score_floor: Value that the score branch's threshold puts in place of negative activations.
             Parity: 1e-6 in the Torch7 code's training form and in the port; 0 (a ReLU) in its
             full-image form.
-        loss_mask, loss_score: On logits; must keep one value per pixel or sample
-            (``reduction='none'``).
         score_weight: Factor of the score loss against the sum of mask losses (lambda of the paper).
     """
 
@@ -47,8 +45,6 @@ class DeepMaskHead(BaseModule):
         score_channels: int = 1024,
         dropout: float = 0.5,
         score_floor: float = 0.0,
-        loss_mask: ConfigType = dict(type='CrossEntropyLoss', use_sigmoid=True, reduction='none'),
-        loss_score: ConfigType = dict(type='CrossEntropyLoss', use_sigmoid=True, reduction='none'),
         score_weight: float = 1 / 32,
         init_cfg: OptMultiConfig = None,
     ) -> None:
@@ -63,8 +59,6 @@ class DeepMaskHead(BaseModule):
         self.score_fc1 = nn.Conv2d(code_channels, score_channels, 1)
         self.score_fc2 = nn.Conv2d(score_channels, 1, 1)
         self.dropout = nn.Dropout(dropout)
-        self.loss_mask = MODELS.build(loss_mask)
-        self.loss_score = MODELS.build(loss_score)
 
     def reduce(self, feature: Tensor) -> Tensor:
         """Tensor[B, C, h, w] -> encoder input Tensor[B, reduce_channels, h, w]."""
@@ -97,8 +91,9 @@ class DeepMaskHead(BaseModule):
                 logits[:, None], labels.shape[-2:], mode='bilinear', align_corners=True
             )[:, 0]
         # The mean over a patch's pixels first: loss_k = 1 / g^2 * sum log(1 + exp(-y f)).
-        size = logits.shape[-1] ** 2
-        pixels = self.loss_mask(logits.float().reshape(-1, size), labels.float().reshape(-1, size))
+        pixels = F.binary_cross_entropy_with_logits(
+            logits.float().flatten(1), labels.float().flatten(1), reduction='none'
+        )
         return (pixels.mean(1) * has_mask).sum()
 
     def loss_scores(self, logits: Tensor, labels: Tensor, has_score: Tensor) -> Tensor:
@@ -107,5 +102,5 @@ class DeepMaskHead(BaseModule):
         Logits Tensor[B]; labels Tensor[B], 1 for patches with a centred object of canonical size,
         else 0.
         """
-        losses = self.loss_score(logits[:, None], labels.float()[:, None])
-        return self.score_weight * (losses.flatten() * has_score).sum()
+        losses = F.binary_cross_entropy_with_logits(logits, labels.float(), reduction='none')
+        return self.score_weight * (losses * has_score).sum()

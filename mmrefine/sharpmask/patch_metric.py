@@ -17,15 +17,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def patch_iou(logits: Tensor, label: Tensor, threshold: float = 0.5) -> float:
+def patch_iou(logits: Tensor, label: Tensor) -> float:
     """IoU of mask logits Tensor[S, S], resized corner-aligned, with a label Tensor[g, g].
 
-    A pixel is foreground if its probability exceeds ``threshold``; two empty masks give 1.
+    A pixel is foreground if its probability exceeds one half; two empty masks give 1.
     """
     if logits.shape != label.shape:
         logits, size = logits[None, None].float(), tuple(label.shape)
         logits = F.interpolate(logits, size, mode='bilinear', align_corners=True)[0, 0]  # (g, g)
-    mask, label = logits.sigmoid() > threshold, label.bool()
+    mask, label = logits.sigmoid() > 0.5, label.bool()
     union = (mask | label).sum().item()
     return (mask & label).sum().item() / union if union else 1.0
 
@@ -36,17 +36,13 @@ class PatchMaskMetric(BaseMetric):
 
     default_prefix = 'patch'
 
-    def __init__(self, threshold: float = 0.5, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.threshold = threshold
-
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Judge a batch of patches."""
         for sample in data_samples:
             truth, predicted = sample['gt_instances'], sample['pred_instances']
             if bool(truth['has_mask']):
                 logits, label = predicted['mask_logits'][0], truth['patch_masks'][0]
-                self.results.append(('iou', patch_iou(logits, label, self.threshold)))
+                self.results.append(('iou', patch_iou(logits, label)))
             if bool(truth['has_score']):
                 positive = bool(torch.as_tensor(predicted['scores'])[0] > 0)
                 correct = positive == bool(truth['patch_scores'][0] > 0.5)

@@ -135,21 +135,11 @@ class TopDownRefineHead(BaseModule):
         for layer in (self.mask_encoding, self.predictor):
             init_for_depth(layer)
 
-    @property
-    def mask_size(self) -> int:
-        """Side of the refined mask."""
-        return self.grid_size * 2 ** len(self.stages)
-
     def encode(self, codes: Tensor) -> Tensor:
         """Window codes Tensor[N, D] -> first mask encoding Tensor[N, K, G, G]."""
         encoding = self.mask_encoding
         maps = F.linear(codes, encoding.weight.flatten(1), encoding.bias)
         return maps.unflatten(1, (self.channels, self.grid_size, self.grid_size))
-
-    def horizontal_maps(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Run each horizontal branch over its map, coarsest first: Tensor[B, F_i, h_i, w_i] ->
-        Tensor[B, K_i / 2, h_i, w_i]."""
-        return [stage.horizontal(x) for stage, x in zip(self.stages, features, strict=True)]
 
     def refine(self, horizontals: Sequence[Tensor], codes: Tensor) -> Tensor:
         """Merge window-sized horizontal maps Tensor[N, K_i / 2, s_i, s_i], coarsest first, with
@@ -165,15 +155,16 @@ class TopDownRefineHead(BaseModule):
         # The maps are ever finer by two, and so is their margin.
         cuts = [margin << i for i in range(len(features))]
         cut = [x[..., m : x.shape[-2] - m, m : x.shape[-1] - m] for x, m in zip(features, cuts)]
-        return self.refine(self.horizontal_maps(cut), codes)
+        horizontals = [stage.horizontal(x) for stage, x in zip(self.stages, cut, strict=True)]
+        return self.refine(horizontals, codes)
 
     def forward_windows(
         self, horizontals: Sequence[Tensor], codes: Tensor, cells: Tensor
     ) -> Tensor:
         """Mask logits Tensor[N, S, S] of windows of a whole image.
 
-        Output of ``horizontal_maps`` for one image, codes Tensor[N, D], and cells LongTensor[N, 2],
-        row and column of each window on the stride-16 map.
+        Maps of the horizontal branches of one image, coarsest first, codes Tensor[N, D], and cells
+        LongTensor[N, 2], row and column of each window on the stride-16 map.
         """
         windows = [
             gather_windows(x, cells, self.grid_size << i, 1 << i) for i, x in enumerate(horizontals)

@@ -42,9 +42,7 @@ class SipMaskOutputs(NamedTuple):
     classes: list[Tensor]  # Tensor[B, K, H, W], logits
     ltrb: list[Tensor]  # Tensor[B, 4, H, W], float32 distances in stride units
     centers: list[Tensor]  # Tensor[B, 1, H, W], centerness logits
-    # further per-point maps by name, Tensor[B, *, H, W]: ``coeffs`` with S * k * k channels, cell
-    # after cell. Detections and positives carry their values along
-    extras: dict[str, list[Tensor]]
+    coeffs: list[Tensor]  # Tensor[B, k * k * S, H, W], cell after cell
     # Tensor[B, C, H, W], box-tower features of the levels that feed the basis
     features: list[Tensor]
 
@@ -114,30 +112,17 @@ class SipMaskBBoxHead(FCOSHeadBase):
     def forward(self, x: Sequence[Tensor]) -> SipMaskOutputs:
         """Pyramid maps Tensor[B, C_in, H, W], finest first -> predictions of every level."""
         levels = [self.forward_level(feature, level) for level, feature in enumerate(x)]
-        classes, ltrb, centers, extras, features = zip(*levels)  # one entry per level each
-        return SipMaskOutputs(
-            list(classes),
-            list(ltrb),
-            list(centers),
-            {name: [level[name] for level in extras] for name in extras[0]},
-            list(features[: self.num_feature_levels]),
-        )
+        *maps, features = map(list, zip(*levels))  # one entry per level each
+        return SipMaskOutputs(*maps, features[: self.num_feature_levels])
 
-    def forward_level(
-        self, x: Tensor, level: int
-    ) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor], Tensor]:
-        """Tensor[B, C_in, H, W] -> class, ltrb, centerness, extra and feature maps of the level."""
+    def forward_level(self, x: Tensor, level: int) -> tuple[Tensor, ...]:
+        """Tensor[B, C_in, H, W] -> the five maps of ``SipMaskOutputs`` of the level."""
         reg_feat = self.reg_convs(x)  # (B, C, H, W)
         ltrb = self.predict_ltrb(reg_feat, level)  # (B, 4, H, W), stride units
         # Boxes come first: they steer where the class features are sampled.
         aligned = self.feat_align(self.cls_convs(x), ltrb)  # (B, C, H, W)
-        extras = self.extra_maps(aligned, reg_feat)
-        return self.conv_cls(aligned), ltrb, self.conv_centerness(reg_feat), extras, reg_feat
-
-    def extra_maps(self, aligned: Tensor, reg_feat: Tensor) -> dict[str, Tensor]:
-        """Per-point values by name, from class features after the alignment and box-tower features,
-        Tensor[B, C, H, W] each; a subclass may add its own, which travel the same way."""
-        return {'coeffs': self.conv_coeff(aligned)}
+        coeffs = self.conv_coeff(aligned)
+        return self.conv_cls(aligned), ltrb, self.conv_centerness(reg_feat), coeffs, reg_feat
 
     def loss_by_feat(
         self, outputs: SipMaskOutputs, gt_instances: InstanceList
@@ -162,10 +147,10 @@ class SipMaskBBoxHead(FCOSHeadBase):
         Returns:
             Per image: ``bboxes`` Tensor[n, 4] decoded, in pixels, not clipped, without gradient;
             ``scores`` Tensor[n] of the assigned class, without gradient; ``labels`` and ``gt_inds``
-            LongTensor[n]; ``coeffs`` Tensor[n, k * k, S] and the other extras.
+            LongTensor[n]; ``coeffs`` Tensor[n, k * k, S].
         """
         logits, ltrb = flatten_levels(outputs.classes), flatten_levels(outputs.ltrb).detach()
-        extras = {name: flatten_levels(maps) for name, maps in outputs.extras.items()}
+        coeffs = self._flat_coeffs(outputs)
         found = []
         for image, gt in enumerate(gt_instances):
             index = targets.gt_index[image]  # (P), -1 for background
@@ -178,7 +163,7 @@ class SipMaskBBoxHead(FCOSHeadBase):
                     scores=logits[image, at, labels].detach().float().sigmoid(),
                     labels=labels,
                     gt_inds=index[at],
-                    **self._gather(extras, image, at),
+                    coeffs=coeffs[image, at],
                 )
             )
         return found
@@ -195,13 +180,13 @@ class SipMaskBBoxHead(FCOSHeadBase):
 
         Returns:
             Per image, best score first: ``bboxes`` Tensor[N, 4] in pixels of the network input,
-            ``scores`` Tensor[N], ``labels`` LongTensor[N], ``coeffs`` and the other extras.
+            ``scores`` Tensor[N], ``labels`` LongTensor[N], ``coeffs`` Tensor[N, k * k, S].
         """
         cfg = (self.test_cfg or {}) if cfg is None else cfg
         defaults = dict(candidates='points', sqrt_score=cfg.get('score_sqrt', False))
         grid = self.grid(outputs.classes)
         points = self.flatten_outputs(outputs.classes, outputs.ltrb, outputs.centers)
-        extras = {name: flatten_levels(maps) for name, maps in outputs.extras.items()}
+        coeffs = self._flat_coeffs(outputs)
         results = []
         for image, meta in enumerate(metas):
             boxes = decode_ltrb(grid.points, points.ltrb_stride[image] * grid.strides[:, None])
@@ -222,13 +207,13 @@ class SipMaskBBoxHead(FCOSHeadBase):
                 {**defaults, **cfg},
                 least,
             )
-            result = InstanceData(bboxes=boxes[at], scores=scores, labels=labels)
-            result.update(InstanceData(**self._gather(extras, image, at)))
-            results.append(result)
+            results.append(
+                InstanceData(
+                    bboxes=boxes[at], scores=scores, labels=labels, coeffs=coeffs[image, at]
+                )
+            )
         return results
 
-    def _gather(self, extras: dict[str, Tensor], image: int, at: Tensor) -> dict[str, Tensor]:
-        values = {name: maps[image, at] for name, maps in extras.items()}
-        # (n, k * k * S) -> (n, k * k, S)
-        values['coeffs'] = values['coeffs'].unflatten(1, (self.num_cells**2, self.num_bases))
-        return values
+    def _flat_coeffs(self, outputs: SipMaskOutputs) -> Tensor:
+        """Tensor[B, P, k * k, S]."""
+        return flatten_levels(outputs.coeffs).unflatten(2, (self.num_cells**2, self.num_bases))

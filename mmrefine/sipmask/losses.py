@@ -62,19 +62,18 @@ def half_masks(
 def select_samples(
     positives: InstanceData,
     gt_boxes: Tensor,
-    min_area: float = 1.0,
     keep_inverted: bool = False,
     iou_offset: float = 0.0,
     weight_eps: float = 1e-4,
     nms_threshold: float | None = None,
 ) -> InstanceData:
-    """Drop boxes too small for a mask and weight the rest by score times overlap, mean about 1.
+    """Drop boxes of up to one pixel at half resolution, and weight the rest by score times overlap,
+    mean about 1.
 
     Args:
         positives: ``bboxes`` Tensor[n, 4] in pixels, ``scores`` Tensor[n], ``gt_inds``; all other
             fields follow the selection.
         gt_boxes: Tensor[G, 4], pixels.
-        min_area: Boxes need more than this area, in half-resolution pixels.
         keep_inverted: Parity: boxes inverted along both axes have a positive product of sides and
             pass in the originals.
         iou_offset: Parity: 1 computes overlaps with legacy pixel counting, at half resolution.
@@ -88,7 +87,7 @@ def select_samples(
     """
     half = positives.bboxes / 2  # (n, 4)
     sides = half[:, 2:] - half[:, :2]
-    keep = sides.prod(dim=1) > min_area
+    keep = sides.prod(dim=1) > 1
     if not keep_inverted:
         keep &= (sides > 0).all(dim=1)
     kept = keep.nonzero()[:, 0]  # once: each field would search for them

@@ -61,16 +61,6 @@ def test_objects_of_equal_area_go_to_the_first_one():
 def test_images_without_objects_are_background():
     targets = assign_points(GRID, torch.zeros(0, 4), RANGES)
     assert (targets.gt_index == -1).all()
-    assert (targets.labels(torch.zeros(0, dtype=torch.long), 7) == 7).all()
-
-
-def test_labels_follow_the_objects():
-    boxes = torch.tensor([[0.0, 0, 20, 20], [24, 24, 44, 44]])
-    targets = assign_points(GRID, boxes, RANGES)
-    labels = targets.labels(torch.tensor([4, 2]), background=9)
-    assert (labels[targets.gt_index == 0] == 4).all()
-    assert (labels[targets.gt_index == 1] == 2).all()
-    assert (labels[targets.gt_index == -1] == 9).all()
 
 
 def test_given_centres_move_the_central_square_but_not_out_of_the_box():

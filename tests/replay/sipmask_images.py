@@ -88,7 +88,7 @@ def check_forward(
     """Compare all maps of the heads recorded under ``at``; recorded boxes are in pixels."""
     tolerance = {'atol': 1e-5, 'rtol': 1e-4}
     for level, stride in enumerate(replay.box.strides):
-        coeffs = outputs.extras['coeffs'][level]
+        coeffs = outputs.coeffs[level]
         recorded = f'{at}/cof_pred{level}'
         if recorded in golden and golden[recorded].shape[1] < coeffs.shape[1]:
             coeffs = coeffs[:, :: coeffs.shape[1] // golden[recorded].shape[1]]

@@ -29,13 +29,6 @@ def pyramid(images: int = 2) -> list[torch.Tensor]:
     return [torch.randn(images, 32, side, side) for side in (16, 8, 4, 2, 1)]
 
 
-class Embedding(SipMaskBBoxHead):
-    """A head with one more output per point."""
-
-    def extra_maps(self, aligned, reg_feat):
-        return super().extra_maps(aligned, reg_feat) | {'identity': reg_feat[:, :6]}
-
-
 def test_both_heads_compile_as_one_graph():
     box, mask = SipMaskBBoxHead(**SMALL), SipMaskHead(32, mid_channels=16, num_bases=8)
     feats = pyramid()
@@ -56,17 +49,6 @@ def test_coefficients_have_a_vector_per_cell(cells):
     result = head.predict_by_feat(head(pyramid()), [META] * 2)[0]
     assert len(result) == 9
     assert result.coeffs.shape == (9, cells**2, 8)
-
-
-def test_more_outputs_travel_with_detections_and_positives():
-    head = Embedding(**SMALL, test_cfg=TEST)
-    torch.nn.init.zeros_(head.conv_cls.bias)
-    outputs = head(pyramid())
-    assert head.predict_by_feat(outputs, [META] * 2)[1].identity.shape == (9, 6)
-    gts = [InstanceData(bboxes=torch.tensor([[4.0, 4, 50, 60]]), labels=torch.tensor([2]))] * 2
-    positives = head.loss_by_feat(outputs, gts)[1][0]
-    assert positives.identity.shape == (len(positives), 6)
-    assert len(positives) > 0
 
 
 def test_nan_predictions_are_an_error_not_an_empty_list():
