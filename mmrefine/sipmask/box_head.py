@@ -112,8 +112,8 @@ class SipMaskBBoxHead(FCOSHeadBase):
     def forward(self, x: Sequence[Tensor]) -> SipMaskOutputs:
         """Pyramid maps Tensor[B, C_in, H, W], finest first -> predictions of every level."""
         levels = [self.forward_level(feature, level) for level, feature in enumerate(x)]
-        *maps, features = map(list, zip(*levels))  # one entry per level each
-        return SipMaskOutputs(*maps, features[: self.num_feature_levels])
+        classes, ltrb, centers, coeffs, features = map(list, zip(*levels))
+        return SipMaskOutputs(classes, ltrb, centers, coeffs, features[: self.num_feature_levels])
 
     def forward_level(self, x: Tensor, level: int) -> tuple[Tensor, ...]:
         """Tensor[B, C_in, H, W] -> the five maps of ``SipMaskOutputs`` of the level."""
