@@ -120,7 +120,11 @@ def test_cityscapes_trains_from_imagenet_at_a_rate_for_eight_images(family: str)
     assert 'resnet50' in config.model.backbone.init_cfg.checkpoint
 
 
-@pytest.mark.parametrize('path', LEAVES, ids=ids(LEAVES))
+# Mixtures keep the pipeline of the stock config that they stand on.
+OWN = [path for path in LEAVES if path.parent.name != 'mixed']
+
+
+@pytest.mark.parametrize('path', OWN, ids=ids(OWN))
 def test_no_config_takes_objects_in_rle_for_background(path: Path) -> None:
     nodes = [loaded(path).train_dataloader.dataset]
     while nodes:

@@ -1,4 +1,6 @@
-_base_ = '../_base_/condinst_ms-90k_coco.py'
+_base_ = 'mmdet::condinst/condinst_r50_fpn_ms-poly-90k_coco_instance.py'
+custom_imports = dict(imports=['mmrefine'], allow_failed_imports=False)
+default_hooks = dict(learnable=dict(type='LearnableDataHook'))
 model = dict(
     type='SipMask',
     backbone=dict(
