@@ -67,6 +67,21 @@ def test_mistakes_end_in_one_sentence(
     assert done.err.splitlines()[-1].startswith('predict: ') and message in done.err
 
 
+def test_weights_of_a_diverged_training_end_in_one_sentence(
+    checkpoint: Path, tmp_path: Path, command: Callable
+) -> None:
+    saved = torch.load(checkpoint)
+    state = saved.get('state_dict', saved)
+    for name, value in state.items():
+        if 'bbox_head' in name:
+            value.fill_(float('nan'))
+    torch.save(saved, tmp_path / 'nan.pth')
+    options = ('--config', CONFIG, '--checkpoint', tmp_path / 'nan.pth', '--out', tmp_path / 'out')
+    done = command('predict', photo(tmp_path / 'a.png'), *options)
+    assert done.status == 1 and 'Traceback' not in done.err
+    assert 'are not finite: look for NaN' in done.err.splitlines()[-1]
+
+
 def test_a_threshold_that_removes_everything_says_so(
     checkpoint: Path, tmp_path: Path, command: Callable
 ) -> None:
