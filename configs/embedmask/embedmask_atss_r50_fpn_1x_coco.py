@@ -1,5 +1,10 @@
 # The proposal branch on another detector: ATSS boxes, EmbedMask's pixels and kernel.
-_base_ = '../_base_/condinst_ms-90k_coco.py'
+_base_ = 'mmdet::condinst/condinst_r50_fpn_ms-poly-90k_coco_instance.py'
+custom_imports = dict(imports=['mmrefine'], allow_failed_imports=False)
+default_hooks = dict(learnable=dict(type='LearnableDataHook'))
+train_pipeline = _base_.train_pipeline
+train_pipeline[1] = dict(type='LoadMaskAnnotations', with_bbox=True)
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 model = dict(
     type='EmbedMask',
     bbox_head=dict(
