@@ -91,3 +91,14 @@ def encoded_mask(height: int, width: int) -> str:
     crop = io.BytesIO()
     Image.fromarray(np.full((height, width), 255, np.uint8)).save(crop, format='PNG')
     return base64.b64encode(crop.getvalue()).decode()
+
+
+def labelme_set(folder: Path, names: list[str], labels: tuple[str, ...] = ('cat', 'dog')) -> Path:
+    """Pictures with one object of every label, each beside its json."""
+    shapes = [
+        {'label': label, 'points': pairs(SQUARE), 'shape_type': 'polygon'} for label in labels
+    ]
+    for name in names:
+        file = picture(folder / f'{name}.png')
+        write(file.with_suffix('.json'), labelme_file(file.name, shapes))
+    return folder
